@@ -1,0 +1,37 @@
+"""How long the action under way may still take. Set once by `perform`; each driver pushes what is left into its engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_ends_at: ContextVar[float | None] = ContextVar("ends_at", default=None)
+
+LONGEST = 24.0
+"""Seconds an action may declare: clients give up at 30, and no answer may hold longer than 25."""
+
+DEFAULT = 10.0
+"""Seconds for whatever runs outside an action (describing a server, checking privileges)."""
+
+GRACE = 0.75
+"""Seconds that dbvalet waits beyond the engine's own limit, for the engine to say itself that it stopped."""
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Let the work inside take `seconds`, or what is left of an outer limit if that is less."""
+    ends_at = time.monotonic() + seconds
+    outer = _ends_at.get()
+    token = _ends_at.set(ends_at if outer is None else min(ends_at, outer))
+    try:
+        yield
+    finally:
+        _ends_at.reset(token)
+
+
+def remaining() -> float:
+    """Give the seconds that are left, never below 0.001: engines take 0 as "no limit"."""
+    ends_at = _ends_at.get()
+    return DEFAULT if ends_at is None else max(ends_at - time.monotonic(), 0.001)

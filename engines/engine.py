@@ -1,0 +1,255 @@
+"""What an engine offers to the service, and the one way to run an action on a server.
+
+Engine ── connect(url) ──> Server ── perform(server, action, params) ──> result
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import pkgutil
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any, Protocol
+
+from engines import deadline
+from engines.action import Action
+from engines.address import Address
+from engines.errors import DeadlineExceeded, Precondition, PrivilegeMissing
+
+
+class Memory(Protocol):
+    """A few values that a server needs kept across restarts of dbvalet (JSON values, by key, for one database)."""
+
+    async def recall(self, key: str) -> Any:
+        """Give the value, or None."""
+        ...
+
+    async def remember(self, key: str, value: Any) -> None:
+        """Keep the value; durable when this returns."""
+        ...
+
+
+class ForgetfulMemory:
+    """Keeps values as long as the process lives: for use as a library and for tests."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+
+    async def recall(self, key: str) -> Any:
+        """Give the value, or None."""
+        return self._values.get(key)
+
+    async def remember(self, key: str, value: Any) -> None:
+        """Keep the value until the process ends."""
+        self._values[key] = value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requirement:
+    """A privilege or a server setting that actions need."""
+
+    name: str
+    met: Callable[[Any], Awaitable[bool]]
+    """Asks the live server: `await met(server)`."""
+    remedy: Callable[[Any], str]
+    """The exact GRANT or setting to apply, for this server's account: `remedy(server)`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """Something that is switched on on the server, in the words of the documented API."""
+
+    name: str
+    status: str = "ACTIVATED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What the live server says of itself."""
+
+    version: tuple[int, ...]
+    readable_version: str
+    started_at: datetime
+    """When the server process started, by the server's clock: a change means it was restarted."""
+    resource_id: str | None = None
+    """What the engine calls itself for good (a system identifier, a server UUID), where it has such a thing."""
+    created_at: datetime | None = None
+    features: tuple[Feature, ...] = ()
+    replica_set: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolUse:
+    """Connections of one server: open ones, those of them at work, and the bound."""
+
+    open: int
+    in_use: int
+    limit: int
+
+
+class Server(Protocol):
+    """The live side of one database. Made without touching the network; connects when first needed."""
+
+    engine: Engine
+    address: Address
+
+    async def describe(self) -> Description:
+        """Ask the server what it is.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        ...
+
+    async def restarted(self, description: Description) -> None:
+        """Put back what the server forgets when it restarts; called when a new `started_at` was seen."""
+        ...
+
+    def pool_use(self) -> PoolUse:
+        """Count connections without waiting."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """One kind of database server. Its actions are whatever its package's modules declare."""
+
+    name: str
+    """Stable id, also the provider id of the documented API: `postgresql`."""
+    title: str
+    """How people write it: `PostgreSQL`."""
+    schemes: tuple[str, ...]
+    default_port: int
+    package: str
+    """Where its actions are: every module of it is searched, but `driver`, the one that imports the driver."""
+    server: str
+    """`module:Class` of its Server, imported when a server is first made."""
+    requirements: Mapping[str, Requirement]
+    grants: Callable[[GrantsFor], str]
+    """Writes the script that makes a least-privilege account."""
+    added: dict[str, Action] = field(default_factory=dict[str, Action])
+    """Actions of other installed packages, see `installed_engines`."""
+
+    @cached_property
+    def actions(self) -> dict[str, Action]:
+        """Every action of this engine by name, sorted."""
+        package = importlib.import_module(self.package)
+        found = dict(self.added)
+        for info in pkgutil.iter_modules(package.__path__):
+            if info.name != "driver":
+                found |= actions_in(importlib.import_module(f"{self.package}.{info.name}"))
+        return dict(sorted(found.items()))
+
+    def connect(self, address: Address, memory: Memory | None = None) -> Server:
+        """Make the Server of an address; it connects when first needed."""
+        module, _, name = self.server.partition(":")
+        return getattr(importlib.import_module(module), name)(address, memory or ForgetfulMemory())
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrantsFor:
+    """For whom a grants script is written. Names are quoted by the engine's own rules; the password is a placeholder
+    unless given."""
+
+    user: str = "valet"
+    database: str = "app"
+    password: str | None = None
+    flavour: str | None = None
+    """A variant of the engine that needs other statements, `mariadb` for example."""
+    version: tuple[int, ...] = ()
+    """Of the server; () stands for the newest that is supported."""
+
+
+def actions_in(module: ModuleType) -> dict[str, Action]:
+    """Collect the actions that a module declares."""
+    return {value.name: value for value in vars(module).values() if isinstance(value, Action)}
+
+
+def installed_engines() -> dict[str, Engine]:
+    """Find the engines of every installed package, by name.
+
+    An entry point of the group `dbvalet.engines` names an `Engine`, or a module whose actions are added to the engine
+    that its name begins with (`mysql.acme-tools`).
+    """
+    engines: dict[str, Engine] = {}
+    additions: list[tuple[str, ModuleType]] = []
+    for point in entry_points(group="dbvalet.engines"):
+        loaded = point.load()
+        if isinstance(loaded, ModuleType):
+            additions.append((point.name.partition(".")[0], loaded))
+        else:
+            engines[point.name] = loaded
+    for name, module in additions:
+        engines[name].added.update(actions_in(module))
+    return engines
+
+
+def engine_for(scheme: str, engines: Mapping[str, Engine]) -> Engine | None:
+    """Find the engine that answers to a URL scheme."""
+    return next((engine for engine in engines.values() if scheme in engine.schemes), None)
+
+
+async def perform(server: Server, action: Action, params: Any = None) -> Any:
+    """Run an action within its deadline and give its result.
+
+    The engine gets the deadline first, as its own limit; dbvalet's comes a moment later, for an engine that hangs.
+
+    Raises: whatever the action raises, DeadlineExceeded, PrivilegeMissing naming the privilege and its GRANT
+    """
+    try:
+        with deadline.within(action.deadline):
+            async with asyncio.timeout(action.deadline + deadline.GRACE):
+                return await action(server, params)
+    except TimeoutError:
+        raise DeadlineExceeded(
+            f"{action.name} did not finish within {action.deadline:g} s: the engine does not answer. "
+            "Whether it was done is not known; look before trying again."
+            if action.effect != "read"
+            else f"{action.name} did not finish within {action.deadline:g} s: the engine does not answer."
+        ) from None
+    except PrivilegeMissing as refused:
+        if refused.privilege is not None:
+            raise
+        missing = [reason for reason in await lacking(server, action.privileges) if reason]
+        raise PrivilegeMissing(
+            " ".join([f"The engine account lacks a privilege for {action.name}.", *missing])
+            if missing
+            else refused.message,
+            privilege=", ".join(action.privileges) or None,
+        ) from refused
+
+
+async def lacking(server: Server, names: tuple[str, ...]) -> list[str]:
+    """Tell what of these requirements the live server does not meet, with the remedy for each."""
+    reasons: list[str] = []
+    for name in names:
+        requirement = server.engine.requirements[name]
+        if not await requirement.met(server):
+            reasons.append(f"Missing: {name}. Remedy: {requirement.remedy(server)}")
+    return reasons
+
+
+async def unavailable(server: Server, action: Action, version: tuple[int, ...]) -> list[str]:
+    """Tell why an action would be refused on this server as it is now; empty when it would run."""
+    if version < action.minimum_version:
+        needed = ".".join(str(part) for part in action.minimum_version)
+        return [f"Needs {server.engine.title} {needed} or later."]
+    return await lacking(server, action.privileges + action.settings)
+
+
+async def require(server: Server, *names: str) -> None:
+    """Refuse to go on unless the server's settings meet these requirements.
+
+    Raises: Precondition
+    """
+    reasons = await lacking(server, names)
+    if reasons:
+        raise Precondition(" ".join(reasons))

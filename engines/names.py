@@ -1,0 +1,36 @@
+"""The rule for names of new logical databases, and how an existing one is named: the same for every engine that has them."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypedDict
+
+from pydantic import Field, StringConstraints
+
+from engines.action import Params
+
+LogicalDatabaseName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", max_length=64),
+    Field(
+        description="ASCII letters, digits, _ and -, not starting with a digit or -, at most 64 characters"
+    ),
+]
+
+
+class NewLogicalDatabase(Params):
+    """The name of a logical database to be created."""
+
+    database_name: LogicalDatabaseName
+
+
+class ExistingLogicalDatabase(Params):
+    """The name of a logical database that is there, however odd."""
+
+    database_name: Annotated[str, StringConstraints(min_length=1)]
+
+
+class LogicalDatabase(TypedDict):
+    """A logical database as the documented API shows it; `protected` marks the deployment's own."""
+
+    name: str
+    protected: bool
