@@ -1,1 +1,1 @@
-"""Everything that speaks to a database server. Works as a library: it imports nothing from `agent` and knows no HTTP."""
+"""Everything that speaks to a database server: a library that imports nothing from `agent` and knows no HTTP."""

@@ -1,9 +1,9 @@
-"""How long the action under way may still take. Set once by `perform`; each driver pushes what is left into its engine."""
+"""How long the action under way may still take: set by `perform`, pushed by each driver into its engine."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -20,7 +20,7 @@ GRACE = 0.75
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[None]:
+def within(seconds: float) -> Generator[None]:
     """Let the work inside take `seconds`, or what is left of an outer limit if that is less."""
     ends_at = time.monotonic() + seconds
     outer = _ends_at.get()

@@ -1,4 +1,4 @@
-"""The rule for names of new logical databases, and how an existing one is named: the same for every engine that has them."""
+"""The rule for names of new logical databases, and how an existing one is named: one for every engine."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from engines.action import Params
 LogicalDatabaseName = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", max_length=64),
-    Field(
-        description="ASCII letters, digits, _ and -, not starting with a digit or -, at most 64 characters"
-    ),
+    Field(description="ASCII letters, digits, _ and -, not starting with a digit or -, at most 64 characters"),
 ]
 
 
