@@ -1,0 +1,1 @@
+"""HTTP: one module a resource. A route parses, calls and renders."""

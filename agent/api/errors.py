@@ -1,0 +1,89 @@
+"""The one place where a cause becomes a status and a body that every known client can read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from agent.errors import AgentError
+from engines.errors import EngineError
+
+STATUS = {
+    "malformed": 400,
+    "unauthenticated": 401,
+    "forbidden": 403,
+    "protected": 403,
+    "privilege_missing": 403,
+    "not_found": 404,
+    "unknown_action": 404,
+    "method_not_allowed": 405,
+    "already_exists": 409,
+    "precondition": 409,
+    "conflict": 409,
+    "too_large": 413,
+    "invalid_params": 422,
+    "rate_limited": 429,
+    "internal": 500,
+    "engine_unavailable": 503,
+    "deadline_exceeded": 504,
+}
+"""Status by code: the error table."""
+
+ACTION_SUFFIX = "/action"
+"""Failures of paths that end so carry `"ok": 0`."""
+
+
+def install(app: FastAPI) -> None:
+    """Make every failure of an app answer in this form."""
+    app.add_exception_handler(AgentError, _refusal)
+    app.add_exception_handler(EngineError, _refusal)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+
+
+def failure(path: str, code: str, message: str, *, headers: dict[str, str] | None = None, **more: Any) -> Response:
+    """Render a failure. `more` stands in the body beside `error` and `code`."""
+    body: dict[str, Any] = {"error": message, "code": code, **more}
+    if path.endswith(ACTION_SUFFIX):
+        body = {"ok": 0, **body}
+    return Response(orjson.dumps(body), STATUS[code], headers, "application/json")
+
+
+def _refusal(request: Request, refused: Exception) -> Response:
+    if not isinstance(refused, AgentError | EngineError):
+        raise refused
+    more = {field: value for field in ("errors", "resource") if (value := getattr(refused, field, None)) is not None}
+    headers: dict[str, str] = {}
+    retry_after = getattr(refused, "retry_after", None)
+    if retry_after is not None:
+        headers["Retry-After"] = str(retry_after)
+    if refused.code == "unauthenticated":
+        headers["WWW-Authenticate"] = "Bearer"
+    return failure(request.scope["path"], refused.code, refused.message, headers=headers, **more)
+
+
+def _http(request: Request, problem: Exception) -> Response:
+    """What the router itself refuses."""
+    path = request.scope["path"]
+    if isinstance(problem, HTTPException) and problem.status_code == 405:
+        allowed = (problem.headers or {}).get("Allow", "")
+        text = f"{request.method} is not possible here" + (f", only {allowed}." if allowed else ".")
+        return failure(path, "method_not_allowed", text, headers={"Allow": allowed})
+    return failure(path, "not_found", "There is nothing at this path.", resource="path")
+
+
+def _invalid(request: Request, problem: Exception) -> Response:
+    """A query or path parameter that does not fit its type."""
+    errors: dict[str, list[str]] = {}
+    if isinstance(problem, RequestValidationError):
+        for error in problem.errors():
+            field = str(error["loc"][-1]) if error["loc"] else "request"
+            errors.setdefault(field, []).append(str(error["msg"]))
+    text = "; ".join(f"{field}: {texts[0]}" for field, texts in errors.items())
+    return failure(request.scope["path"], "invalid_params", text or "invalid", errors=errors)

@@ -1,0 +1,174 @@
+"""The way of an action: token, database, body, role, params, then run it (or share a run), and record it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import orjson
+
+from agent.coalesce import Coalescer
+from agent.databases import Database, Databases
+from agent.errors import AgentError, Forbidden, Malformed, UnknownAction
+from agent.limits import Limits
+from agent.log import Log
+from agent.metrics import Metrics
+from agent.tokens import Principal, Tokens
+from engines import deadline
+from engines.action import Action, Effect
+from engines.engine import perform
+from engines.errors import DeadlineExceeded, EngineError, InvalidParams, Precondition
+
+_ENVELOPE = frozenset({"action_name", "params"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActionRequest:
+    """What HTTP hands over; the body is read only once the token and the database are known."""
+
+    id: str
+    authorization: str | None
+    database_id: str
+    read_body: Callable[[], Awaitable[bytes]]
+
+
+class Dispatcher:
+    """Carries out action requests, one method for the whole way."""
+
+    def __init__(self, tokens: Tokens, databases: Databases, limits: Limits, metrics: Metrics, log: Log) -> None:
+        self._tokens = tokens
+        self._databases = databases
+        self._limits = limits
+        self._metrics = metrics
+        self._log = log
+        self._coalescer = Coalescer(metrics.coalesced)
+
+    async def act(self, request: ActionRequest) -> bytes:
+        """Carry out one request and give the body of its answer.
+
+        Raises: AgentError, EngineError
+        """
+        began = time.perf_counter()
+        principal: Principal | None = None
+        database: Database | None = None
+        action: Action | None = None
+        outcome = "internal"
+        try:
+            principal = self._tokens.authenticate(request.authorization)
+            database = self._databases.find(principal, request.database_id)
+            name, raw = parse_envelope(await request.read_body())
+            action = find_action(database, name)
+            authorise(principal, database, action)
+            self._limits.count(principal.name, action.effect)
+            params = action.validate(raw)
+            answer = await self._run(database, action, params)
+            outcome = "ok"
+            return answer
+        except (AgentError, EngineError) as refused:
+            outcome = refused.code
+            raise
+        finally:
+            seconds = time.perf_counter() - began
+            who, where, what = (
+                principal.name if principal else None,
+                database.id if database else None,
+                action.name if action else None,
+            )
+            self._metrics.action(where or "", what or "", outcome, seconds)
+            self._log.info(
+                "action",
+                request_id=request.id,
+                who=who,
+                action=what,
+                database=where,
+                outcome=outcome,
+                ms=round(seconds * 1000, 3),
+            )
+
+    async def _run(self, database: Database, action: Action, params: Any) -> bytes:
+        """Run a write; let a read share a run with those that asked for the same before it began."""
+        if (
+            action.minimum_version
+            and database.description is not None
+            and database.description.version < action.minimum_version
+        ):
+            needed = ".".join(str(part) for part in action.minimum_version)
+            raise Precondition(f"{action.name} needs {database.engine.title} {needed} or later.")
+
+        async def run() -> bytes:
+            return render(await perform(database.server, action, params))
+
+        if action.effect is not Effect.READ:
+            return await run()
+        key = (database.id, action.name, repr(params) if action.takes_params else None)
+        try:
+            # A run bounds itself. This bounds the wait for one to begin, on an engine that has frozen.
+            async with asyncio.timeout(action.deadline + deadline.GRACE):
+                return await self._coalescer.read(key, run)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"{action.name} did not finish within {action.deadline:g} s: the engine does not answer."
+            ) from None
+
+
+def parse_envelope(body: bytes) -> tuple[str, Any]:
+    """Read `{"action_name": …, "params": …}`.
+
+    Raises: Malformed, InvalidParams
+    """
+    envelope = parse_object(body)
+    errors: dict[str, list[str]] = {field: ["is not known"] for field in envelope if field not in _ENVELOPE}
+    name = envelope.get("action_name")
+    if name is None:
+        errors["action_name"] = ["is required"]
+    elif not isinstance(name, str):
+        errors["action_name"] = ["must be a text"]
+    if errors:
+        raise InvalidParams(errors)
+    return cast(str, name), envelope.get("params")
+
+
+def parse_object(body: bytes) -> Mapping[str, Any]:
+    """Read a JSON object.
+
+    Raises: Malformed
+    """
+    try:
+        parsed: Any = orjson.loads(body)
+    except orjson.JSONDecodeError as problem:
+        raise Malformed(f"The body is not JSON in UTF-8: {problem.msg}.") from None
+    if not isinstance(parsed, dict):
+        raise Malformed
+    return cast(dict[str, Any], parsed)
+
+
+def find_action(database: Database, name: str) -> Action:
+    """Find an action of the database's engine.
+
+    Raises: UnknownAction, which lists those there are
+    """
+    action = database.engine.actions.get(name)
+    if action is None:
+        known = ", ".join(database.engine.actions)
+        raise UnknownAction(f"{database.engine.title} has no such action. It has: {known}.")
+    return action
+
+
+def authorise(principal: Principal, database: Database, action: Action) -> None:
+    """Let a principal perform an action, or not.
+
+    Raises: Forbidden
+    """
+    if action.name in database.disabled_actions:
+        raise Forbidden(f"{action.name} is switched off for this database.")
+    refusal = principal.refusal(action)
+    if refusal:
+        raise Forbidden(refusal)
+
+
+def render(result: Any) -> bytes:
+    """Write the answer of an action that succeeded."""
+    return orjson.dumps({"ok": 1, "result": result}, option=orjson.OPT_UTC_Z)

@@ -1,0 +1,88 @@
+"""What can go wrong before an engine is asked, one class a cause; the docstring's first line is the default message.
+
+    AgentError
+    ├── Malformed          the body is not a JSON object
+    ├── Unauthenticated    no token, or one that is not known
+    ├── Forbidden          the token's role or scope does not allow it
+    ├── DatabaseNotFound   no such database id, or one outside the token's scope: the two look the same
+    ├── UnknownAction      this engine has no such action
+    ├── TooLarge           the body is over the limit
+    ├── RateLimited        the token has used up its rate
+    └── SettingsError      the configuration is wrong: ends the start
+
+`agent.api.errors` turns `code` into a status, in that one place.
+"""
+
+from __future__ import annotations
+
+from engines.errors import default_message
+
+
+class AgentError(Exception):
+    """This cannot be done."""
+
+    code = "internal"
+
+    def __init__(self, message: str | None = None) -> None:
+        self.message = message or default_message(type(self))
+        super().__init__(self.message)
+
+
+class Malformed(AgentError):
+    """The body must be a JSON object, in UTF-8."""
+
+    code = "malformed"
+
+
+class Unauthenticated(AgentError):
+    """A valid token is needed: `Authorization: Bearer TOKEN`."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(AgentError):
+    """This token does not allow it."""
+
+    code = "forbidden"
+
+
+class DatabaseNotFound(AgentError):
+    """There is no database of this id."""
+
+    code = "not_found"
+    resource = "database"
+
+
+class UnknownAction(AgentError):
+    """This engine has no such action."""
+
+    code = "unknown_action"
+    resource = "action"
+
+
+class TooLarge(AgentError):
+    """The body is larger than 1 MiB."""
+
+    code = "too_large"
+
+
+class RateLimited(AgentError):
+    """Too many requests with this token."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str | None = None, *, retry_after: int) -> None:
+        """`retry_after`: whole seconds until the next request is allowed."""
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class SettingsError(AgentError):
+    """The configuration is wrong."""
+
+    code = "settings"
+
+    def __init__(self, key: str, text: str) -> None:
+        """`key` is the path in the configuration, `databases.0.url`; the text never quotes a value."""
+        self.key = key
+        super().__init__(f"{key}: {text}")
