@@ -1,0 +1,1 @@
+"""A tour of dbvalet on real engines that need no installation: what `dbvalet demo` runs."""

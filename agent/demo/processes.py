@@ -1,0 +1,344 @@
+"""Child processes of the demo in one private temporary folder, all gone when the demo ends, however it ends.
+
+What is started runs under `supervise.py`, which stops it when the demo closes its end of a pipe or is killed.
+Database servers refuse to run as root (PostgreSQL, MariaDB) or should not: started by root they get another user.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+SUPERVISE = (sys.executable, "-I", "-S", str(Path(__file__).with_name("supervise.py")))
+SUPERVISOR_LIMIT_SECONDS = 20.0
+POLL_SECONDS = 0.03
+UNPRIVILEGED_USER = 65534
+"""`nobody` on Debian and Ubuntu; a number, for the account need not exist."""
+
+
+class DemoError(Exception):
+    """Something the demo needs is not to be had."""
+
+
+class ProcessFailed(DemoError):
+    """A program ended that should not have, or with an exit code other than 0."""
+
+
+class NotReady(DemoError):
+    """A server does not answer within its limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerUser:
+    """Who servers run as: this process's own user, or what root becomes for them."""
+
+    uid: int | None = None
+    """Another user that root gives up its own for."""
+    prefix: tuple[str, ...] = ()
+    """A command that runs its arguments as another user."""
+
+    def can_run(self, program: Path) -> bool:
+        """Tell whether this user may execute the file: a checkout below /root is closed to others."""
+        return _succeeds([*self.prefix, "test", "-x", str(program)], self.uid)
+
+
+OWN_USER = ServerUser()
+UNPRIVILEGED = ServerUser(uid=UNPRIVILEGED_USER)
+USER_NAMESPACE = ServerUser(
+    prefix=("unshare", "--user", f"--map-user={UNPRIVILEGED_USER}", f"--map-group={UNPRIVILEGED_USER}")
+)
+"""Root under another number in a user namespace of its own: the files stay root's, and root's folders open."""
+
+
+def server_user() -> ServerUser:
+    """Choose who servers run as on this machine.
+
+    Raises: DemoError
+    """
+    if os.geteuid() != 0:
+        return OWN_USER
+    # A default container refuses the second, a namespace with root as its only user refuses the first.
+    for user in (UNPRIVILEGED, USER_NAMESPACE):
+        if _succeeds([*user.prefix, "true"], user.uid):
+            return user
+    raise DemoError(
+        "servers must not run as root, and this root may not become another user: run it as an ordinary user"
+    )
+
+
+def _succeeds(command: Sequence[str], uid: int | None) -> bool:
+    try:
+        done = subprocess.run(
+            command, user=uid, group=uid, extra_groups=None if uid is None else [], capture_output=True, check=False
+        )
+    except (PermissionError, FileNotFoundError):
+        return False
+    except OSError:  # EINVAL: the user namespace does not know the number
+        return False
+    return done.returncode == 0
+
+
+def free_port() -> int:
+    """Find a TCP port of 127.0.0.1 that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def port_is_free(port: int) -> bool:
+    """Tell whether a server could listen on a port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+class Supervised:
+    """A program that runs until it ends or is stopped."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, name: str) -> None:
+        """Take what `RunFolder.start` started."""
+        self._process = process
+        self.log = log
+        self.name = name
+
+    def exit_code(self) -> int | None:
+        """Give the program's exit code (128 + n after signal n), None while it runs."""
+        return self._process.poll()
+
+    def ask_stop(self) -> None:
+        """Let the program be stopped, without waiting."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def wait(self, seconds: float) -> int:
+        """Wait for the program's end and give its exit code.
+
+        Raises: ProcessFailed
+        """
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired as late:
+            raise ProcessFailed(f"{self.name} has not ended after {seconds:.0f} s") from late
+
+    def last_words(self) -> str:
+        """Give the last line that the program wrote, for a message of one line."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
+
+    def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
+        """Ask again and again until the program is ready.
+
+        Raises: ProcessFailed, NotReady
+        """
+        deadline = time.monotonic() + seconds
+        while not ready():
+            code = self.exit_code()
+            if code is not None:
+                raise ProcessFailed(f"{self.name} ended with code {code}: {self.last_words()}")
+            if time.monotonic() > deadline:
+                raise NotReady(f"{self.name} does not answer after {seconds:.0f} s: {self.last_words()}")
+            time.sleep(POLL_SECONDS)
+
+
+class RunFolder:
+    """A private temporary folder and the programs that run in it."""
+
+    def __init__(self, user: ServerUser | None = None) -> None:
+        """Make the folder; `user` for servers is found if it is not given.
+
+        Raises: DemoError
+        """
+        self.user = server_user() if user is None else user
+        self._programs: list[Supervised] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        self.path = Path(tempfile.mkdtemp(prefix="dbvalet-demo-"))
+        self._hold = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._hold, fcntl.LOCK_SH)
+        if self.user.uid is not None:
+            self.path.chmod(0o711)  # the servers' user has to pass through it
+        # A session of its own: Ctrl-C at a terminal reaches the whole process group.
+        self._keeper = subprocess.Popen(
+            [*SUPERVISE, "keep", str(self.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Self:
+        """Give the folder itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def server_folder(self, name: str) -> Path:
+        """Make a folder that belongs to the servers' user."""
+        folder = self.path / name
+        folder.mkdir(0o700)
+        self.give(folder)
+        return folder
+
+    def give(self, path: Path) -> None:
+        """Let a file or a folder belong to the servers' user."""
+        if self.user.uid is not None:
+            os.chown(path, self.user.uid, self.user.uid)
+
+    def write_secret(self, path: Path, text: str) -> None:
+        """Write a file that only the servers' user can read."""
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+        self.give(path)
+
+    def runnable(self, tree: Path, program: Path) -> Path:
+        """Give the tree of a program, or a copy if the servers' user cannot reach it; `program` is relative to it."""
+        if self.user.can_run(tree / program):
+            return tree
+        copy = self.path / f"programs-{len(list(self.path.glob('programs-*')))}"
+        shutil.copytree(tree, copy, symlinks=True)
+        for folder, _, files in os.walk(copy):
+            self.give(Path(folder))
+            for name in files:
+                if not (path := Path(folder, name)).is_symlink():
+                    self.give(path)
+        if not self.user.can_run(copy / program):
+            raise DemoError(
+                f"{copy / program} cannot be executed: is {tempfile.gettempdir()} mounted noexec? Set TMPDIR"
+            )
+        return copy
+
+    def start(
+        self,
+        folder: Path,
+        command: Sequence[str | Path],
+        *,
+        environment: Mapping[str, str] | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        as_server: bool = True,
+        name: str | None = None,
+    ) -> Supervised:
+        """Start a program in a folder; what it writes goes to `NAME.log` there.
+
+        Its environment is `environment` alone with a plain PATH and locale: no PGPORT or LD_PRELOAD of the caller.
+        `as_server=False` leaves it this process's own user and environment.
+
+        Raises: ProcessFailed
+        """
+        name = name or Path(command[0]).name
+        user = self.user if as_server else OWN_USER
+        log = folder / f"{name}.log"
+        with self._lock, log.open("ab") as output:
+            if self._closed:
+                raise ProcessFailed(f"{name} is not started: the demo is ending")
+            process = subprocess.Popen(
+                [
+                    *SUPERVISE,
+                    "run",
+                    str(self.path),
+                    str(int(stop_signal)),
+                    "-" if user.uid is None else str(user.uid),
+                    *user.prefix,
+                    *map(str, command),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                env={**(plain_environment() if as_server else os.environ), **(environment or {})},
+                start_new_session=True,
+            )
+            program = Supervised(process, log, name)
+            self._programs.append(program)
+        return program
+
+    def run(
+        self,
+        folder: Path,
+        command: Sequence[str | Path],
+        *,
+        seconds: float,
+        environment: Mapping[str, str] | None = None,
+        as_server: bool = True,
+        name: str | None = None,
+    ) -> Supervised:
+        """Run a program to its end.
+
+        Raises: ProcessFailed
+        """
+        program = self.start(folder, command, environment=environment, as_server=as_server, name=name)
+        try:
+            code = program.wait(seconds)
+        finally:
+            program.ask_stop()
+        if code != 0:
+            raise ProcessFailed(f"{program.name} ended with code {code}: {program.last_words()}")
+        return program
+
+    def start_on_free_port(
+        self, start: Callable[[int], Supervised], ready: Callable[[int], bool], *, seconds: float
+    ) -> tuple[Supervised, int]:
+        """Start a server on a port of its own, on another one if someone takes it first.
+
+        Raises: ProcessFailed, NotReady
+        """
+        for _ in range(4):
+            port = free_port()
+            program = start(port)
+            try:
+                program.wait_until(lambda port=port: ready(port), seconds)
+            except ProcessFailed:
+                if port_is_free(port):
+                    raise
+                continue
+            return program, port
+        raise NotReady(f"{program.name}: each of the ports tried was taken meanwhile")
+
+    def stop_programs(self) -> None:
+        """Stop what runs, all at once, and start nothing more.
+
+        Raises: ProcessFailed
+        """
+        with self._lock:
+            self._closed = True
+        for program in self._programs:
+            program.ask_stop()
+        for program in self._programs:
+            program.wait(SUPERVISOR_LIMIT_SECONDS)
+
+    def close(self) -> None:
+        """Stop what runs and remove the folder.
+
+        Raises: ProcessFailed
+        """
+        try:
+            self.stop_programs()
+        finally:
+            os.close(self._hold)
+            self._keeper.communicate(timeout=SUPERVISOR_LIMIT_SECONDS)
+
+
+def plain_environment() -> dict[str, str]:
+    """Give servers a path, a locale that is always there, and the caller's time zone."""
+    kept = {name: os.environ[name] for name in ("TZ", "TMPDIR") if name in os.environ}
+    return {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **kept}
