@@ -84,9 +84,7 @@ def _succeeds(command: Sequence[str], uid: int | None) -> bool:
         done = subprocess.run(
             command, user=uid, group=uid, extra_groups=None if uid is None else [], capture_output=True, check=False
         )
-    except (PermissionError, FileNotFoundError):
-        return False
-    except OSError:  # EINVAL: the user namespace does not know the number
+    except OSError:  # EPERM without CAP_SETUID, EINVAL for a number that the namespace does not know, ENOENT
         return False
     return done.returncode == 0
 
@@ -203,7 +201,7 @@ class RunFolder:
     def give(self, path: Path) -> None:
         """Let a file or a folder belong to the servers' user."""
         if self.user.uid is not None:
-            os.chown(path, self.user.uid, self.user.uid)
+            os.chown(path, self.user.uid, self.user.uid, follow_symlinks=False)
 
     def write_secret(self, path: Path, text: str) -> None:
         """Write a file that only the servers' user can read."""
@@ -211,21 +209,21 @@ class RunFolder:
             file.write(text)
         self.give(path)
 
-    def runnable(self, tree: Path, program: Path) -> Path:
-        """Give the tree of a program, or a copy if the servers' user cannot reach it; `program` is relative to it."""
+    def runnable(self, tree: Path, parts: Sequence[str], program: Path) -> Path:
+        """Give a tree, or a copy of the named parts of it if the servers' user cannot reach the program in it.
+
+        Raises: DemoError
+        """
         if self.user.can_run(tree / program):
             return tree
-        copy = self.path / f"programs-{len(list(self.path.glob('programs-*')))}"
-        shutil.copytree(tree, copy, symlinks=True)
+        copy = self.path / f"programs-{program.name}"
+        for part in parts:
+            shutil.copytree(tree / part, copy / part, symlinks=True)
         for folder, _, files in os.walk(copy):
-            self.give(Path(folder))
-            for name in files:
-                if not (path := Path(folder, name)).is_symlink():
-                    self.give(path)
+            for path in (Path(folder), *(Path(folder, name) for name in files)):
+                self.give(path)
         if not self.user.can_run(copy / program):
-            raise DemoError(
-                f"{copy / program} cannot be executed: is {tempfile.gettempdir()} mounted noexec? Set TMPDIR"
-            )
+            raise DemoError(f"{copy / program} cannot be run; a noexec {tempfile.gettempdir()}? Set TMPDIR to another folder")
         return copy
 
     def start(
@@ -331,11 +329,15 @@ class RunFolder:
 
         Raises: ProcessFailed
         """
+        if self._keeper.returncode is not None:
+            return
         try:
             self.stop_programs()
         finally:
             os.close(self._hold)
-            self._keeper.communicate(timeout=SUPERVISOR_LIMIT_SECONDS)
+            if self._keeper.stdin is not None:
+                self._keeper.stdin.close()
+            self._keeper.wait(SUPERVISOR_LIMIT_SECONDS)
 
 
 def plain_environment() -> dict[str, str]:
