@@ -1,0 +1,1 @@
+"""`scripts/bench`: dbvalet beside bare drivers and pgbench, on the same live servers, in one run."""

@@ -1,0 +1,129 @@
+"""What a measurement runs: dbvalet itself, its loads, the bare drivers, pgbench."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 20
+
+
+class Dbvalet:
+    """A running `dbvalet serve`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, token: str) -> None:
+        self.process, self.port, self.token = process, port, token
+
+    def load(self, database: str, action: str, clients: int, seconds: float) -> dict[str, float]:
+        """Let `clients` ask for an action as fast as they get answers."""
+        command = ["tests.bench.load", "127.0.0.1", str(self.port), database, action, str(clients), str(seconds)]
+        return run_json(command, BENCH_TOKEN=self.token)
+
+    def act(self, database: str, action: str) -> httpx.Response:
+        return httpx.post(
+            f"http://127.0.0.1:{self.port}/api/databases/{database}/action",
+            json={"action_name": action},
+            headers={"Authorization": f"Bearer {self.token}"},
+        )
+
+
+@contextmanager
+def serving(databases: dict[str, str], first: tuple[str, str]) -> Iterator[tuple[Dbvalet, float]]:
+    """Serve databases (URL by id); gives dbvalet and the seconds from its start to the answer of the `first` action."""
+    token = os.urandom(16).hex()
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder, "dbvalet.json")
+        config.write_text(
+            json.dumps(
+                {
+                    "listen": f"127.0.0.1:{port}",
+                    "state": f"sqlite:///{folder}/state.db",
+                    "tokens": [{"name": "bench", "token": token, "role": "admin", "databases": ["*"]}],
+                    "databases": [{"id": name, "url": url} for name, url in databases.items()],
+                }
+            )
+        )
+        with Path(folder, "log").open("wb") as log:
+            began = time.perf_counter()
+            dbvalet = shutil.which("dbvalet", path=str(Path(sys.executable).parent)) or "dbvalet"
+            process = subprocess.Popen([dbvalet, "serve", "--config", str(config)], stdout=log, stderr=log)
+            server = Dbvalet(process, port, token)
+            try:
+                yield server, _first_answer(server, first, began, Path(folder, "log"))
+            finally:
+                process.terminate()
+                process.wait(30)
+
+
+def _first_answer(server: Dbvalet, first: tuple[str, str], began: float, log: Path) -> float:
+    while time.perf_counter() - began < START_SECONDS:
+        if server.process.poll() is not None:
+            break
+        try:
+            socket.create_connection(("127.0.0.1", server.port), 1).close()
+        except OSError:
+            time.sleep(0.002)
+            continue
+        answer = server.act(*first)
+        if answer.status_code != 200:
+            raise RuntimeError(f"{first}: {answer.status_code} {answer.text}")
+        return time.perf_counter() - began
+    raise RuntimeError(f"dbvalet did not start:\n{log.read_text()}")
+
+
+def bare(engine: str, url: str, seconds: float) -> dict[str, float]:
+    """Read through the bare driver, in a process of its own."""
+    return run_json(["tests.bench.bare", engine, str(seconds)], BENCH_URL=url)
+
+
+def pgbench(url: str, sql: str, clients: int, seconds: float) -> float:
+    """Give the transactions per second of `pgbench -M prepared`.
+
+    Raises: FileNotFoundError, when pgbench is not on this machine
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
+        script.write(" ".join(sql.split()) + ";\n")
+        script.flush()
+        command = [find_pgbench(), "-n", "-M", "prepared", "-f", script.name, "-c", str(clients)]
+        command += ["-j", str(min(clients, 2)), "-T", str(max(1, round(seconds))), url]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = re.search(r"^tps = ([0-9.]+)", output, re.MULTILINE)
+    if found is None:
+        raise RuntimeError(output)
+    return float(found[1])
+
+
+def find_pgbench() -> str:
+    """Find pgbench on PATH or where Debian keeps it."""
+    places = sorted(Path("/usr/lib/postgresql").glob("*/bin/pgbench"), reverse=True)
+    found = str(places[0]) if places else shutil.which("pgbench")
+    if found is None:
+        raise FileNotFoundError("pgbench: on Debian it is in the package postgresql-15 (or the newest there is)")
+    return found
+
+
+def run_json(module: list[str], **environment: str) -> dict[str, float]:
+    """Run a module of this package and read the JSON it prints."""
+    command = [sys.executable, "-m", *module]
+    output = subprocess.run(command, check=True, capture_output=True, cwd=ROOT, env=os.environ | environment)
+    return json.loads(output.stdout)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
