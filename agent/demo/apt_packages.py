@@ -1,4 +1,4 @@
-"""Debian and Ubuntu packages fetched with apt and unpacked into a folder: no root, nothing installed, no system file touched.
+"""Debian and Ubuntu packages fetched with apt and unpacked into a folder: no root, nothing installed or touched.
 
 apt works on the machine's own sources and keys, with package lists and a cache of the folder's own. What is
 installed on the machine is taken as given, so only the libraries that it lacks are fetched with a program.
@@ -57,12 +57,19 @@ class AptPackages:
         """Tell whether this machine has apt."""
         return shutil.which("apt-get") is not None and shutil.which("dpkg") is not None
 
-    def fetch(self, packages: Sequence[str]) -> Path:
+    def fetch(self, packages: Sequence[str], announce: Callable[[], None] = lambda: None) -> Path:
         """Give the folder with these packages and the libraries they need, unpacked as they would lie below `/`.
+
+        `announce` is called before it takes time.
 
         Raises: ProcessFailed, OSError
         """
-        return cached(self.folder / packages[0], lambda tree: self._download(packages, tree))
+
+        def download(tree: Path) -> None:
+            announce()
+            self._download(packages, tree)
+
+        return cached(self.folder / packages[0], download)
 
     def close(self) -> None:
         """Remove the package lists."""
@@ -115,9 +122,10 @@ class AptPackages:
         return configuration
 
 
-def library_folders(tree: Path) -> list[Path]:
-    """List the folders of an unpacked tree that hold shared libraries, for LD_LIBRARY_PATH."""
-    return [folder for pattern in ("usr/lib/*-linux-gnu*", "lib/*-linux-gnu*") for folder in sorted(tree.glob(pattern))]
+def library_path(tree: Path) -> dict[str, str]:
+    """Give the environment in which programs find the shared libraries of an unpacked tree."""
+    folders = sorted(tree.glob("usr/lib/*-linux-gnu*")) + sorted(tree.glob("lib/*-linux-gnu*"))
+    return {"LD_LIBRARY_PATH": ":".join(map(str, folders))}
 
 
 def _run_quietly(command: Sequence[str]) -> None:

@@ -50,7 +50,7 @@ def is_sealed(tree: Path) -> bool:
 def cached(tree: Path, make: Callable[[Path], None]) -> Path:
     """Give a tree, made first if it is not there or not as it was.
 
-    `make` fills an empty folder beside it, which takes its place when it is complete. Several processes may ask at once.
+    `make` fills an empty folder beside it, which takes its place when it is complete. Several may ask at once.
 
     Raises: what `make` raises, OSError
     """

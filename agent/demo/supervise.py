@@ -86,7 +86,7 @@ class Family:
         os.set_blocking(self._wake, False)
         os.set_blocking(write_end, False)
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, self._child_ended)
         for asked in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(asked, self._ask_stop)
         self.main = subprocess.Popen(
@@ -95,9 +95,13 @@ class Family:
             user=user,
             group=user,
             extra_groups=None if user is None else [],
-            # Only for the case that this process is killed too. This runs after the change of user, which would undo it.
-            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+            # Only for the case that this process is killed too. It runs after the change of user, which would undo it.
+            # Python code between fork and exec can hang in a program with threads, which this one has not.
+            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509
         )
+
+    def _child_ended(self, *_: object) -> None:
+        """Take no notice: the wake-up that comes with a handler is what ends a `pause`."""
 
     def _ask_stop(self, *_: object) -> None:
         self.stop_asked = True
