@@ -1,6 +1,7 @@
 """The same reads through a bare driver with one kept connection.
 
-`python -m tests.bench.bare ENGINE SECONDS`, with the URL in BENCH_URL. Prints one JSON object as `tests.bench.load` does.
+`python -m tests.bench.bare ENGINE SECONDS`, with the URL in BENCH_URL.
+Prints one JSON object as `tests.bench.load` does.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A load of action requests, in a process of its own.
 
-`python -m tests.bench.load HOST PORT DATABASE ACTION CLIENTS SECONDS`. The token comes from the variable BENCH_TOKEN. Prints one JSON object: requests, failed, seconds, p50_ms, p99_ms.
+`python -m tests.bench.load HOST PORT DATABASE ACTION CLIENTS SECONDS`.
+The token comes from the variable BENCH_TOKEN. Prints one JSON object: requests, failed, seconds, p50_ms, p99_ms.
 """
 
 from __future__ import annotations
