@@ -1,0 +1,18 @@
+"""PostgreSQL 12 and later."""
+
+from engines.engine import Engine
+from engines.postgresql.grants import grants
+from engines.postgresql.requirements import REQUIREMENTS
+
+ENGINE = Engine(
+    name="postgresql",
+    title="PostgreSQL",
+    schemes=("postgresql", "postgres"),
+    default_port=5432,
+    package="engines.postgresql",
+    server="engines.postgresql.server:PostgresServer",
+    requirements=REQUIREMENTS,
+    grants=grants,
+)
+
+__all__ = ["ENGINE"]

@@ -1,0 +1,395 @@
+"""psycopg: sessions that are kept, one statement at a time on each, and the causes behind its errors.
+
+This is the one module that imports the driver; `server` imports it when a session is first needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import time
+from collections.abc import Generator, Mapping
+from typing import Any, Self
+from weakref import WeakSet
+
+import psycopg
+from psycopg import AsyncConnection, AsyncCursor
+from psycopg.adapt import Loader
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import Format, TransactionStatus
+from psycopg.rows import dict_row
+from psycopg.waiting import wait_async
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from engines import deadline
+from engines.address import Address
+from engines.engine import PoolUse
+from engines.errors import (
+    Conflict,
+    ConnectionLost,
+    DeadlineExceeded,
+    EngineError,
+    EngineUnavailable,
+    Precondition,
+    PrivilegeMissing,
+)
+
+Row = dict[str, Any]
+Params = Mapping[str, Any]
+
+APPLICATION_NAME = "dbvalet"
+
+CONNECT_TIMEOUT = 3
+"""Seconds to wait for a session, be it a new one or one that others are using."""
+
+MAX_IDLE = 60.0
+"""Seconds after which the pool lets an unused session go, one at a time."""
+
+STATEMENT_TIMEOUT = 10.0
+"""Seconds: the default of each session and the most that one statement gets. It is the deadline of a read, so that the
+usual read need not set its own."""
+
+CLOSE_ENOUGH = 0.4
+"""Seconds by which the session's limit may exceed what is left, rather than spend a round trip on setting it.
+Below `deadline.GRACE`, so that the engine still stops before dbvalet gives up."""
+
+SESSION = " ".join(
+    (
+        # Only pg_catalog is looked into, so nothing in `public` can shadow a function or an operator.
+        "-c search_path=pg_catalog",
+        f"-c statement_timeout={STATEMENT_TIMEOUT:g}s",
+        "-c TimeZone=UTC",
+        "-c DateStyle=ISO",
+        # Compiling costs more than running anything that dbvalet asks.
+        "-c jit=off",
+    )
+)
+"""Settings of every session, given at connect: they outrank those of the role and of the database."""
+
+SET_STATEMENT_TIMEOUT = b"SELECT pg_catalog.set_config('statement_timeout', %(timeout)s, false)"
+
+CAUSES: dict[str, type[EngineError]] = {
+    "08": ConnectionLost,
+    "57P01": ConnectionLost,  # terminated by an administrator, also when the server shuts down
+    "57P02": ConnectionLost,
+    "57P03": ConnectionLost,
+    "57P05": ConnectionLost,  # idle_session_timeout, 14 and later
+    "53": EngineUnavailable,
+    "42501": PrivilegeMissing,
+    "40": Conflict,
+    "55006": Conflict,
+    "55P03": Conflict,
+    "0A000": Precondition,  # the extension is not among the server's files
+    "58P01": Precondition,  # the same, before 13
+    "55000": Precondition,  # its library is not preloaded
+    "25006": Precondition,  # a standby
+    "3F000": Precondition,  # there is no schema `public`
+}
+"""Causes by SQLSTATE or its class: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+
+
+class LenientTextLoader(Loader):
+    """Reads text that need not be UTF-8.
+
+    A database of encoding SQL_ASCII keeps any bytes, and shared catalogues hold names in the encoding of whichever
+    database they were made in: PostgreSQL sends both as they are.
+    """
+
+    def load(self, data: bytes | bytearray | memoryview) -> str:
+        """Decode, with U+FFFD for what is not UTF-8."""
+        return bytes(data).decode("utf-8", errors="replace")
+
+
+class LenientBinaryTextLoader(LenientTextLoader):
+    """The same for results in binary form, where text looks the same."""
+
+    format = Format.BINARY
+
+
+class Connection(AsyncConnection[Row]):
+    """A session of dbvalet, with one cursor that is used again and again: a new one costs a fifth of a read."""
+
+    kept_cursor: AsyncCursor[Row]
+    timeout_set = STATEMENT_TIMEOUT
+    """The session's statement_timeout in seconds."""
+
+    @classmethod
+    async def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
+        """Open a session for the `opener` among kwargs, which hears of a failure sooner than from the pool."""
+        opener: Sessions = kwargs.pop("opener")
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT + 1):  # psycopg's own limit leaves out looking up the host
+                connection = await super().connect(conninfo, **kwargs)
+        except Exception as failure:
+            opener.failed(failure)
+            raise
+        connection.kept_cursor = connection.cursor(binary=True)
+        if connection.pgconn.parameter_status(b"server_encoding") == b"SQL_ASCII":
+            connection.accept_any_text()
+        opener.opened(connection)
+        return connection
+
+    async def wait(self, gen: Generator[Any, Any, Any], interval: float = 0.1, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - psycopg's signature
+        """Wait as psycopg does, but let go at once when told to.
+
+        psycopg would first ask the server to stop and wait up to 10 s for that: a server that hangs would hold the
+        answer so long. statement_timeout ends the statement there.
+        """
+        try:
+            return await wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout)
+        except asyncio.CancelledError:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.pgconn.finish()
+            raise
+
+    def accept_any_text(self) -> None:
+        """Read text that is not UTF-8 from now on; slower, so only where it is met."""
+        for name in ("text", "varchar", "name"):
+            self.kept_cursor.adapters.register_loader(name, LenientTextLoader)
+            self.kept_cursor.adapters.register_loader(name, LenientBinaryTextLoader)
+
+    def is_stale(self) -> bool:
+        """Tell, without sending anything, whether the server closed this session while nobody used it."""
+        try:
+            while _readable(self.pgconn.socket):
+                # What arrives unasked is the change of a setting, a notice, or the end.
+                self.pgconn.consume_input()
+        except psycopg.Error:
+            return True
+        return False
+
+    async def answers(self) -> bool:
+        """Tell whether the server answers on this session."""
+        try:
+            await self.kept_cursor.execute(b"")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    async def run(self, statement: str, params: Params | None, limit: float) -> list[Row]:
+        """Run one statement for at most `limit` seconds."""
+        if not limit <= self.timeout_set <= limit + CLOSE_ENOUGH:
+            await self.kept_cursor.execute(SET_STATEMENT_TIMEOUT, {"timeout": f"{max(round(limit * 1000), 1)}ms"})
+            self.timeout_set = limit
+        cursor = await self.kept_cursor.execute(statement.encode(), params)
+        return await cursor.fetchall() if cursor.description else []
+
+
+def _readable(fileno: int) -> bool:
+    poll = select.poll()
+    poll.register(fileno, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class Sessions:
+    """The sessions of one database for one purpose: at most `limit`, opened when needed, kept while they are used."""
+
+    def __init__(self, address: Address, limit: int) -> None:
+        self._address = address
+        self._where = f"PostgreSQL at {address.host}:{address.port}"
+        self._limit = limit
+        self._pool: AsyncConnectionPool[Connection] | None = None
+        self._connections: WeakSet[Connection] = WeakSet()
+        self._waiting: set[asyncio.Future[Exception]] = set()
+        self._failure: Exception | None = None
+        self._returning: set[asyncio.Task[None]] = set()
+
+    async def read(self, statement: str, params: Params | None = None) -> list[Row]:
+        """Run a statement that changes nothing; when its session is cut, once more on another.
+
+        Raises: EngineUnavailable, DeadlineExceeded, PrivilegeMissing, Precondition
+        """
+        try:
+            return await self._run(statement, params, answering=False)
+        except (ConnectionLost, UnicodeDecodeError):
+            return await self._run(statement, params, answering=False)
+
+    async def write(self, statement: str, params: Params | None = None) -> list[Row]:
+        """Run a statement once, on a session that answered just before.
+
+        Raises: ConnectionLost when it was cut meanwhile, so that whether it was done must be looked up; and as `read`
+        """
+        return await self._run(statement, params, answering=True)
+
+    def use(self) -> PoolUse:
+        """Count sessions."""
+        opened = sum(not connection.closed for connection in self._connections)
+        idle = self._pool.get_stats()["pool_available"] if self._pool else 0
+        return PoolUse(open=opened, in_use=max(opened - idle, 0), limit=self._limit)
+
+    async def resize(self, limit: int) -> None:
+        """Allow this many from now on."""
+        self._limit = limit
+        if self._pool:
+            await self._pool.resize(0, limit)
+
+    async def close(self) -> None:
+        """Close every session."""
+        if self._pool:
+            await self._pool.close(timeout=1)
+        for connection in list(self._connections):
+            await connection.close()
+
+    def opened(self, connection: Connection) -> None:
+        """Hear that a session was opened."""
+        self._connections.add(connection)
+        self._failure = None
+
+    def failed(self, failure: Exception) -> None:
+        """Hear that no session could be opened: those who wait are told, unless one may come free for them."""
+        self._failure = failure
+        if all(connection.closed for connection in self._connections):
+            for waiting in self._waiting:
+                if not waiting.done():
+                    waiting.set_result(failure)
+
+    async def _run(self, statement: str, params: Params | None, *, answering: bool) -> list[Row]:
+        limit = min(deadline.remaining(), STATEMENT_TIMEOUT)
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(limit + 0.8 * deadline.GRACE):
+                connection = await self._take(limit, answering=answering)
+                try:
+                    return await connection.run(statement, params, limit)
+                except UnicodeDecodeError:
+                    connection.accept_any_text()
+                    raise
+                except psycopg.Error as error:
+                    cause = self._cause(error, connection, time_up=time.monotonic() - started > limit - 0.05)
+                    if cause is None:
+                        raise
+                    raise cause from error
+                finally:
+                    await self._put(connection)
+        except TimeoutError:
+            raise DeadlineExceeded(f"{self._where} does not answer: given up after {limit:.3g} s.") from None
+
+    async def _take(self, limit: float, *, answering: bool) -> Connection:
+        """Give a session that was not cut while it was idle; with `answering`, make sure by asking."""
+        ends_at = time.monotonic() + min(limit, CONNECT_TIMEOUT)
+        while True:
+            connection = await self._get(ends_at - time.monotonic())
+            usable = False
+            try:
+                usable = not connection.is_stale() and (not answering or await connection.answers())
+            finally:
+                if not usable:
+                    await connection.close()
+                    await self._put(connection)
+            if usable:
+                return connection
+
+    async def _get(self, patience: float) -> Connection:
+        pool = self._pool or await self._open()
+        if pool.get_stats()["pool_available"]:
+            return await pool.getconn(patience)
+        loop = asyncio.get_running_loop()
+        refused: asyncio.Future[Exception] = loop.create_future()
+        self._waiting.add(refused)
+        getting = loop.create_task(pool.getconn(patience))
+        try:
+            await asyncio.wait((getting, refused), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._abandon(getting)
+            raise
+        finally:
+            self._waiting.discard(refused)
+        if not getting.done():
+            self._abandon(getting)
+            raise self._unavailable(refused.result())
+        try:
+            return getting.result()
+        except (PoolTimeout, PoolClosed) as failure:
+            raise self._unavailable(failure) from None
+
+    def _abandon(self, getting: asyncio.Task[Connection]) -> None:
+        """Stop waiting for a session; one that comes all the same goes back."""
+        getting.cancel()
+        getting.add_done_callback(self._put_back)
+
+    def _put_back(self, getting: asyncio.Task[Connection]) -> None:
+        if not getting.cancelled() and not getting.exception():
+            returning = asyncio.create_task(self._put(getting.result()))
+            self._returning.add(returning)
+            returning.add_done_callback(self._returning.discard)
+
+    async def _put(self, connection: Connection) -> None:
+        if self._pool:
+            await self._pool.putconn(connection)
+
+    async def _open(self) -> AsyncConnectionPool[Connection]:
+        try:
+            conninfo = _conninfo(self._address)
+        except psycopg.Error as invalid:
+            raise self._unavailable(invalid) from None
+        pool = self._pool = AsyncConnectionPool(
+            conninfo,
+            connection_class=Connection,
+            kwargs={"opener": self, "autocommit": True, "prepare_threshold": 0, "row_factory": dict_row},
+            min_size=0,
+            max_size=self._limit,
+            max_idle=MAX_IDLE,
+            # A failure is told to those who wait; the next request tries again.
+            reconnect_timeout=0,
+            reconnect_failed=lambda _: self.failed(self._failure or ConnectionError("cannot connect")),
+            num_workers=2,
+            open=False,
+        )
+        await pool.open()
+        return pool
+
+    def _unavailable(self, failure: Exception) -> EngineUnavailable:
+        if isinstance(failure, PoolClosed):
+            return EngineUnavailable("dbvalet is closing its connections.")
+        if isinstance(failure, PoolTimeout):
+            use = self.use()
+            if use.in_use >= use.limit:
+                return EngineUnavailable(
+                    f"All {use.limit} connections that dbvalet may hold to this database are in use."
+                )
+        if isinstance(failure, (PoolTimeout, psycopg.errors.ConnectionTimeout, TimeoutError)):
+            return EngineUnavailable(f"{self._where} did not accept a connection within {CONNECT_TIMEOUT} s.")
+        text = " ".join(str(failure).split())
+        if self._address.password:
+            text = text.replace(self._address.password, "***")
+        return EngineUnavailable(f"{self._where} cannot be used: {text}")
+
+    def _cause(self, error: psycopg.Error, connection: Connection, *, time_up: bool) -> EngineError | None:
+        """Find the cause of a failed statement by its SQLSTATE; None is a bug of ours."""
+        state = error.sqlstate or ""
+        if state == "57014" and time_up:
+            return DeadlineExceeded(f"{self._where} stopped the statement: its time was up.")
+        if state == "57014":
+            return EngineUnavailable(f"{self._where}: dbvalet's statement was cancelled by somebody else.")
+        cause = CAUSES.get(state) or CAUSES.get(state[:2])
+        if cause is None and connection.closed:
+            cause = ConnectionLost
+        return cause and cause(f"{self._where}: {error.diag.message_primary or 'the connection was cut'}.")
+
+
+def _conninfo(address: Address) -> str:
+    """Write libpq's connection string; what the URL says after `?` is libpq's to judge."""
+    given = address.options
+    return make_conninfo(
+        "",
+        **{
+            "host": address.host,
+            "port": address.port,
+            "user": address.user,
+            "password": address.password,
+            "dbname": address.database,
+            "connect_timeout": CONNECT_TIMEOUT,
+            "gssencmode": "disable",
+            # A peer that vanished without a word is noticed within seconds, also between statements.
+            "keepalives_idle": 30,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15000,
+        }
+        | given
+        | {
+            "application_name": APPLICATION_NAME,
+            "client_encoding": "UTF8",
+            "options": f"{given.get('options', '')} {SESSION}".strip(),
+        },
+    )

@@ -1,0 +1,275 @@
+"""Running queries: list them, cancel one, end its session."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from engines import deadline
+from engines.action import Effect, Params, action
+from engines.errors import BackendNotFound, BackendReplaced, ConnectionLost, PrivilegeMissing, StillRunning
+
+if TYPE_CHECKING:
+    from engines.postgresql.server import PostgresServer
+
+LIST_QUERIES = """
+SELECT query,
+       state,
+       usename AS username,
+       query_start,
+       pid,
+       CASE WHEN state IN ('active', 'fastpath function call')
+            THEN (EXTRACT(epoch FROM pg_catalog.clock_timestamp() - query_start) * 1000000)::bigint * 1000
+            ELSE (EXTRACT(epoch FROM state_change - query_start) * 1000000)::bigint * 1000
+       END AS query_duration,
+       backend_start,
+       state_change,
+       backend_type IS NULL AS hidden
+  FROM pg_catalog.pg_stat_activity
+ WHERE datname = pg_catalog.current_database()
+   AND (backend_type = 'client backend' OR backend_type IS NULL)
+   AND (application_name = 'dbvalet' AND usename = SESSION_USER) IS NOT TRUE
+"""
+"""The hot path. Without pg_read_all_stats the type of other roles' backends is null, and so is the rest of them."""
+
+CANCEL = """
+SELECT verdict,
+       backend_start,
+       query_start,
+       username,
+       CASE verdict WHEN 'running' THEN pg_catalog.pg_cancel_backend(pid) END AS signalled
+  FROM (SELECT activity.pid,
+               activity.backend_start,
+               activity.query_start,
+               activity.usename AS username,
+               CASE WHEN activity.datname IS DISTINCT FROM pg_catalog.current_database() THEN 'absent'
+                    WHEN activity.backend_type IS NULL THEN 'hidden'
+                    WHEN activity.backend_type <> 'client backend' THEN 'absent'
+                    WHEN activity.application_name = 'dbvalet' AND activity.usename = SESSION_USER THEN 'absent'
+                    WHEN activity.backend_start <> %(backend_start)s THEN 'replaced'
+                    WHEN activity.state LIKE 'idle%%' THEN 'idle'
+                    WHEN activity.state = 'disabled' AND activity.wait_event = 'ClientRead' THEN 'idle'
+                    WHEN owner.rolsuper AND NOT self.rolsuper THEN 'superuser'
+                    ELSE 'running'
+               END AS verdict
+          FROM pg_catalog.pg_stat_activity AS activity
+          JOIN pg_catalog.pg_roles AS self ON self.rolname = SESSION_USER
+          LEFT JOIN pg_catalog.pg_roles AS owner ON owner.oid = activity.usesysid
+         WHERE activity.pid = %(pid)s) AS target
+"""
+"""Checks and signals in one statement, so that nothing comes between the two. Where track_activities is off, the state
+is `disabled`, and only the wait for the client tells that nothing runs."""
+
+TERMINATE = """
+SELECT verdict,
+       backend_start,
+       username,
+       CASE verdict WHEN 'there' THEN pg_catalog.pg_terminate_backend(pid) END AS signalled
+  FROM (SELECT activity.pid,
+               activity.backend_start,
+               activity.usename AS username,
+               CASE WHEN activity.datname IS DISTINCT FROM pg_catalog.current_database() THEN 'absent'
+                    WHEN activity.backend_type IS NULL THEN 'hidden'
+                    WHEN activity.backend_type <> 'client backend' THEN 'absent'
+                    WHEN activity.application_name = 'dbvalet' AND activity.usename = SESSION_USER THEN 'absent'
+                    WHEN activity.backend_start <> %(backend_start)s THEN 'replaced'
+                    WHEN owner.rolsuper AND NOT self.rolsuper THEN 'superuser'
+                    ELSE 'there'
+               END AS verdict
+          FROM pg_catalog.pg_stat_activity AS activity
+          JOIN pg_catalog.pg_roles AS self ON self.rolname = SESSION_USER
+          LEFT JOIN pg_catalog.pg_roles AS owner ON owner.oid = activity.usesysid
+         WHERE activity.pid = %(pid)s) AS target
+"""
+
+STILL_RUNS = """
+SELECT pid
+  FROM pg_catalog.pg_stat_activity
+ WHERE pid = %(pid)s
+   AND backend_start = COALESCE(%(backend_start)s, backend_start)
+   AND query_start IS NOT DISTINCT FROM COALESCE(%(query_start)s, query_start)
+   AND (state NOT LIKE 'idle%%' AND state <> 'disabled'
+        OR state = 'disabled' AND wait_event IS DISTINCT FROM 'ClientRead')
+"""
+"""The same query of the same backend: the next one of that session has another query_start."""
+
+STILL_THERE = """
+SELECT pid
+  FROM pg_catalog.pg_stat_activity
+ WHERE pid = %(pid)s
+   AND backend_start = COALESCE(%(backend_start)s, backend_start)
+"""
+
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6}0*)?([Zz]|[+-]\d\d:\d\d)", flags=re.ASCII)
+
+
+def instant(value: object) -> object:
+    """Read an RFC 3339 date and time with an offset, exact to the microsecond (no engine has finer ones)."""
+    if value is None or isinstance(value, datetime):
+        return value
+    if not isinstance(value, str) or not RFC_3339.fullmatch(value):
+        raise ValueError("must be an RFC 3339 date and time with an offset, to the microsecond at most")
+    try:
+        return datetime.fromisoformat(value.upper())
+    except ValueError:
+        raise ValueError("is no date and time that exists") from None
+
+
+class BackendRef(Params):
+    """A client session of the deployment's database."""
+
+    pid: Annotated[int, Field(gt=0, le=2**31 - 1, description="process id, as pg-list-queries gives it")]
+    backend_start: Annotated[
+        datetime | None,
+        BeforeValidator(instant),
+        WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}),
+        Field(description="as pg-list-queries gives it: nothing is signalled if another backend has the pid by now"),
+    ] = None
+
+
+class RunningQuery(TypedDict):
+    """A client session and what it runs, or ran last."""
+
+    query: str | None
+    state: str | None
+    username: str | None
+    query_start: datetime | None
+    pid: int
+    query_duration: int | None
+    """Nanoseconds by the server's clock: until now if it runs, else how long the last query took."""
+    backend_start: datetime
+    state_change: datetime | None
+
+
+@action(
+    "pg-list-queries",
+    effect=Effect.READ,
+    privileges=("pg_read_all_stats",),
+    example_result=[
+        {
+            "query": "SELECT * FROM users",
+            "state": "active",
+            "username": "username_1234",
+            "query_start": "2020-05-10T09:00:00Z",
+            "pid": 2000,
+            "query_duration": 1000000000,
+            "backend_start": "2020-05-10T08:00:00Z",
+            "state_change": "2020-05-10T09:00:00Z",
+        }
+    ],
+)
+async def list_queries(server: PostgresServer) -> list[RunningQuery]:
+    """List running and idle queries of the database.
+
+    Client sessions of the deployment's database, without those of dbvalet itself. `query_duration` is in nanoseconds by
+    the server's clock: until now for a running query; for an idle session what the last one took; null if none ever ran.
+
+    Source: https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
+    """
+    rows: list[Any] = await server.read(LIST_QUERIES)
+    for row in rows:
+        if row.pop("hidden"):
+            raise PrivilegeMissing
+    return rows
+
+
+@action(
+    "pg-cancel-query",
+    effect=Effect.WRITE,
+    privileges=("pg_signal_backend", "pg_read_all_stats"),
+    deadline=10.0,
+    example_params={"pid": 2000},
+)
+async def cancel_query(server: PostgresServer, params: BackendRef) -> None:
+    """Ask PostgreSQL to cancel what a backend is running, and wait until it stopped.
+
+    The session stays. A backend that runs nothing is left alone: there is nothing to stop. It is signalled once.
+
+    Raises: BackendNotFound, BackendReplaced, StillRunning
+
+    Source: https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SIGNAL
+    """
+    target: dict[str, Any] = {"pid": params.pid, "backend_start": params.backend_start, "query_start": None}
+    try:
+        rows = await server.signalling.write(CANCEL, target)
+    except ConnectionLost:
+        if await server.signalling.read(STILL_RUNS, target):
+            raise
+        return
+    found = _checked(rows, params)
+    if found["verdict"] == "idle":
+        return
+    target |= {"backend_start": found["backend_start"], "query_start": found["query_start"]}
+    await _wait_until_gone(server, STILL_RUNS, target)
+
+
+@action(
+    "pg-terminate-query",
+    effect=Effect.WRITE,
+    privileges=("pg_signal_backend", "pg_read_all_stats"),
+    deadline=10.0,
+    example_params={"pid": 2000},
+)
+async def terminate_query(server: PostgresServer, params: BackendRef) -> None:
+    """Force a backend to stop its query and end its session, and wait until it is gone.
+
+    It is signalled once; what it had not committed is rolled back.
+
+    Raises: BackendNotFound, BackendReplaced, StillRunning
+
+    Source: https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SIGNAL
+    """
+    target: dict[str, Any] = {"pid": params.pid, "backend_start": params.backend_start}
+    try:
+        rows = await server.signalling.write(TERMINATE, target)
+    except ConnectionLost:
+        if await server.signalling.read(STILL_THERE, target):
+            raise
+        return
+    found = _checked(rows, params)
+    await _wait_until_gone(server, STILL_THERE, target | {"backend_start": found["backend_start"]})
+
+
+def _checked(rows: list[dict[str, Any]], params: BackendRef) -> dict[str, Any]:
+    """Give what was found of the backend, unless it was not to be signalled.
+
+    Raises: BackendNotFound, BackendReplaced, PrivilegeMissing
+    """
+    found: dict[str, Any] = rows[0] if rows else {"verdict": "absent"}
+    verdict = found["verdict"]
+    if verdict == "absent":
+        raise BackendNotFound(f"There is no client backend with the process id {params.pid} in this database.")
+    if verdict == "replaced":
+        raise BackendReplaced(
+            f"Process id {params.pid} belongs to another backend by now, started at "
+            f"{found['backend_start'].isoformat()}; nothing was signalled."
+        )
+    if verdict == "hidden":
+        raise PrivilegeMissing
+    if verdict == "superuser":
+        raise PrivilegeMissing(
+            f"Backend {params.pid} belongs to the superuser {found['username']}: PostgreSQL lets only a superuser "
+            "signal it. Nothing was signalled. Do it as a superuser.",
+            privilege="SUPERUSER",
+        )
+    return found
+
+
+async def _wait_until_gone(server: PostgresServer, statement: str, target: dict[str, Any]) -> None:
+    """Look until the statement finds nothing more.
+
+    Raises: StillRunning
+    """
+    pause = 0.001
+    while await server.signalling.read(statement, target):
+        if deadline.remaining() < 2 * pause:
+            raise StillRunning(
+                f"Backend {target['pid']} was signalled once and still goes on: it catches the signal, or cannot be "
+                "interrupted just now."
+            )
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 0.1)
