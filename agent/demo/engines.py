@@ -16,7 +16,7 @@ from agent.demo.influxdb import start_influxdb
 from agent.demo.mongodb import start_mongodb
 from agent.demo.mysql import start_mysql
 from agent.demo.postgresql import start_postgresql
-from agent.demo.processes import DemoError, ProcessFailed, RunFolder
+from agent.demo.processes import DemoError, RunFolder
 from agent.demo.started import Progress, StartedEngine
 
 FETCH_LIMIT_SECONDS = 600.0
@@ -37,7 +37,7 @@ class EmbeddedEngines:
 
     def __init__(self, folder: Path, progress: Progress) -> None:
         """Keep what is fetched in `folder`."""
-        self.folder = folder
+        self.folder = folder.absolute()
         self.started: dict[str, StartedEngine] = {}
         self.left_out: dict[str, str] = {}
         self._progress = progress
@@ -109,7 +109,4 @@ class EmbeddedEngines:
         Raises: ProcessFailed
         """
         with tempfile.TemporaryDirectory(prefix="fetch-", dir=self.run.path) as folder:
-            try:
-                self.run.run(Path(folder), command, seconds=FETCH_LIMIT_SECONDS, as_server=False)
-            except ProcessFailed as failure:
-                raise ProcessFailed(f"{' '.join(command[:5])}: {failure}") from failure
+            self.run.run(Path(folder), command, seconds=FETCH_LIMIT_SECONDS, as_server=False)

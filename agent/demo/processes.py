@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -60,7 +61,7 @@ UNPRIVILEGED = ServerUser(uid=UNPRIVILEGED_USER)
 USER_NAMESPACE = ServerUser(
     prefix=("unshare", "--user", f"--map-user={UNPRIVILEGED_USER}", f"--map-group={UNPRIVILEGED_USER}")
 )
-"""Root under another number in a user namespace of its own: the files stay root's, and root's folders open."""
+"""The same user under another number in a user namespace of its own: root's files stay root's, its folders open."""
 
 
 def server_user() -> ServerUser:
@@ -69,14 +70,24 @@ def server_user() -> ServerUser:
     Raises: DemoError
     """
     if os.geteuid() != 0:
-        return OWN_USER
+        if _has_account(os.geteuid()):
+            return OWN_USER
+        if _succeeds([*USER_NAMESPACE.prefix, "true"], None):
+            return USER_NAMESPACE
+        raise DemoError(f"initdb refuses a user without an account, and {os.geteuid()} is not in /etc/passwd")
     # A default container refuses the second, a namespace with root as its only user refuses the first.
     for user in (UNPRIVILEGED, USER_NAMESPACE):
         if _succeeds([*user.prefix, "true"], user.uid):
             return user
-    raise DemoError(
-        "servers must not run as root, and this root may not become another user: run it as an ordinary user"
-    )
+    raise DemoError("servers must not run as root, and this root may not become another user: be an ordinary user")
+
+
+def _has_account(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
 
 
 def _succeeds(command: Sequence[str], uid: int | None) -> bool:
