@@ -1,0 +1,18 @@
+"""MongoDB 4.2 to 6.0."""
+
+from engines.engine import Engine
+from engines.mongodb.grants import grants
+from engines.mongodb.requirements import REQUIREMENTS
+
+__all__ = ["ENGINE"]
+
+ENGINE = Engine(
+    name="mongodb",
+    title="MongoDB",
+    schemes=("mongodb", "mongodb+srv"),
+    default_port=27017,
+    package="engines.mongodb",
+    server="engines.mongodb.server:MongoServer",
+    requirements=REQUIREMENTS,
+    grants=grants,
+)

@@ -1,0 +1,233 @@
+"""Logical databases: list, create, delete, reset.
+
+MongoDB has no statement that creates one: it is there as long as it holds a collection or a view.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from engines.action import Effect, Params, action
+from engines.errors import (
+    AlreadyExists,
+    Conflict,
+    ConnectionLost,
+    DeadlineExceeded,
+    EngineUnavailable,
+    LogicalDatabaseNotFound,
+    Protected,
+)
+from engines.names import ExistingLogicalDatabase, LogicalDatabase, LogicalDatabaseName
+
+if TYPE_CHECKING:
+    from engines.mongodb.server import MongoServer
+
+SYSTEM = frozenset({"admin", "local", "config"})
+
+PLACEHOLDER = "dbvalet_placeholder"
+"""The empty collection that keeps a logical database in being."""
+
+PASSES = 5
+"""How often a reset looks again before it says that somebody goes on filling the logical database."""
+
+
+class NewMongoDatabase(Params):
+    """The name of a logical database to be created: the rule of every engine, and MongoDB's own limit of 63."""
+
+    database_name: Annotated[
+        LogicalDatabaseName,
+        StringConstraints(max_length=63),
+        Field(description="ASCII letters, digits, _ and -, not starting with a digit or -, at most 63 characters"),
+    ]
+
+
+@action(
+    "list-databases",
+    effect=Effect.READ,
+    privileges=("listDatabases",),
+    example_result=[
+        {"name": "custom-db", "protected": False},
+        {"name": "database-name-1234", "protected": True},
+    ],
+)
+async def list_databases(server: MongoServer) -> list[LogicalDatabase]:
+    """List the logical databases of the deployment, sorted by name.
+
+    `admin`, `local` and `config` are left out. The deployment's own is there even while it holds nothing.
+    """
+    own = server.address.database
+    names = {*(await existing_names(server) - SYSTEM), own}
+    return [LogicalDatabase(name=name, protected=name == own) for name in sorted(names)]
+
+
+@action(
+    "create-database",
+    effect=Effect.WRITE,
+    privileges=("listDatabases", "createCollection"),
+    example_params={"database_name": "custom-db"},
+    example_result={"name": "custom-db", "protected": False},
+)
+async def create_database(server: MongoServer, params: NewMongoDatabase) -> LogicalDatabase:
+    """Create a logical database, with an empty collection so that it is really there.
+
+    A name that differs from an existing one only in case is taken: MongoDB does not keep two such.
+
+    Raises: AlreadyExists, Protected, Conflict
+    """
+    name = params.database_name
+    refuse_system(name)
+    taken = {*await existing_names(server), *SYSTEM, server.address.database}
+    if name in taken:
+        raise AlreadyExists()
+    if lower_ascii(name) in {lower_ascii(other) for other in taken}:
+        raise AlreadyExists("This name differs from an existing one only in case.")
+    if not await write_and_look(server, name, {"create": PLACEHOLDER}, there=True):
+        raise Conflict("It was created and is gone again: somebody dropped it.")
+    return LogicalDatabase(name=name, protected=False)
+
+
+@action(
+    "delete-database",
+    effect=Effect.DESTRUCTIVE,
+    privileges=("listDatabases", "dropDatabase"),
+    example_params={"database_name": "custom-db"},
+)
+async def delete_database(server: MongoServer, params: ExistingLogicalDatabase) -> None:
+    """Delete a logical database with all that it holds, but for its users, which MongoDB keeps in `admin`.
+
+    Raises: LogicalDatabaseNotFound, Protected, Conflict
+    """
+    name = params.database_name
+    refuse_system(name)
+    if name == server.address.database:
+        raise Protected("This is the deployment's own logical database: it can be reset, not deleted.")
+    # dropDatabase says nothing when there is none. And a name that is in the list is one that the driver takes.
+    if name not in await existing_names(server):
+        raise LogicalDatabaseNotFound()
+    if not await write_and_look(server, name, {"dropDatabase": 1}, there=False):
+        raise Conflict("It was deleted and is there again: a client goes on writing to it.")
+
+
+@action(
+    "reset-database",
+    effect=Effect.DESTRUCTIVE,
+    privileges=("listDatabases", "listCollections", "collStats", "createCollection", "dropCollection", "remove"),
+    example_params={"database_name": "custom-db"},
+)
+async def reset_database(server: MongoServer, params: ExistingLogicalDatabase) -> None:
+    """Delete every collection, view, index and function of a logical database; its users stay.
+
+    An empty collection stays or is made, so that the logical database stays too. Interrupted at any point, doing it
+    again completes it.
+
+    Raises: LogicalDatabaseNotFound, Protected, Conflict
+    """
+    name = params.database_name
+    refuse_system(name)
+    if name not in {*await existing_names(server), server.address.database}:
+        raise LogicalDatabaseNotFound()
+    try:
+        await empty(server, name)
+    except DeadlineExceeded as late:
+        raise DeadlineExceeded(f"{late.message} A part is done; doing it again completes it.") from late
+
+
+async def existing_names(server: MongoServer) -> set[str]:
+    """Ask for the names of all logical databases, system ones included.
+
+    Raises: PrivilegeMissing, and not a list of only those that the account may read, which is the default
+    """
+    reply = await server.read("admin", {"listDatabases": 1, "nameOnly": True, "authorizedDatabases": False})
+    return {database["name"] for database in reply["databases"]}
+
+
+def refuse_system(name: str) -> None:
+    """Raises: Protected, for a system database."""
+    if name in SYSTEM:
+        raise Protected("This logical database belongs to MongoDB itself.")
+
+
+def lower_ascii(name: str) -> bytes:
+    """Fold a name as MongoDB compares them: ASCII letters only."""
+    return name.encode("utf-8", "surrogatepass").lower()
+
+
+async def write_and_look(server: MongoServer, name: str, command: dict[str, Any], *, there: bool) -> bool:
+    """Send a write on a logical database once, then tell whether it is there, or gone, as it should be.
+
+    Raises: ConnectionLost, when the connection was cut and it is not as it should be
+    """
+    try:
+        await server.write(name, command)
+    except ConnectionLost as lost:
+        try:
+            done = (name in await existing_names(server)) is there
+        except (EngineUnavailable, DeadlineExceeded):
+            raise lost from None
+        if not done:
+            raise
+    return (name in await existing_names(server)) is there
+
+
+async def empty(server: MongoServer, name: str) -> None:
+    """Drop everything but one empty collection.
+
+    Raises: Conflict, when new collections go on appearing
+    """
+    keep = await placeholder(server, name, await collections(server, name))
+    for _ in range(PASSES):
+        present = await collections(server, name)
+        doomed = [collection["name"] for collection in present if collection["name"] != keep]
+        functions = 0
+        if "system.js" in doomed:
+            # It cannot be dropped (code 20), so its documents are deleted: each is a function.
+            reply = await server.write(name, {"delete": "system.js", "deletes": [{"q": {}, "limit": 0}]})
+            functions = reply["n"]
+        doomed = [collection for collection in doomed if not collection.startswith("system.")]
+        if not doomed and not functions:
+            return
+        for collection in doomed:
+            await drop(server, name, collection)
+    raise Conflict("New collections go on appearing: a client is writing to it.")
+
+
+async def collections(server: MongoServer, name: str) -> list[dict[str, Any]]:
+    """List collections and views with their options; all of them, as far as they fit into one answer (16 MiB)."""
+    reply = await server.read(name, {"listCollections": 1})
+    return reply["cursor"]["firstBatch"]
+
+
+async def placeholder(server: MongoServer, name: str, present: list[dict[str, Any]]) -> str:
+    """Find or create a collection that is empty, plain and without an index of somebody's.
+
+    It is there before anything is dropped, so that the logical database never is without one. Two resets at the same
+    time choose the same.
+    """
+    by_name = {collection["name"]: collection for collection in present}
+    candidates = [PLACEHOLDER, *(f"{PLACEHOLDER}_{number}" for number in range(2, len(present) + 3))]
+    for candidate in candidates:
+        found = by_name.get(candidate)
+        if found is not None and found["type"] == "collection" and not found["options"]:
+            stats = await server.read(name, {"collStats": candidate})
+            if stats["count"] == 0 and stats["nindexes"] == 1:
+                return candidate
+    free = next(candidate for candidate in candidates if candidate not in by_name)
+    try:
+        await server.write(name, {"create": free})
+    except AlreadyExists:
+        # Another reset was faster; it keeps this one too.
+        return free
+    return free
+
+
+async def drop(server: MongoServer, name: str, collection: str) -> None:
+    """Drop a collection or a view, or find it gone."""
+    from engines.mongodb.driver import NamespaceNotFound
+
+    try:
+        await server.write(name, {"drop": collection})
+    except NamespaceNotFound:
+        # A time-series collection takes its buckets along, and an application may drop too.
+        return

@@ -1,0 +1,236 @@
+"""Everything that touches pymongo: the client, the deadline of each command, and what its errors mean.
+
+Codes: https://github.com/mongodb/mongo/blob/v6.0/src/mongo/base/error_codes.yml
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+from pymongo import AsyncMongoClient
+from pymongo import errors as driver_errors
+from pymongo.monitoring import (
+    ConnectionCheckedInEvent,
+    ConnectionCheckedOutEvent,
+    ConnectionCheckOutFailedEvent,
+    ConnectionCheckOutStartedEvent,
+    ConnectionClosedEvent,
+    ConnectionCreatedEvent,
+    ConnectionPoolListener,
+    ConnectionReadyEvent,
+    PoolClearedEvent,
+    PoolClosedEvent,
+    PoolCreatedEvent,
+)
+from pymongo.read_preferences import ReadPreference
+
+from engines import deadline, errors
+from engines.address import Address
+from engines.engine import PoolUse
+
+CONNECTIONS = 4
+CONNECT_SECONDS = 3.0
+
+GRACE = deadline.GRACE / 3
+"""Seconds that an answer may be later than maxTimeMS: the server looks at its clock between two steps of the work."""
+
+CAUSES: dict[int, Callable[[str], errors.EngineError]] = {
+    13: lambda text: errors.PrivilegeMissing(f"MongoDB refused: {text}"),
+    18: lambda _: errors.EngineUnavailable("MongoDB refuses the account: wrong user, password or authSource."),
+    20: lambda text: IllegalOperation(f"MongoDB refused: {text}"),
+    24: lambda _: errors.DeadlineExceeded("MongoDB waited for a lock until the time was up, and stopped."),
+    26: lambda _: NamespaceNotFound(),
+    48: lambda _: errors.AlreadyExists(),
+    50: lambda _: errors.DeadlineExceeded("The time for this action is up; MongoDB stopped what it was doing."),
+    73: lambda text: errors.InvalidParams({"database_name": [f"MongoDB does not take it: {text}"]}),
+    112: lambda _: errors.Conflict("MongoDB met another change at the same time; try again."),
+    117: lambda _: errors.Conflict("Another operation on this logical database is in progress."),
+    215: lambda _: errors.Conflict("This logical database is being dropped just now."),
+    262: lambda _: errors.DeadlineExceeded("The time for this action is up; MongoDB stopped what it was doing."),
+    11601: lambda _: errors.Conflict("An administrator stopped the operation (killOp)."),
+    12587: lambda _: errors.Conflict("An index is being built in this logical database; try again when it is done."),
+    12586: lambda _: errors.Conflict("An index is being built in this logical database; try again when it is done."),
+    13297: lambda _: errors.AlreadyExists("This name differs from an existing one only in case."),
+}
+
+
+class NamespaceNotFound(errors.NotFound):
+    """The collection or logical database is not there (any more)."""
+
+
+class IllegalOperation(errors.Conflict):
+    """MongoDB never does this to a collection of this kind."""
+
+
+class Connections(ConnectionPoolListener):
+    """Counts the connections of one client, monitoring ones left out, from what the driver tells."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.in_use = 0
+
+    def connection_created(self, event: ConnectionCreatedEvent) -> None:
+        self.open += 1
+
+    def connection_closed(self, event: ConnectionClosedEvent) -> None:
+        self.open -= 1
+
+    def connection_checked_out(self, event: ConnectionCheckedOutEvent) -> None:
+        self.in_use += 1
+
+    def connection_checked_in(self, event: ConnectionCheckedInEvent) -> None:
+        self.in_use -= 1
+
+    def connection_ready(self, event: ConnectionReadyEvent) -> None:
+        """Change nothing."""
+
+    def connection_check_out_started(self, event: ConnectionCheckOutStartedEvent) -> None:
+        """Change nothing."""
+
+    def connection_check_out_failed(self, event: ConnectionCheckOutFailedEvent) -> None:
+        """Change nothing."""
+
+    def pool_created(self, event: PoolCreatedEvent) -> None:
+        """Change nothing."""
+
+    def pool_ready(self, event: Any) -> None:
+        """Change nothing."""
+
+    def pool_cleared(self, event: PoolClearedEvent) -> None:
+        """Change nothing."""
+
+    def pool_closed(self, event: PoolClosedEvent) -> None:
+        """Change nothing."""
+
+
+class Client:
+    """One AsyncMongoClient with dbvalet's limits, whatever the URL says of them."""
+
+    def __init__(self, address: Address) -> None:
+        """Read the URL; connects when the first command is sent.
+
+        Raises: EngineUnavailable, when the driver cannot read the URL
+        """
+        self._address = address
+        self._connections = Connections()
+        try:
+            self._mongo = AsyncMongoClient[dict[str, Any]](
+                address.url,
+                appname="dbvalet",
+                tz_aware=True,
+                maxPoolSize=CONNECTIONS,
+                minPoolSize=0,
+                connectTimeoutMS=int(CONNECT_SECONDS * 1000),
+                serverSelectionTimeoutMS=int(CONNECT_SECONDS * 1000),
+                waitQueueTimeoutMS=int(CONNECT_SECONDS * 1000),
+                # One connection for monitoring instead of two. A restart or a new primary is then noticed when a
+                # command meets it, and a read that does is sent again.
+                serverMonitoringMode="poll",
+                event_listeners=[self._connections],
+            )
+        except (driver_errors.PyMongoError, ValueError, TypeError):
+            # The driver's text may quote a piece of the URL, and so of the password.
+            raise errors.EngineUnavailable(
+                "The driver cannot read the URL of this database: user name and password must be %-encoded, and each "
+                "option one of https://www.mongodb.com/docs/manual/reference/connection-string-options/."
+            ) from None
+
+    async def command(self, database: str, command: dict[str, Any]) -> dict[str, Any]:
+        """Run one command on the primary, stopped by the server itself when the deadline has passed.
+
+        maxTimeMS covers every command used here, waiting for locks included; killOp would set the same flag on the
+        operation, so it could stop nothing more.
+
+        Raises: EngineUnavailable, ConnectionLost, DeadlineExceeded, PrivilegeMissing and what stands in CAUSES
+        """
+        seconds = deadline.remaining()
+        try:
+            with self._named_causes():
+                async with asyncio.timeout(seconds + GRACE):
+                    return await self._mongo[database].command(
+                        {**command, "maxTimeMS": max(int(seconds * 1000), 1)},
+                        read_preference=ReadPreference.PRIMARY,
+                        codec_options=self._mongo.codec_options,
+                    )
+        except TimeoutError:
+            raise errors.DeadlineExceeded(
+                "The time for this action is up and MongoDB does not answer. Whether it was done is not known; look "
+                "before trying again."
+            ) from None
+
+    def pool_use(self) -> PoolUse:
+        """Count connections without waiting."""
+        return PoolUse(open=self._connections.open, in_use=self._connections.in_use, limit=CONNECTIONS)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._mongo.close()
+
+    @contextmanager
+    def _named_causes(self) -> Generator[None]:
+        """Turn the driver's errors into those of `engines.errors`."""
+        try:
+            yield
+        except driver_errors.ServerSelectionTimeoutError as unreachable:
+            raise errors.EngineUnavailable(self._unreachable(unreachable)) from unreachable
+        except driver_errors.WaitQueueTimeoutError as busy:
+            raise errors.EngineUnavailable(f"All {CONNECTIONS} connections to MongoDB are in use.") from busy
+        except driver_errors.NotPrimaryError as moved:
+            raise errors.ConnectionLost(
+                "This member of the replica set is not its primary, or shuts down: whether it was done is not known."
+            ) from moved
+        except driver_errors.NetworkTimeout as frozen:
+            # No socketTimeoutMS is set, so this is a connection being made.
+            raise errors.EngineUnavailable(f"MongoDB at {self._place} does not answer.") from frozen
+        except driver_errors.AutoReconnect as cut:
+            raise errors.ConnectionLost() from cut
+        except driver_errors.OperationFailure as refused:
+            cause = CAUSES.get(refused.code or 0)
+            if cause is None:
+                raise
+            raise cause(text_of(refused)) from refused
+        except driver_errors.ConfigurationError as unusable:
+            # Known only once the server was asked: its version is too old for the driver, or too new.
+            raise errors.EngineUnavailable(f"MongoDB at {self._place} cannot be used: {unusable}.") from unusable
+
+    @property
+    def _place(self) -> str:
+        return f"{self._address.host}:{self._address.port}"
+
+    def _unreachable(self, failure: driver_errors.ServerSelectionTimeoutError) -> str:
+        """Say why no server could be selected, from what the monitors met last."""
+        for (host, port), server in self._mongo.topology_description.server_descriptions().items():
+            if server.error is not None:
+                return f"MongoDB at {host}:{port} cannot be reached: {reason(server.error)}."
+        if self._mongo.topology_description.server_descriptions() and "rimary" in str(failure):
+            return "The replica set of this database has no primary just now."
+        return f"MongoDB at {self._place} cannot be reached."
+
+
+def text_of(refused: driver_errors.OperationFailure) -> str:
+    """Give the server's own text, without the reply that the driver appends to it."""
+    details = refused.details or {}
+    return str(details.get("errmsg", "no text"))
+
+
+def reason(error: BaseException) -> str:
+    """Say in a few words why a connection could not be made, from the error below the driver's."""
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, socket.gaierror):
+            return "the host name cannot be resolved"
+        if isinstance(below, ssl.SSLCertVerificationError):
+            return f"TLS: {below.verify_message}"
+        if isinstance(below, ssl.SSLError):
+            return f"TLS: {below.reason or 'no handshake'}"
+        if isinstance(below, (TimeoutError, driver_errors.NetworkTimeout)):
+            return "no answer"
+        if isinstance(below, OSError) and below.strerror:
+            return below.strerror.lower()
+        below = below.__cause__ or below.__context__
+    return "the connection was closed"
