@@ -1,0 +1,18 @@
+"""InfluxDB 1.x."""
+
+from engines.engine import Engine
+from engines.influxdb.grants import grants
+from engines.influxdb.requirements import REQUIREMENTS
+
+__all__ = ["ENGINE"]
+
+ENGINE = Engine(
+    name="influxdb",
+    title="InfluxDB",
+    schemes=("influxdb", "https+influxdb"),
+    default_port=8086,
+    package="engines.influxdb",
+    server="engines.influxdb.server:InfluxServer",
+    requirements=REQUIREMENTS,
+    grants=grants,
+)

@@ -1,0 +1,174 @@
+"""Retention policies of the deployment's logical database: list, add, delete.
+
+https://docs.influxdata.com/influxdb/v1.8/query_language/manage-database/
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, TypedDict
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from engines.action import Effect, Params, action
+from engines.errors import (
+    AlreadyExists,
+    Conflict,
+    ConnectionLost,
+    DeadlineExceeded,
+    EngineUnavailable,
+    RetentionPolicyNotFound,
+)
+from engines.influxdb.influxql import identifier, parse_duration, read_duration, show_duration
+
+if TYPE_CHECKING:
+    from engines.influxdb.server import InfluxServer
+
+LONGEST_NAME = 255
+"""Bytes. The server takes no longer name."""
+
+
+class RetentionPolicy(TypedDict):
+    """A retention policy as the documented API shows it."""
+
+    name: str
+    duration: str
+    default: bool
+
+
+def servers_name(name: str) -> str:
+    """Check a name by the server's own rule, so that the answer tells which part of it is not met.
+
+    Raises: ValueError
+    """
+    if len(name.encode()) > LONGEST_NAME:
+        raise ValueError(f"must have at most {LONGEST_NAME} bytes")
+    if name in (".", "..") or "/" in name or "\\" in name or not name.isprintable():
+        raise ValueError("must be printable, without / and \\, and neither . nor ..")
+    return name
+
+
+def servers_duration(text: str) -> str:
+    """Raises: ValueError, when it is not a duration or not one that a policy can have."""
+    parse_duration(text)
+    return text
+
+
+NewName = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=LONGEST_NAME),
+    AfterValidator(servers_name),
+    Field(description="printable, without / and \\, neither . nor .., at most 255 bytes of UTF-8"),
+]
+NewDuration = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=100),
+    AfterValidator(servers_duration),
+    Field(description="as InfluxQL writes it: 30d, 1h30m; INF or 0 for ever; whole seconds, at least 1h"),
+]
+
+
+class NewRetentionPolicy(Params):
+    """A retention policy to be created."""
+
+    name: NewName
+    duration: NewDuration
+    default: bool = Field(default=False, description="write to this policy from now on when none is named")
+
+
+class ExistingRetentionPolicy(Params):
+    """The name of a retention policy that is there."""
+
+    name: Annotated[str, StringConstraints(min_length=1)]
+
+
+@action(
+    "list-retention-policies",
+    effect=Effect.READ,
+    privileges=("READ",),
+    example_result=[
+        {"name": "autogen", "duration": "0", "default": True},
+        {"name": "30-days", "duration": "30d", "default": False},
+    ],
+)
+async def list_retention_policies(server: InfluxServer) -> list[RetentionPolicy]:
+    """List the retention policies, in the server's order.
+
+    `duration` is `0` for ever, else a number of the largest of the units d, h, m, s that divides it.
+    """
+    reply = await server.read(f"SHOW RETENTION POLICIES ON {identifier(server.address.database)}")
+    return [
+        RetentionPolicy(
+            name=row["name"], duration=show_duration(read_duration(row["duration"])), default=row["default"]
+        )
+        for row in reply.get("", [])
+    ]
+
+
+@action(
+    "add-retention-policy",
+    effect=Effect.WRITE,
+    privileges=("READ", "ALL PRIVILEGES"),
+    example_params={"name": "30-days", "duration": "30d", "default": True},
+)
+async def add_retention_policy(server: InfluxServer, params: NewRetentionPolicy) -> None:
+    """Create a retention policy, with one copy of the data as InfluxDB 1.x has it; `default` makes it the default.
+
+    Raises: AlreadyExists, Conflict
+    """
+    # The server says nothing when the settings are the same, so look first.
+    if await find(server, params.name) is not None:
+        raise AlreadyExists()
+    wanted = RetentionPolicy(
+        name=params.name, duration=show_duration(parse_duration(params.duration)), default=params.default
+    )
+    database, name = identifier(server.address.database), identifier(params.name)
+    # `DURATION 0` is a parse error in 1.6.
+    duration = "INF" if wanted["duration"] == "0" else wanted["duration"]
+    if params.default:
+        statement = f"CREATE RETENTION POLICY {name} ON {database} DURATION {duration} REPLICATION 1 DEFAULT"
+    else:
+        statement = f"CREATE RETENTION POLICY {name} ON {database} DURATION {duration} REPLICATION 1"
+    if await write_and_look(server, statement, params.name) != wanted:
+        raise Conflict("The retention policy was created and somebody changed it at the same time: look at the list.")
+
+
+@action(
+    "del-retention-policy",
+    effect=Effect.DESTRUCTIVE,
+    privileges=("READ", "WRITE"),
+    example_params={"name": "30-days"},
+)
+async def del_retention_policy(server: InfluxServer, params: ExistingRetentionPolicy) -> None:
+    """Delete a retention policy with all data under it. The default one is refused: make another the default first.
+
+    Raises: RetentionPolicyNotFound, Conflict
+    """
+    # The server says nothing when there is none, and drops the default one: then every write without a policy fails.
+    policy = await find(server, params.name)
+    if policy is None:
+        raise RetentionPolicyNotFound()
+    if policy["default"]:
+        raise Conflict("This is the default retention policy: make another the default first.")
+    statement = f"DROP RETENTION POLICY {identifier(params.name)} ON {identifier(server.address.database)}"
+    if await write_and_look(server, statement, params.name) is not None:
+        raise Conflict("The retention policy was deleted and is there again: somebody made it anew.")
+
+
+async def find(server: InfluxServer, name: str) -> RetentionPolicy | None:
+    """Find a retention policy by its exact name."""
+    return next((policy for policy in await list_retention_policies(server) if policy["name"] == name), None)
+
+
+async def write_and_look(server: InfluxServer, statement: str, name: str) -> RetentionPolicy | None:
+    """Send a statement about a policy once, then give the policy as it is, cut connection or not.
+
+    Raises: ConnectionLost, when the connection was cut and the server cannot be asked
+    """
+    try:
+        await server.write(statement)
+    except ConnectionLost as lost:
+        try:
+            return await find(server, name)
+        except (EngineUnavailable, DeadlineExceeded):
+            raise lost from None
+    return await find(server, name)
