@@ -1,0 +1,18 @@
+"""MySQL and MariaDB: logical databases and the SQL mode."""
+
+from engines.engine import Engine
+from engines.mysql.grants import grants
+from engines.mysql.requirements import REQUIREMENTS
+
+ENGINE = Engine(
+    name="mysql",
+    title="MySQL",
+    schemes=("mysql", "mariadb"),
+    default_port=3306,
+    package="engines.mysql",
+    server="engines.mysql.server:MySQLServer",
+    requirements=REQUIREMENTS,
+    grants=grants,
+)
+
+__all__ = ["ENGINE"]

@@ -1,0 +1,418 @@
+"""The one module that imports PyMySQL: a kept connection, its limits in time, and the causes behind error numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
+from engines import errors
+from engines.address import Address
+from engines.mysql.facts import FACTS, Facts, Flavour, account_of, flavour_of, granted, parse_version, readable, started
+from engines.mysql.identifiers import Identifier, quoted
+
+Rows = tuple[tuple[Any, ...], ...]
+
+CONNECT_TIMEOUT = 3.0
+"""Seconds for each step of a connection: the socket, the greeting, the login."""
+
+STOP_TIMEOUT = 0.4
+"""Seconds for stopping a statement whose time is up; within `deadline.GRACE`."""
+
+SESSION = {
+    # What outlives dbvalet itself still ends: the exact limit of each statement is dbvalet's own, see `Session._late`.
+    # The session's sql_mode is fixed, so that no ANSI_QUOTES or NO_BACKSLASH_ESCAPES of the server changes a statement.
+    "mysql": "SET SESSION sql_mode = '', time_zone = '+00:00', lock_wait_timeout = 24, innodb_lock_wait_timeout = 24,"
+    " max_execution_time = 24000",
+    "mariadb": "SET SESSION sql_mode = '', time_zone = '+00:00', lock_wait_timeout = 24, innodb_lock_wait_timeout = 24,"
+    " max_statement_time = 24",
+}
+
+LOCK_LIMIT = "SET SESSION lock_wait_timeout = %s, innodb_lock_wait_timeout = %s"
+
+CAUSES: dict[int, type[errors.EngineError]] = {
+    # Numbers below 2000 and above 2999 are the server's (https://dev.mysql.com/doc/mysql-errors/9.7/en/server-error-reference.html,
+    # https://mariadb.com/kb/en/mariadb-error-code-reference/), the others the client's.
+    1007: errors.AlreadyExists,  # database exists
+    1008: errors.LogicalDatabaseNotFound,  # cannot drop database: it does not exist
+    1049: errors.LogicalDatabaseNotFound,  # unknown database
+    # Privileges
+    1044: errors.PrivilegeMissing,  # access denied to the database
+    1045: errors.PrivilegeMissing,  # access denied
+    1142: errors.PrivilegeMissing,  # command denied on the table
+    1143: errors.PrivilegeMissing,  # command denied on the column
+    1227: errors.PrivilegeMissing,  # needs one of these privileges
+    1370: errors.PrivilegeMissing,  # command denied on the routine
+    1419: errors.PrivilegeMissing,  # needs SUPER: binary logging is on
+    1698: errors.PrivilegeMissing,  # access denied, no password
+    3530: errors.PrivilegeMissing,  # role not granted
+    3879: errors.PrivilegeMissing,  # access denied for AuthId
+    # Names and values that the engine refuses
+    1059: errors.InvalidParams,  # identifier too long, MySQL
+    1102: errors.InvalidParams,  # incorrect database name; too long, MariaDB
+    1231: errors.InvalidParams,  # the variable cannot be set to this
+    1300: errors.InvalidParams,  # invalid utf8mb3 character string
+    3854: errors.InvalidParams,  # cannot convert the string
+    # Time
+    1205: errors.DeadlineExceeded,  # lock wait timeout
+    1907: errors.DeadlineExceeded,  # lock wait timeout, MariaDB's own number of some versions
+    1969: errors.DeadlineExceeded,  # max_statement_time, MariaDB
+    3024: errors.DeadlineExceeded,  # max_execution_time, MySQL
+    3572: errors.DeadlineExceeded,  # NOWAIT lock not available
+    # The state of the object or the server
+    1010: errors.Conflict,  # database directory is not empty of foreign files
+    1213: errors.Conflict,  # deadlock
+    1217: errors.Conflict,  # a foreign key refers to it
+    1451: errors.Conflict,  # a foreign key refers to it
+    3730: errors.Conflict,  # a foreign key of another table refers to it
+    1223: errors.Precondition,  # FLUSH TABLES WITH READ LOCK of this session
+    1290: errors.Precondition,  # --read-only, --super-read-only
+    1836: errors.Precondition,  # read-only mode
+    3100: errors.Precondition,  # a replication hook refused it
+    3989: errors.Precondition,  # the schema is in read-only mode
+    # The server
+    1040: errors.EngineUnavailable,  # too many connections
+    1041: errors.EngineUnavailable,  # out of memory
+    1129: errors.EngineUnavailable,  # host blocked after many errors
+    1130: errors.EngineUnavailable,  # host not allowed
+    1203: errors.EngineUnavailable,  # max_user_connections
+    1226: errors.EngineUnavailable,  # a resource of the account is used up
+    3032: errors.EngineUnavailable,  # offline mode
+    1053: errors.ConnectionLost,  # server shutting down
+    1077: errors.ConnectionLost,  # normal shutdown
+    1080: errors.ConnectionLost,  # forcing a thread to close
+    1152: errors.ConnectionLost,  # aborted connection
+    1158: errors.ConnectionLost,  # error reading packets
+    1159: errors.ConnectionLost,  # timeout reading packets
+    1160: errors.ConnectionLost,  # error writing packets
+    1161: errors.ConnectionLost,  # timeout writing packets
+    1184: errors.ConnectionLost,  # aborted connection
+    1317: errors.ConnectionLost,  # KILL QUERY of somebody
+    1927: errors.ConnectionLost,  # KILL, MariaDB
+    3168: errors.ConnectionLost,  # server isn't available
+    3169: errors.ConnectionLost,  # KILL, MySQL
+    4031: errors.ConnectionLost,  # idle for too long, MySQL
+    2006: errors.ConnectionLost,  # server has gone away
+    2013: errors.ConnectionLost,  # cut during a query
+    2014: errors.ConnectionLost,  # commands out of sync
+    2055: errors.ConnectionLost,  # cut, with a system error
+    4200: errors.ConnectionLost,  # connection killed by a timeout, MariaDB
+}
+
+UNREACHABLE: tuple[tuple[type[Exception], str], ...] = (
+    # The first that fits: all of these are OSErrors.
+    (socket.gaierror, "The name in {place} cannot be resolved: {text}."),
+    (TimeoutError, "{place} does not answer."),
+    (ConnectionRefusedError, "{place} refuses connections: nothing listens there."),
+    (ssl.SSLCertVerificationError, "The certificate of {place} is not accepted: {text}."),
+    (ssl.SSLError, "TLS with {place} failed: {text}."),
+    (OSError, "{place} cannot be reached: {text}."),
+)
+
+
+# Generic in the stubs, not in PyMySQL itself.
+_Connection = Connection[Cursor] if TYPE_CHECKING else Connection
+
+
+class _Wire(_Connection):
+    """PyMySQL's connection, whose limits can be changed while it is open and whose reading can be interrupted."""
+
+    server_version: str
+    server_thread_id: tuple[int]
+    _sock: socket.socket | None
+    _read_timeout: float | None
+    _write_timeout: float | None
+
+    def limit(self, seconds: float) -> None:
+        self._read_timeout = self._write_timeout = seconds
+
+    def interrupt(self) -> None:
+        if (used := self._sock) is not None:
+            with contextlib.suppress(OSError):
+                # Not SSLSocket's own, which would take its state away under the thread that reads.
+                socket.socket.shutdown(used, socket.SHUT_RDWR)
+
+    def ask(self, statement: str) -> Rows:
+        with self.cursor() as cursor:
+            cursor.execute(statement)
+            return tuple(cursor.fetchall())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """What all connections of a server share."""
+
+    address: Address
+    context: ssl.SSLContext | None
+    tls_required: bool
+
+
+class Session:
+    """One kept connection, used by one thread; only `interrupt`, `stale` and `connected` are for others."""
+
+    def __init__(self, login: Login, learned: Callable[[Facts], None]) -> None:
+        """`learned` is told what each login finds out, in the thread."""
+        self._login = login
+        self._learned = learned
+        self._wire: _Wire | None = None
+        self._ends_at = 0.0
+        self._interrupted = False
+        self._fresh = False
+        self.stale = False
+        self._facts: Facts | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Tell whether there is a connection, alive or not."""
+        return self._wire is not None
+
+    @property
+    def facts(self) -> Facts:
+        """What the last login found out.
+
+        Raises: EngineUnavailable, DeadlineExceeded, when it takes a login to know
+        """
+        return self._facts or self.log_in()
+
+    def log_in(self) -> Facts:
+        """Make a new connection in place of the one there is, if any.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        self.close()
+        wire = _open(self._login, min(CONNECT_TIMEOUT, self._left()))
+        try:
+            wire.limit(min(CONNECT_TIMEOUT, self._left()))
+            flavour = flavour_of(wire.server_version)
+            wire.ask(SESSION[flavour])
+            facts = _facts(flavour, wire)
+        except pymysql.MySQLError as error:
+            if wire.open:
+                wire.close()
+            raise errors.EngineUnavailable(_why_not(self._login, error)) from error
+        self._wire, self._fresh, self._facts = wire, True, facts
+        self._learned(facts)
+        return facts
+
+    def begin(self, ends_at: float) -> None:
+        """Start a job that ends at this moment of `time.monotonic`."""
+        self._ends_at = ends_at
+        self._interrupted = False
+        self._fresh = False
+        if self.stale:
+            self.close()
+
+    def fetch(self, statement: str, *args: object) -> Rows:
+        """Run a statement that changes nothing; when a kept connection turns out to be dead, again on a new one.
+
+        Raises: EngineUnavailable, ConnectionLost, DeadlineExceeded, and the causes in `CAUSES`
+        """
+        if self._fresh:
+            return self.execute(statement, *args)
+        if self._wire is not None:
+            try:
+                return self.execute(statement, *args)
+            except errors.ConnectionLost:
+                # The server was restarted, or closed it as idle.
+                if self._interrupted:
+                    raise
+        self.log_in()
+        return self.execute(statement, *args)
+
+    def prepare_to_write(self) -> None:
+        """Make sure of a live connection, and let the engine itself give up waiting for locks in time.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        seconds = max(1, int(self._left()))
+        self.fetch(LOCK_LIMIT, seconds, seconds)
+
+    def execute(self, statement: str, *args: object) -> Rows:
+        """Run a statement once, on the connection as it is: see `prepare_to_write`.
+
+        Raises: ConnectionLost, DeadlineExceeded, and the causes in `CAUSES`
+        """
+        if self._wire is None:
+            raise errors.ConnectionLost
+        return self._run(self._wire, statement, args)
+
+    def close(self) -> None:
+        """Close the connection; the next use makes a new one."""
+        wire, self._wire, self.stale = self._wire, None, False
+        if wire is not None and wire.open:
+            wire.limit(STOP_TIMEOUT)
+            wire.close()
+
+    def interrupt(self) -> None:
+        """Let the thread that uses it stop its statement and raise."""
+        self._interrupted = True
+        if (wire := self._wire) is not None:
+            wire.interrupt()
+
+    def _left(self) -> float:
+        left = self._ends_at - time.monotonic()
+        if left <= 0 or self._interrupted:
+            raise errors.DeadlineExceeded("The time was up before the next statement, which was not sent.")
+        return left
+
+    def _run(self, wire: _Wire, statement: str, args: tuple[object, ...]) -> Rows:
+        text = statement % tuple(_written(wire, arg) for arg in args) if args else statement
+        wire.limit(self._left())
+        try:
+            return wire.ask(text)
+        except pymysql.MySQLError as error:
+            if not wire.open:
+                self._wire = None
+                if self._interrupted or isinstance(error.__context__, TimeoutError):
+                    self._late(wire, text, error)
+            cause = _cause(error)
+            if isinstance(cause, errors.ConnectionLost):
+                self.close()
+            raise cause from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _late(self, wire: _Wire, text: str, error: pymysql.MySQLError) -> NoReturn:
+        """Stop in the engine what dbvalet no longer waits for.
+
+        The statement is looked up first: behind a proxy the number of the connection may be somebody else's.
+        """
+        [number] = wire.server_thread_id
+        try:
+            with contextlib.closing(_open(self._login, STOP_TIMEOUT)) as other:
+                other.limit(STOP_TIMEOUT)
+                stopped = False
+                until = time.monotonic() + STOP_TIMEOUT
+                while time.monotonic() < until:
+                    if not _runs(other, number, text):
+                        raise errors.DeadlineExceeded(
+                            "The time was up and the statement was stopped in the engine."
+                            if stopped
+                            else "The time was up; the statement has ended in the engine by now."
+                        ) from error
+                    if not stopped:
+                        other.ask(f"KILL {number:d}")
+                        stopped = True
+                    time.sleep(0.01)
+        except (pymysql.MySQLError, errors.EngineUnavailable):
+            raise errors.DeadlineExceeded(
+                "The time was up and the engine does not answer: whether the statement was done is not known."
+            ) from error
+        raise errors.DeadlineExceeded(
+            "The time was up; the engine was told to stop the statement and has not done so yet."
+        ) from error
+
+
+def _runs(wire: _Wire, number: int, text: str) -> bool:
+    return any(row[0] == number and row[7] == text for row in wire.ask("SHOW FULL PROCESSLIST"))
+
+
+def _written(wire: _Wire, arg: object) -> str:
+    return quoted(arg) if isinstance(arg, Identifier) else wire.escape(arg)
+
+
+def _open(login: Login, timeout: float) -> _Wire:
+    """Log in.
+
+    Raises: EngineUnavailable
+    """
+    context = login.context
+    try:
+        try:
+            return _logged_in(login, context, timeout)
+        except pymysql.MySQLError as error:
+            # 2026: the server offers no TLS, and none was required.
+            if _number(error) != 2026 or login.tls_required:
+                raise
+            return _logged_in(login, None, timeout)
+    except pymysql.MySQLError as error:
+        raise errors.EngineUnavailable(_why_not(login, error)) from error
+    except RuntimeError as error:
+        # PyMySQL needs the package `cryptography` for caching_sha2_password without TLS, `pynacl` for ed25519.
+        raise errors.EngineUnavailable(
+            f"The account's authentication plugin cannot be used on this connection ({error}): "
+            "enable TLS on the server, or give the account another plugin."
+        ) from error
+
+
+def _logged_in(login: Login, context: ssl.SSLContext | None, timeout: float) -> _Wire:
+    address = login.address
+    return _Wire(
+        host=address.host,
+        port=address.port,
+        user=address.user,
+        # PyMySQL would write a str as Latin-1; the server expects the bytes that the account was made with.
+        password=(address.password or "").encode(),
+        database=address.database,
+        charset="utf8mb4",
+        autocommit=True,
+        program_name="dbvalet",
+        connect_timeout=timeout,
+        read_timeout=timeout,
+        write_timeout=timeout,
+        ssl=context,
+        ssl_disabled=context is None,
+    )
+
+
+def _facts(flavour: Flavour, wire: _Wire) -> Facts:
+    [(version, folding, account, now, uptime)] = wire.ask(FACTS[flavour])
+    numbers = parse_version(version)
+    return Facts(
+        flavour=flavour,
+        version=numbers,
+        readable_version=readable(flavour, numbers),
+        started_at=started(now, uptime),
+        folds_case=folding != 0,
+        account=account_of(account),
+        privileges=granted(row[0] for row in wire.ask("SHOW GRANTS")),
+    )
+
+
+def _number(error: pymysql.MySQLError) -> int:
+    number: object = error.args[0] if error.args else None
+    return number if isinstance(number, int) else 0
+
+
+def _text(error: pymysql.MySQLError) -> str:
+    return str(error.args[1]) if len(error.args) > 1 else str(error)
+
+
+def _cause(error: pymysql.MySQLError) -> errors.EngineError:
+    """Turn what the server or PyMySQL says into its cause; an unknown number is one that no action foresaw."""
+    number = _number(error)
+    text = f"{_text(error)} (error {number})"
+    cause = CAUSES.get(number)
+    if cause is None and isinstance(error, pymysql.InterfaceError | pymysql.InternalError):
+        cause = errors.ConnectionLost
+    if cause is errors.InvalidParams:
+        return errors.InvalidParams({"params": [text]})
+    if cause is errors.ConnectionLost:
+        return errors.ConnectionLost(f"The connection was cut while the engine was working: {text}")
+    if cause is errors.DeadlineExceeded:
+        return errors.DeadlineExceeded(f"The engine gave the statement up: {text}")
+    return (cause or errors.EngineError)(text)
+
+
+def _why_not(login: Login, error: pymysql.MySQLError) -> str:
+    """Say why there is no connection: where to, and what went wrong."""
+    place = f"{login.address.host}:{login.address.port}"
+    origin = getattr(error, "original_exception", None) or error.__context__
+    text = f"{_text(error)} (error {_number(error)})"
+    if isinstance(origin, ssl.SSLCertVerificationError):
+        text = origin.verify_message
+    elif isinstance(origin, ssl.SSLError):
+        text = origin.reason or str(origin)
+    elif isinstance(origin, OSError):
+        text = origin.strerror or str(origin)
+    said = next((said for kind, said in UNREACHABLE if isinstance(origin, kind)), "{place} refuses the login: {text}.")
+    return said.format(place=place, text=text)

@@ -1,0 +1,111 @@
+"""What a server says of itself and of the account: asked once a connection, so that no action needs to ask again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+Flavour = Literal["mysql", "mariadb"]
+
+# Uptime and UTC_TIMESTAMP() are both counted from the moment the statement began, in whole seconds: their difference
+# stays exactly the same as long as the server runs, whatever becomes of its clock.
+FACTS: Mapping[Flavour, str] = {
+    "mysql": """
+        SELECT @@GLOBAL.version, @@GLOBAL.lower_case_table_names, CURRENT_USER(), UTC_TIMESTAMP(), VARIABLE_VALUE
+          FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Uptime'""",
+    "mariadb": """
+        SELECT @@GLOBAL.version, @@GLOBAL.lower_case_table_names, CURRENT_USER(), UTC_TIMESTAMP(), VARIABLE_VALUE
+          FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'UPTIME'""",
+}
+
+DATABASE_PRIVILEGES = frozenset(
+    {
+        "ALL PRIVILEGES",
+        "ALTER",
+        "ALTER ROUTINE",
+        "CREATE",
+        "CREATE ROUTINE",
+        "CREATE TEMPORARY TABLES",
+        "CREATE VIEW",
+        "DELETE",
+        "DELETE HISTORY",
+        "DELETE VERSIONING ROWS",
+        "DROP",
+        "EVENT",
+        "EXECUTE",
+        "INDEX",
+        "INSERT",
+        "LOCK TABLES",
+        "REFERENCES",
+        "SELECT",
+        "SHOW DATABASES",
+        "SHOW VIEW",
+        "TRIGGER",
+        "UPDATE",
+    }
+)
+"""Any of these, held globally, shows every database. https://dev.mysql.com/doc/refman/9.7/en/show-databases.html"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """A server and an account, as one login found them."""
+
+    flavour: Flavour
+    version: tuple[int, ...]
+    readable_version: str
+    started_at: datetime
+    folds_case: bool
+    """Names of databases that differ only in case are one name (lower_case_table_names is 1 or 2)."""
+    account: str
+    """Quoted for a GRANT: `'valet'@'%'`."""
+    privileges: frozenset[str]
+    """Held globally, by the account itself or through the roles that are active."""
+
+    @property
+    def sees_every_database(self) -> bool:
+        """Tell whether SHOW DATABASES leaves none out."""
+        return not self.privileges.isdisjoint(DATABASE_PRIVILEGES)
+
+    def holds(self, privilege: str) -> bool:
+        """Tell whether the account has a global privilege."""
+        return privilege in self.privileges or "ALL PRIVILEGES" in self.privileges
+
+
+def flavour_of(greeting: str) -> Flavour:
+    """Read the version that a server greets with: `5.5.5-10.11.18-MariaDB`."""
+    return "mariadb" if "mariadb" in greeting.lower() else "mysql"
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """Read `9.7.4-2` or `10.11.18-MariaDB-0+deb12u1` as numbers; () when it begins with none."""
+    match = re.match(r"\d+(?:\.\d+)*", text)
+    return tuple(int(part) for part in match[0].split(".")) if match else ()
+
+
+def readable(flavour: Flavour, version: tuple[int, ...]) -> str:
+    """Write a version as people know it: `9.7.4`, `10.11.18-MariaDB`."""
+    return ".".join(str(part) for part in version) + ("-MariaDB" if flavour == "mariadb" else "")
+
+
+def started(now: datetime, uptime: str | int) -> datetime:
+    """Give the moment the server process started; `now` is UTC without a zone, `uptime` in seconds."""
+    return now.replace(tzinfo=UTC) - timedelta(seconds=int(uptime))
+
+
+def granted(grants: Iterable[str]) -> frozenset[str]:
+    """Read the global privileges out of SHOW GRANTS, which includes those of the roles that are active."""
+    found: set[str] = set()
+    for grant in grants:
+        if match := re.match(r"GRANT (.+) ON \*\.\* TO ", grant):
+            found.update(privilege.upper() for privilege in match[1].split(", "))
+    return frozenset(found - {"USAGE"})
+
+
+def account_of(current_user: str) -> str:
+    """Quote `valet@%` for a GRANT: the name may hold an @, the host cannot."""
+    name, _, host = current_user.rpartition("@")
+    return "@".join("'" + part.replace("'", "''") + "'" for part in (name, host))

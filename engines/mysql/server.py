@@ -1,0 +1,180 @@
+"""The live side of one MySQL or MariaDB database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from engines import deadline
+from engines.address import Address
+from engines.engine import Description, Engine, Feature, Memory, PoolUse
+from engines.errors import EngineError, EngineUnavailable
+from engines.mysql import sql_mode
+from engines.mysql.facts import Facts, Flavour, account_of, parse_version, readable, started
+from engines.mysql.pool import Pool
+from engines.mysql.tls import Mode, context, requested
+
+if TYPE_CHECKING:
+    from engines.mysql.driver import Login, Rows, Session
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+DESCRIBE: dict[Flavour, str] = {
+    "mysql": """
+        SELECT @@GLOBAL.version, UTC_TIMESTAMP(), VARIABLE_VALUE,
+               @@GLOBAL.require_secure_transport, @@GLOBAL.server_uuid
+          FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Uptime'""",
+    # MariaDB has no identity of its own: its server_uid is made of the network card and the port.
+    "mariadb": """
+        SELECT @@GLOBAL.version, UTC_TIMESTAMP(), VARIABLE_VALUE,
+               @@GLOBAL.require_secure_transport, NULL
+          FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'UPTIME'""",
+}
+
+CREATED = "SELECT MIN(CREATE_TIME) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql'"
+"""When the data directory was made: its system tables are as old."""
+
+RESERVE = 1.0
+"""Seconds kept back from a job that writes, for stopping it in the engine and looking at what is true."""
+
+
+class MySQLServer:
+    """A MySQL or MariaDB server, as the account of one URL sees it."""
+
+    def __init__(self, address: Address, memory: Memory) -> None:
+        """Raises: ValueError, when the URL asks for a TLS mode that does not exist."""
+        self.address = address
+        self.memory = memory
+        self.sql_mode_lock = asyncio.Lock()
+        self._tls = requested(address.options)
+        self._login: Login | None = None
+        self._facts: Facts | None = None
+        self._created_at: datetime | None = None
+        self._restored_after: datetime | None = None
+        self._pool = Pool(self._new_session)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that this is a server of."""
+        from engines.mysql import ENGINE
+
+        return ENGINE
+
+    @property
+    def account(self) -> str:
+        """The account as a GRANT names it: as the server knows it, or from the URL as long as nobody has logged in."""
+        return self._facts.account if self._facts else account_of(f"{self.address.user or ''}@%")
+
+    @property
+    def facts(self) -> Facts:
+        """What the newest login found out.
+
+        Raises: EngineUnavailable, when nobody has logged in yet
+        """
+        if self._facts is None:
+            raise EngineUnavailable
+        return self._facts
+
+    def is_own(self, name: str) -> bool:
+        """Tell whether this is the deployment's own database, the one of the URL."""
+        own = self.address.database
+        return name == own or (self.facts.folds_case and name.lower() == own.lower())
+
+    async def log_in(self) -> Facts:
+        """Find out anew what the server and the account are.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        return await self._pool.read(lambda session: session.log_in())
+
+    async def fetch(self, statement: str, *args: object) -> Rows:
+        """Run a statement that changes nothing, in one round trip.
+
+        Raises: EngineUnavailable, DeadlineExceeded, and what the engine may refuse
+        """
+        rows = await self._pool.read(lambda session: session.fetch(statement, *args))
+        if await self._restored():
+            rows = await self._pool.read(lambda session: session.fetch(statement, *args))
+        return rows
+
+    async def write(self, job: Callable[[Session], T]) -> T:
+        """Run statements that change something on one connection; the job runs in a thread.
+
+        A second of the deadline is kept back for the caller to look at what is true when it raises.
+
+        Raises: as `fetch`, ConnectionLost
+        """
+        left = deadline.remaining()
+        with deadline.within(max(left - RESERVE, left / 2)):
+            return await self._pool.write(job)
+
+    async def describe(self) -> Description:
+        """Ask the server what it is.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        with deadline.within(2):
+            version, now, uptime, secure_transport, uuid = await self._pool.read(_describe)
+            if self._created_at is None:
+                self._created_at = (await self._pool.read(lambda session: session.fetch(CREATED)))[0][0]
+        numbers = parse_version(version)
+        return Description(
+            version=numbers,
+            readable_version=readable(self.facts.flavour, numbers),
+            started_at=started(now, uptime),
+            resource_id=uuid,
+            created_at=self._created_at.replace(tzinfo=UTC) if self._created_at else None,
+            features=(Feature(name="force-ssl"),) if secure_transport else (),
+        )
+
+    async def restarted(self, description: Description) -> None:
+        """Put back the SQL mode where the server could not keep it.
+
+        Raises: what `set-sqlmode` may raise
+        """
+        await sql_mode.restore(self, description.started_at)
+        self._restored_after = description.started_at
+
+    def pool_use(self) -> PoolUse:
+        """Count connections without waiting."""
+        return self._pool.use()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close()
+
+    async def _restored(self) -> bool:
+        """Put back what was lost by a restart that nobody has noticed before; tell whether there was anything."""
+        facts = self._facts
+        if facts is None or facts.started_at == self._restored_after:
+            return False
+        self._restored_after = facts.started_at
+        try:
+            return await sql_mode.restore(self, facts.started_at)
+        except EngineError as failed:
+            # A read must not fail for it. The service calls `restarted`, which raises.
+            logger.warning("The SQL mode could not be set again after the server's restart: %s", failed)
+            return False
+
+    def _new_session(self) -> Session:
+        from engines.mysql.driver import Login, Session
+
+        if self._login is None:
+            try:
+                shared = context(self._tls)
+            except OSError as error:
+                raise EngineUnavailable(f"A TLS file of the URL cannot be read: {error}.") from error
+            self._login = Login(address=self.address, context=shared, tls_required=self._tls.mode >= Mode.REQUIRED)
+        return Session(self._login, self._learned)
+
+    def _learned(self, facts: Facts) -> None:
+        self._facts = facts
+
+
+def _describe(session: Session) -> tuple[Any, ...]:
+    return session.fetch(DESCRIBE[session.facts.flavour])[0]
