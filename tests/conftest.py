@@ -4,14 +4,22 @@ A test that asks for one runs once for each version that the options below choos
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.live.images import ENGINES, Engine, EngineImage, choose
+from tests.live.images import ENGINES, Engine, EngineImage, choose, find_image
 
 if TYPE_CHECKING:
     from tests.live.servers import LiveServer
+
+MARKERS = (
+    "live: talks to a real database server in a container (added to every test that asks for one)",
+    "engine_images(*keys): needs Docker, and these images beside those of its fixtures, as in postgresql:18",
+)
+# The tests whose body was run, be it to a failure.
+RUN_TESTS: list[str] = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,13 +28,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--all-versions", action="store_true", help="every version; else the oldest and the newest of each engine"
     )
     group.addoption(
-        "--engine", action="append", default=[], choices=ENGINES, help="leave out live tests of other engines; repeatable"
+        "--engine", action="append", default=[], choices=ENGINES, help="no live tests of other engines; repeatable"
     )
     group.addoption("--versions", default="", help="these versions only, as in postgresql:18,mariadb:10.11")
+    group.addoption(
+        "--write-needed-images",
+        type=Path,
+        metavar="FILE",
+        help="run nothing: write which images the collected tests need, one a line, and `docker` for no certain one",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "live: talks to a real database server in a container")
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    if config.getoption("write_needed_images"):
+        config.option.collectonly = True
     for engine in ENGINES:
         try:
             chosen_images(config, engine)
@@ -35,8 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def chosen_images(config: pytest.Config, engine: Engine) -> tuple[EngineImage, ...]:
-    keys = [key for key in config.getoption("versions").split(",") if key]
-    return choose(engine, every=config.getoption("all_versions"), keys=keys)
+    keys = [key for key in str(config.getoption("versions")).split(",") if key]
+    return choose(engine, every=bool(config.getoption("all_versions")), keys=keys)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -48,13 +65,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(engine, images, ids=[image.id for image in images], indirect=True, scope="session")
 
 
+def images_of_fixtures(item: pytest.Item) -> list[EngineImage]:
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return [image for engine in ENGINES if isinstance(image := parameters.get(engine), EngineImage)]
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     wanted: list[str] = config.getoption("engine") or list(ENGINES)
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
-        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        images = [image for engine in ENGINES if isinstance(image := parameters.get(engine), EngineImage)]
+        images = images_of_fixtures(item)
         if images:
             item.add_marker("live")
         if all(image.engine in wanted and image in chosen_images(config, image.engine) for image in images):
@@ -64,6 +85,40 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = kept
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    file: Path | None = session.config.getoption("write_needed_images")
+    if file is not None:
+        needed = sorted({need for item in session.items for need in needs_of(item)})
+        file.write_text("".join(f"{need}\n" for need in needed))
+
+
+def needs_of(item: pytest.Item) -> Iterator[str]:
+    for image in images_of_fixtures(item):
+        yield image.key
+    for marker in item.iter_markers("engine_images"):
+        yield "docker"
+        for key in marker.args:
+            yield find_image(*key.split(":", 1)).key
+    # A test that starts servers of its own says which only while it runs.
+    if isinstance(item, pytest.Function) and hasattr(item.module, "spawn"):
+        for engine in ENGINES:
+            for image in choose(engine, every=False, keys=()):
+                yield image.key
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" and not report.skipped:
+        RUN_TESTS.append(report.nodeid)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A run in which every test was skipped has shown nothing."""
+    if exitstatus == pytest.ExitCode.OK and not session.config.option.collectonly and not RUN_TESTS:
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 @pytest.fixture(scope="session")

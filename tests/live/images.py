@@ -12,6 +12,13 @@ from typing import Literal
 
 Engine = Literal["postgresql", "mysql", "mongodb", "influxdb"]
 ENGINES: tuple[Engine, ...] = ("postgresql", "mysql", "mongodb", "influxdb")
+FLAVOURS: dict[str, Engine] = {
+    "postgresql": "postgresql",
+    "mysql": "mysql",
+    "mariadb": "mysql",
+    "mongodb": "mongodb",
+    "influxdb": "influxdb",
+}
 
 LIST = Path(__file__).parents[2] / "deploy" / "engine-images" / "images.toml"
 
@@ -36,11 +43,12 @@ class EngineImage:
 
     @property
     def is_official(self) -> bool:
-        return os.environ.get("DBVALET_TEST_IMAGES", "built") == "official"
+        """Tell whether DBVALET_OFFICIAL_IMAGES, a list of keys with commas between, says to run the official one."""
+        return self.key in os.environ.get("DBVALET_OFFICIAL_IMAGES", "").split(",")
 
     @property
     def name(self) -> str:
-        """Return the Docker image, by DBVALET_TEST_IMAGES: `built` here (the default) or `official`."""
+        """Return the name of the Docker image: the official one, or that which deploy/engine-images/build makes."""
         return self.official if self.is_official else f"dbvalet-test/{self.key}"
 
 
@@ -49,9 +57,7 @@ def read_images() -> tuple[EngineImage, ...]:
     images: list[EngineImage] = []
     for key, table in tomllib.loads(LIST.read_text())["image"].items():
         flavour, version = key.split(":")
-        name = "mysql" if flavour == "mariadb" else flavour
-        (engine,) = (known for known in ENGINES if known == name)
-        images.append(EngineImage(engine, flavour, version, table["official"]))
+        images.append(EngineImage(FLAVOURS[flavour], flavour, version, table["official"]))
     return tuple(images)
 
 

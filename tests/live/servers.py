@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import influxdb
@@ -189,7 +190,9 @@ NOT_YET = (
 )
 
 
-def wait_until_it_answers(container: WaitStrategyTarget | DockerContainer, engine: Engine, host: str, port: int) -> None:
+def wait_until_it_answers(
+    container: WaitStrategyTarget | DockerContainer, engine: Engine, host: str, port: int
+) -> None:
     """Log in through the engine's driver until that works.
 
     Raises: ServerNotReady, at once when the container has ended.
@@ -218,7 +221,7 @@ class AnswersItsDriver(WaitStrategy):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__()
-        self.engine = engine
+        self.engine: Engine = engine
 
     def wait_until_ready(self, container: WaitStrategyTarget) -> None:
         host = container.get_container_host_ip()
@@ -283,7 +286,7 @@ def remove_abandoned() -> None:
     """Remove the containers of test runs on this machine whose process is gone."""
     for container in DockerClient().client.containers.list(all=True, filters={"label": OWNER}):
         machine, _, pid = container.labels[OWNER].rpartition(":")
-        if machine == socket.gethostname() and not os.path.exists(f"/proc/{pid}"):
+        if machine == socket.gethostname() and not Path("/proc", pid).exists():
             container.remove(force=True, v=True)
 
 
@@ -292,7 +295,8 @@ def start_container(image: EngineImage, *, preload: bool, options: Sequence[str]
         try:
             DockerClient().client.images.get(image.name)
         except ImageNotFound as missing:
-            raise LookupError(f"no image {image.name}: build it with deploy/engine-images/build {image.key}") from missing
+            how = f"deploy/engine-images/build {image.key}"
+            raise LookupError(f"no image {image.name}: build it with {how}") from missing
     attempts = 5
     while True:
         attempts -= 1
@@ -311,9 +315,7 @@ def start_container(image: EngineImage, *, preload: bool, options: Sequence[str]
 
 
 @contextmanager
-def spawn(
-    flavour: str, version: str, *, preload: bool = True, options: Sequence[str] = ()
-) -> Iterator[LiveServer]:
+def spawn(flavour: str, version: str, *, preload: bool = True, options: Sequence[str] = ()) -> Iterator[LiveServer]:
     """Run a private server, for a test that harms it.
 
     `preload` (PostgreSQL only) says whether pg_stat_statements is in shared_preload_libraries; `options` are

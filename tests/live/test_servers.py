@@ -1,17 +1,32 @@
 """The servers that every live test stands on are what they claim to be."""
 
+import subprocess
+import sys
+
 import influxdb as influxdb_driver
 import psycopg
 import pymongo
 import pymysql
 import pytest
 import requests
+from docker.errors import NotFound
 from influxdb.exceptions import InfluxDBClientError
 from psycopg.conninfo import conninfo_to_dict
 from pymongo.errors import OperationFailure
 
-from tests.live.images import newest
-from tests.live.servers import DATABASE, LiveServer, spawn
+from tests.live.images import ENGINES, Engine, EngineImage, find_image, newest
+from tests.live.servers import (
+    ASK,
+    DATABASE,
+    NOT_YET,
+    OWNER,
+    LiveServer,
+    ServerNotReady,
+    new_container,
+    owner_label,
+    remove_abandoned,
+    spawn,
+)
 
 
 def connect_mysql(server: LiveServer, password: str) -> "pymysql.connections.Connection[pymysql.cursors.Cursor]":
@@ -59,7 +74,8 @@ def test_postgresql_keeps_time_zones_and_text_as_the_official_image_does(postgre
 
 
 def test_postgresql_without_preload_has_no_statement_statistics() -> None:
-    with spawn("postgresql", newest("postgresql").version, preload=False) as server, psycopg.connect(server.url()) as connection:
+    newest_version = newest("postgresql").version
+    with spawn("postgresql", newest_version, preload=False) as server, psycopg.connect(server.url()) as connection:
         assert connection.execute("SELECT current_setting('pg_stat_statements.max', true)").fetchone() == (None,)
 
 
@@ -78,7 +94,8 @@ def test_mysql_refuses_a_wrong_password_and_none(mysql: LiveServer) -> None:
 
 
 def test_mysql_has_no_account_without_a_password(mysql: LiveServer) -> None:
-    assert mysql_row(mysql, "SELECT count(*) FROM mysql.user WHERE user = 'root' AND authentication_string = ''") == (0,)
+    query = "SELECT count(*) FROM mysql.user WHERE user = 'root' AND authentication_string = ''"
+    assert mysql_row(mysql, query) == (0,)
 
 
 def test_mongodb_is_of_its_version(mongodb: LiveServer) -> None:
@@ -115,11 +132,89 @@ def test_influxdb_has_its_database(influxdb: LiveServer) -> None:
 
 
 def test_influxdb_refuses_the_unauthenticated_and_a_wrong_password(influxdb: LiveServer) -> None:
-    for user, password in ((None, None), (influxdb.admin, "wrong")):
+    # InfluxDBClient calls itself root with the password root when it is given neither.
+    for user, password in (("", ""), (influxdb.admin, "wrong")):
         client = influxdb_driver.InfluxDBClient(influxdb.host, influxdb.port, user, password)
         with pytest.raises(InfluxDBClientError) as refused:
             client.get_list_database()
         assert refused.value.code == 401
+
+
+def answers(server: LiveServer) -> bool:
+    """Tell whether a login works within the drivers' own time limit."""
+    try:
+        ASK[server.engine](server.host, server.port)
+    except NOT_YET:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_server_that_was_frozen_killed_and_stopped_answers_again_at_its_address(engine: Engine) -> None:
+    image = newest(engine)
+    with spawn(image.flavour, image.version) as server:
+        address = server.url()
+        with server.paused():
+            assert not answers(server)
+        server.wait_until_it_answers()
+        for end in (server.kill, server.stop):
+            end()
+            assert not answers(server)
+            server.start()
+            assert answers(server)
+        assert server.url() == address
+
+
+def test_postgresql_keeps_what_was_committed_before_a_kill() -> None:
+    with spawn("postgresql", newest("postgresql").version) as server:
+        with psycopg.connect(server.url()) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 1 AS one")
+        server.kill()
+        server.start()
+        with psycopg.connect(server.url()) as connection:
+            assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
+
+
+def test_mariadb_keeps_what_was_committed_before_a_kill() -> None:
+    with spawn("mariadb", "10.5") as server:
+        with connect_mysql(server, server.password) as connection:
+            connection.cursor().execute("CREATE TABLE kept AS SELECT 1 AS one")
+        server.kill()
+        server.start()
+        assert mysql_row(server, "SELECT one FROM kept") == (1,)
+
+
+def test_a_server_that_ends_while_it_starts_is_told_with_its_log() -> None:
+    version = newest("postgresql").version
+    with (
+        pytest.raises(ServerNotReady, match="unrecognized configuration parameter"),
+        spawn("postgresql", version, options=("-c", "no_such_setting=1")),
+    ):
+        pass
+
+
+def test_a_missing_image_is_an_error_that_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EngineImage, "name", "dbvalet-test/never:built")
+    with pytest.raises(LookupError, match=r"deploy/engine-images/build influxdb:1\.6$"), spawn("influxdb", "1.6"):
+        pass
+
+
+def test_servers_of_a_run_that_was_killed_are_removed_and_no_others() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    image = find_image("influxdb", "1.6")
+    abandoned, ours = (new_container(image, preload=False, options=()) for _ in range(2))
+    abandoned.with_kwargs(labels={OWNER: owner_label(gone.pid)})
+    try:
+        abandoned.start()
+        ours.start()
+        remove_abandoned()
+        ours.get_wrapped_container().reload()
+        with pytest.raises(NotFound):
+            abandoned.get_wrapped_container().reload()
+    finally:
+        ours.stop()
+        remove_abandoned()
 
 
 def test_a_url_carries_odd_characters_unharmed(postgresql: LiveServer) -> None:
