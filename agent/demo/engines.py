@@ -87,7 +87,7 @@ class EmbeddedEngines:
         begin = time.monotonic()
         try:
             started = launch()
-        except DemoError as failure:
+        except (DemoError, OSError) as failure:
             if engine != "postgresql":
                 self._progress(engine, f"left out: {failure}")
             raise
@@ -98,7 +98,7 @@ class EmbeddedEngines:
     def _record(self, engine: str, future: Future[StartedEngine]) -> None:
         try:
             self.started[engine] = future.result()
-        except DemoError as failure:
+        except (DemoError, OSError) as failure:
             if engine == "postgresql":
                 raise
             self.left_out[engine] = str(failure)

