@@ -25,6 +25,7 @@ from engines import deadline
 from engines.address import Address
 from engines.engine import PoolUse
 from engines.errors import (
+    AlreadyExists,
     Conflict,
     ConnectionLost,
     DeadlineExceeded,
@@ -84,6 +85,8 @@ CAUSES: dict[str, type[EngineError]] = {
     "55000": Precondition,  # its library is not preloaded
     "25006": Precondition,  # a standby
     "3F000": Precondition,  # there is no schema `public`
+    "23505": AlreadyExists,  # CREATE … IF NOT EXISTS by two sessions at the same moment
+    "42710": AlreadyExists,
 }
 """Causes by SQLSTATE or its class: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 

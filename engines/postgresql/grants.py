@@ -13,6 +13,8 @@ SCRIPT = """\
 SET client_encoding = 'UTF8';
 SET standard_conforming_strings = on;
 SET search_path = pg_catalog;
+-- Else the password below would stand in the statistics, for all to read who may read them.
+SET pg_stat_statements.track = 'none';
 SELECT pg_catalog.set_config('dbvalet.account', @account_text@, false) AS account;
 SELECT pg_catalog.set_config('dbvalet.database', @database_text@, false) AS database;
 
@@ -44,30 +46,25 @@ GRANT pg_signal_backend TO @account@;
 -- that, restart the server and run this script again.
 DO $statistics$
 DECLARE
-    reset text;
+    place text;
 BEGIN
     IF pg_catalog.current_setting('pg_stat_statements.max', true) IS NULL THEN
         RAISE WARNING 'pg_stat_statements is not in shared_preload_libraries: left out';
         RETURN;
     END IF;
     CREATE EXTENSION IF NOT EXISTS pg_stat_statements SCHEMA public;
-    FOR reset IN
-        SELECT member.oid::pg_catalog.regprocedure::text
-          FROM pg_catalog.pg_extension AS extension
-          JOIN pg_catalog.pg_depend AS dependency
-            ON dependency.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
-           AND dependency.refobjid = extension.oid
-           AND dependency.deptype = 'e'
-           AND dependency.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
-          JOIN pg_catalog.pg_proc AS member ON member.oid = dependency.objid
-         WHERE extension.extname = 'pg_stat_statements'
-           AND member.proname = 'pg_stat_statements_reset'
-    LOOP
-        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %I', reset,
-                                  pg_catalog.current_setting('dbvalet.account'));
-    END LOOP;
+    SELECT extnamespace::pg_catalog.regnamespace INTO place
+      FROM pg_catalog.pg_extension WHERE extname = 'pg_stat_statements';
+    EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA %s TO %I',
+                              place, pg_catalog.current_setting('dbvalet.account'));
+    EXECUTE pg_catalog.format('GRANT SELECT ON %s.pg_stat_statements TO %I',
+                              place, pg_catalog.current_setting('dbvalet.account'));
+    EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s.pg_stat_statements_reset TO %I',
+                              place, pg_catalog.current_setting('dbvalet.account'));
 END
 $statistics$;
+
+RESET pg_stat_statements.track;
 """
 
 

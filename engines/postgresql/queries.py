@@ -166,7 +166,7 @@ async def list_queries(server: PostgresServer) -> list[RunningQuery]:
     """List running and idle queries of the database.
 
     Client sessions of the deployment's database, without those of dbvalet itself. `query_duration` is in nanoseconds by
-    the server's clock: until now for a running query; for an idle session what the last one took; null if none ever ran.
+    the server's clock: until now if it runs, what the last one took if the session is idle, null before the first.
 
     Source: https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
     """

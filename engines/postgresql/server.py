@@ -10,6 +10,7 @@ from weakref import WeakSet
 from engines import deadline
 from engines.address import Address
 from engines.engine import Description, Engine, Memory, PoolUse
+from engines.postgresql import ENGINE
 
 if TYPE_CHECKING:
     from engines.postgresql.driver import Sessions
@@ -37,16 +38,12 @@ class PostgresServer:
 
     def __init__(self, address: Address, memory: Memory) -> None:
         """`memory` is not used: PostgreSQL forgets nothing that dbvalet set."""
+        self.engine: Engine = ENGINE
         self.address = address
+        self.statistics_schema = "public"
+        """Where pg_stat_statements was when it was last looked up; it may be in any schema."""
         self._reading: Sessions | None = None
         self._signalling: Sessions | None = None
-
-    @property
-    def engine(self) -> Engine:
-        """The engine whose server this is."""
-        from engines.postgresql import ENGINE
-
-        return ENGINE
 
     async def read(self, statement: str, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Run a statement that changes nothing, once more when its session was cut.

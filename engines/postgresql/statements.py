@@ -1,0 +1,237 @@
+"""Statistics of statements, by the extension pg_stat_statements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+from engines.action import Effect, action
+from engines.engine import require
+from engines.errors import AlreadyExists, Conflict, ConnectionLost, PrivilegeMissing
+from engines.postgresql.quoting import quote_identifier
+
+if TYPE_CHECKING:
+    from engines.postgresql.server import PostgresServer
+
+PRELOADED = "pg_stat_statements preloaded"
+CREATED = "pg_stat_statements created"
+MAY_CREATE = "create pg_stat_statements"
+MAY_READ = "read pg_stat_statements"
+MAY_RESET = "execute pg_stat_statements_reset"
+
+FIND_EXTENSION = """
+SELECT extension.extversion AS version,
+       namespace.nspname AS schema,
+       pg_catalog.current_setting('pg_stat_statements.max', true) IS NOT NULL AS preloaded,
+       pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AS may_read
+  FROM pg_catalog.pg_extension AS extension
+  JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = extension.extnamespace
+ WHERE extension.extname = 'pg_stat_statements'
+"""
+
+CREATE_EXTENSION = "CREATE EXTENSION IF NOT EXISTS pg_stat_statements SCHEMA public"
+
+LIST_STATEMENTS = (
+    (
+        (1, 8),
+        """
+SELECT userid AS user_id,
+       query,
+       calls,
+       rows,
+       total_exec_time AS total_time,
+       min_exec_time AS min_time,
+       max_exec_time AS max_time,
+       mean_exec_time AS mean_time,
+       stddev_exec_time AS std_dev
+  FROM {schema}.pg_stat_statements
+ WHERE dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+ ORDER BY total_exec_time DESC, userid, queryid
+""",
+    ),
+    (
+        (1, 3),
+        """
+SELECT userid AS user_id,
+       query,
+       calls,
+       rows,
+       total_time,
+       min_time,
+       max_time,
+       mean_time,
+       stddev_time AS std_dev
+  FROM {schema}.pg_stat_statements
+ WHERE dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+ ORDER BY total_time DESC, userid, queryid
+""",
+    ),
+)
+"""By the first version of the extension that has these columns. 1.8 counts planning apart from execution."""
+
+RESET_STATEMENTS = (
+    (
+        (1, 7),
+        """
+SELECT {schema}.pg_stat_statements_reset(0, oid, 0)
+  FROM pg_catalog.pg_database
+ WHERE datname = pg_catalog.current_database()
+""",
+    ),
+    ((1, 0), "SELECT {schema}.pg_stat_statements_reset()"),
+)
+"""By the first version of the extension that has this form: before 1.7 only the whole server's rows can be reset."""
+
+MOST_CALLS = """
+SELECT COALESCE(pg_catalog.max(calls), 0) AS calls
+  FROM {schema}.pg_stat_statements
+ WHERE dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+"""
+
+FEW_CALLS = 100
+"""Calls of one statement that a busy server may have counted anew while dbvalet looks whether it was reset."""
+
+
+class Extension(NamedTuple):
+    """The extension as it was created in this database."""
+
+    version: tuple[int, ...]
+    schema: str
+    """Quoted."""
+    may_read: bool
+    """Whether the account sees the statements of other roles."""
+
+    def statement(self, by_version: Sequence[tuple[tuple[int, ...], str]]) -> str:
+        """Choose from a table by this version, and put the schema in."""
+        return for_version(by_version, self.version).format(schema=self.schema)
+
+
+class StatementStatistics(TypedDict):
+    """What PostgreSQL counted for one statement of one role; times are milliseconds of execution."""
+
+    user_id: int
+    query: str | None
+    """With its constants replaced; null when the server lost its file of texts."""
+    calls: int
+    rows: int
+    total_time: float
+    min_time: float
+    max_time: float
+    mean_time: float
+    std_dev: float
+
+
+@action(
+    "pg-stat-statements-enable",
+    effect=Effect.WRITE,
+    privileges=(MAY_CREATE,),
+    settings=(PRELOADED,),
+    deadline=10.0,
+)
+async def enable_statements(server: PostgresServer) -> None:
+    """Enable the collect of stats using the extension pg_stat_statements.
+
+    Creates the extension in the deployment's database, in the schema `public`, unless it is there already. Its library
+    has to be in `shared_preload_libraries`, which takes a restart; and as the extension is not a trusted one, only a
+    superuser can create it: the script of `dbvalet grants postgresql` does.
+
+    Raises: Precondition
+
+    Source: https://www.postgresql.org/docs/current/pgstatstatements.html
+    """
+    if await server.read(FIND_EXTENSION):
+        return
+    await require(server, PRELOADED)
+    try:
+        await server.write(CREATE_EXTENSION)
+    except (AlreadyExists, ConnectionLost):
+        # Another session created it at the same moment; or the answer was lost: what counts is whether it is there.
+        if await server.read(FIND_EXTENSION):
+            return
+        raise
+    await require(server, CREATED)
+
+
+@action(
+    "pg-stat-statements-reset",
+    effect=Effect.WRITE,
+    privileges=(MAY_READ, MAY_RESET),
+    settings=(PRELOADED, CREATED),
+    deadline=10.0,
+)
+async def reset_statements(server: PostgresServer) -> None:
+    """Reset stats collect.
+
+    Forgets what was counted for statements of this database. Versions of the extension before 1.7 (PostgreSQL 11) can
+    only forget what was counted for the whole server.
+
+    Raises: Precondition, Conflict
+
+    Source: https://www.postgresql.org/docs/current/pgstatstatements.html
+    """
+    extension = await _find_extension(server)
+    most_calls = MOST_CALLS.format(schema=extension.schema)
+    before = await server.read(most_calls)
+    # Doing it twice is no harm, so neither is a cut connection: what counts is what is counted afterwards.
+    try:
+        await server.write(extension.statement(RESET_STATEMENTS))
+    except ConnectionLost:
+        await server.write(extension.statement(RESET_STATEMENTS))
+    after = await server.read(most_calls)
+    if after[0]["calls"] >= before[0]["calls"] > FEW_CALLS:
+        raise Conflict("PostgreSQL did the reset, and the statistics are as before.")
+
+
+@action(
+    "pg-stat-statements-list",
+    effect=Effect.READ,
+    privileges=("pg_read_all_stats", MAY_READ),
+    settings=(PRELOADED, CREATED),
+    example_result=[
+        {
+            "user_id": 1000,
+            "query": "SELECT * FROM users",
+            "calls": 24512,
+            "rows": 500,
+            "total_time": 1837.1,
+            "min_time": 0.2,
+            "max_time": 3.5,
+            "mean_time": 0.6,
+            "std_dev": 0.1,
+        }
+    ],
+)
+async def list_statements(server: PostgresServer) -> list[StatementStatistics]:
+    """List current stats.
+
+    Statements of this database, those that took longest in all first. Times are milliseconds of execution, without
+    planning. A statement that several roles ran, or that ran inside a function too, is there once for each.
+
+    Raises: Precondition
+
+    Source: https://www.postgresql.org/docs/current/pgstatstatements.html
+    """
+    extension = await _find_extension(server)
+    if not extension.may_read:
+        raise PrivilegeMissing
+    rows: list[Any] = await server.read(extension.statement(LIST_STATEMENTS))
+    return rows
+
+
+def for_version(by_version: Sequence[tuple[tuple[int, ...], str]], version: tuple[int, ...]) -> str:
+    """Choose what holds from the newest version on that is not newer than this one."""
+    return next((value for first, value in by_version if version >= first), by_version[-1][1])
+
+
+async def _find_extension(server: PostgresServer) -> Extension:
+    """Find the extension in this database.
+
+    Raises: Precondition
+    """
+    rows = await server.read(FIND_EXTENSION)
+    if not rows or not rows[0]["preloaded"]:
+        await require(server, PRELOADED, CREATED)
+        rows = await server.read(FIND_EXTENSION)
+    (row,) = rows
+    version = tuple(int(part) for part in row["version"].split("."))
+    return Extension(version, quote_identifier(row["schema"]), row["may_read"])
