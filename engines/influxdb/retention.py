@@ -5,9 +5,10 @@ https://docs.influxdata.com/influxdb/v1.8/query_language/manage-database/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
+from typing_extensions import TypedDict
 
 from engines.action import Effect, Params, action
 from engines.errors import (

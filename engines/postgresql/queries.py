@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
+from typing_extensions import TypedDict
 
 from engines import deadline
 from engines.action import Effect, Params, action
