@@ -1,42 +1,36 @@
-"""The command `dbvalet`."""
+"""The command `dbvalet`: one module of `agent.commands` for each of its commands."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
-
-import typer
-
-app = typer.Typer(
-    name="dbvalet",
-    help="Named actions on live databases, over one HTTP API.",
-    no_args_is_help=True,
-    add_completion=False,
-)
-
-
-@app.callback()
-def root() -> None:
-    """Named actions on live databases, over one HTTP API."""
-
-
-@app.command()
-def serve(
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="The YAML file of the configuration.")] = None,
-) -> None:
-    """Serve the API until stopped."""
-    from agent.serve import serve as run
-
-    run(config)
 
 
 def main() -> None:
-    """Run the command; a mistake in the configuration ends it with one line."""
-    from agent.errors import SettingsError
+    """Run the command; what cannot be done ends it with one line, a mistake in the configuration with exit code 2."""
+    from agent.errors import AgentError, SettingsError
 
     try:
-        app()
-    except SettingsError as mistake:
-        print(f"dbvalet: {mistake.message}", file=sys.stderr)
-        sys.exit(2)
+        match sys.argv[1:]:
+            # How the service is started day by day: it need not wait 40 ms for the command line's library.
+            case ["serve"]:
+                _serve(None)
+            case ["serve", "--config" | "-c", file]:
+                _serve(Path(file))
+            case _:
+                _run()
+    except AgentError as refused:
+        print(f"dbvalet: {refused.message}", file=sys.stderr)
+        sys.exit(2 if isinstance(refused, SettingsError) else 1)
+
+
+def _serve(config: Path | None) -> None:
+    from agent.serve import serve
+
+    serve(config)
+
+
+def _run() -> None:
+    from agent.commands.root import app
+
+    app()

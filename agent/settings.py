@@ -23,6 +23,9 @@ from engines.action import texts_by_field
 
 SHORTEST_TOKEN = 16
 
+CLIENT_URL = "DBVALET_URL"
+"""The one variable that `dbvalet call` alone reads: a shell may use both it and `dbvalet serve`."""
+
 DatabaseId = Annotated[str, StringConstraints(pattern=r"^ad-[A-Za-z0-9][A-Za-z0-9_-]{0,60}$")]
 """Clients take an id for an addon's only if it starts with `ad-`."""
 
@@ -241,7 +244,7 @@ def _interpolated(value: Any, environ: Mapping[str, str], key: str) -> Any:
 def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
     """A misspelt variable must not be overlooked. Kubernetes sets some of its own for a Service named dbvalet."""
     for name in environ:
-        if not name.startswith("DBVALET_") or re.match(r"DBVALET_(SERVICE_|PORT($|_))", name):
+        if not name.startswith("DBVALET_") or name == CLIENT_URL or re.match(r"DBVALET_(SERVICE_|PORT($|_))", name):
             continue
         if name.removeprefix("DBVALET_").lower() not in Settings.model_fields:
             raise SettingsError(name, "is not known; a variable is named like the key: DBVALET_LISTEN")

@@ -1,0 +1,97 @@
+"""What `dbvalet call` prints of an answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+import typer
+
+from agent.codes import meaning
+from agent.commands.actions import params_shown
+from agent.commands.tables import cell, print_fields, print_table, printable
+from agent.commands.units import shown
+from agent.errors import AgentError
+
+Object = dict[str, Any]
+
+
+class Unanswered(AgentError):
+    """No dbvalet answers."""
+
+    code = "unanswered"
+
+
+def print_answer(status: int, content: bytes) -> None:
+    """Print what people want of an answer: the result or the actions, else why it was refused.
+
+    Raises: Unanswered, when it is none of dbvalet
+    """
+    try:
+        body: Any = json.loads(content)
+    except ValueError:
+        body = None
+    match body:
+        case {"result": result} if status == 200:
+            print_result(result)
+        case {"actions": [*_]} if status == 200:
+            print_actions(cast(dict[str, list[Object]], body)["actions"])
+        case {"error": str(text), "code": str(code)}:
+            print_refusal(status, text, code, cast(Object, body).get("errors") or {})
+        case _:
+            raise Unanswered(f"the answer ({status}) is none of a dbvalet: look at --url")
+
+
+def print_result(result: Any) -> None:
+    """Print the result of an action: a table for a list of objects, a line for a plain value, `ok` for none."""
+    match result:
+        case None:
+            typer.echo("ok")
+        case str():
+            typer.echo(printable(result))
+        case dict():
+            fields = cast(Object, result)
+            print_fields({titled(field): shown(field, value) for field, value in fields.items()})
+        case [dict(), *_]:
+            rows = cast(list[Object], result)
+            names = list(dict.fromkeys(field for row in rows for field in row))
+            print_table(
+                [titled(each) for each in names], [[shown(each, row.get(each)) for each in names] for row in rows]
+            )
+        case list():
+            typer.echo("\n".join(cell(each) for each in cast(list[Any], result)) or "(none)")
+        case _:
+            typer.echo(cell(result))
+
+
+def print_actions(actions: list[Object]) -> None:
+    """Print the catalogue of a database."""
+    print_table(
+        ["action", "effect", "params", "available", "summary, or why not"],
+        [
+            [
+                each["name"],
+                each["effect"],
+                params_shown(each["params_schema"]),
+                cell(each["available"]),
+                cell(each["summary"] if each["available"] else each["unavailable_reason"]),
+            ]
+            for each in actions
+        ],
+    )
+
+
+def print_refusal(status: int, text: str, code: str, errors: dict[str, list[str]]) -> None:
+    """Print why something was refused, and what the code means."""
+    typer.echo(f"dbvalet: {printable(text)}", err=True)
+    texts = [f"{field}: {each}" for field, several in errors.items() for each in several]
+    if len(texts) > 1:
+        for each in texts:
+            typer.echo(f"  {printable(each)}", err=True)
+    known = meaning(code)
+    typer.echo(f"{printable(code)} ({status})" + (f": {known}" if known and known != text else ""), err=True)
+
+
+def titled(field: str) -> str:
+    """Write a field's name so that it can be broken into two lines."""
+    return field.replace("_", " ")

@@ -1,0 +1,181 @@
+"""`dbvalet doctor`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from agent.databases import Database
+    from engines.action import Action
+    from engines.engine import Description
+
+EXAMPLES = """\b
+Examples:
+  dbvalet doctor --config dbvalet.yaml
+  dbvalet doctor --config dbvalet.yaml ad-pg ad-my
+  dbvalet doctor --config dbvalet.yaml --json | jq '.databases[].problem'
+
+\b
+Exit codes: 0 every action would run; 1 something is missing; 2 the configuration is wrong."""
+
+EXAMINE_SECONDS = 20.0
+"""How long one database may take, whatever its server does; all are asked at the same time."""
+
+CLOSE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """What the account or the server lacks, and the exact GRANT or setting that helps."""
+
+    name: str
+    remedy: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """Whether one action would run."""
+
+    action: str
+    effect: str
+    ready: Literal["yes", "no", "off"]
+    """`off`: the configuration switches it off for this database."""
+    missing: list[Missing]
+
+
+@dataclass(kw_only=True)
+class Findings:
+    """What was found about one database."""
+
+    id: str
+    engine: str
+    address: str
+    version: str | None = None
+    problem: str | None = None
+    """Why the server cannot be asked."""
+    actions: list[Diagnosis] = field(default_factory=list[Diagnosis])
+
+    @property
+    def sound(self) -> bool:
+        """Tell whether nothing is missing."""
+        return self.problem is None and all(each.ready != "no" for each in self.actions)
+
+
+def doctor(
+    databases: Annotated[
+        list[str] | None, typer.Argument(metavar="DB", help="Ids of databases; without any, all of them.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="As for `serve`.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say what accounts and servers lack for each action.
+
+    Connects to each database of the configuration. What is missing is named with the GRANT or the setting that helps.
+    Nothing is changed on any server.
+    """
+    from agent.serve import put_together
+
+    _, app, _ = put_together(config)
+    known: dict[str, Database] = {each.id: each for each in app.state.service.databases}
+    unknown = [each for each in databases or [] if each not in known]
+    if unknown:
+        raise typer.BadParameter(f"There is no {unknown[0]}. There are: {', '.join(known)}.", param_hint="DB")
+    found = asyncio.run(_examine_all([known[each] for each in databases or known]))
+    sound = all(each.sound for each in found)
+    if as_json:
+        typer.echo(json.dumps({"ok": sound, "databases": [asdict(each) for each in found]}, indent=2))
+    else:
+        for each in found:
+            _print(each)
+    if not sound:
+        raise typer.Exit(1)
+
+
+async def _examine_all(databases: Sequence[Database]) -> list[Findings]:
+    return await asyncio.gather(*(examine(each) for each in databases))
+
+
+async def examine(database: Database) -> Findings:
+    """Ask one server what each action would need; never longer than `EXAMINE_SECONDS`."""
+    from engines.errors import EngineError
+
+    found = Findings(id=database.id, engine=database.engine.title, address=str(database.server.address))
+    try:
+        async with asyncio.timeout(EXAMINE_SECONDS):
+            description = await database.server.describe()
+            found.version = description.readable_version
+            found.actions = await _diagnose(database, description)
+    except EngineError as problem:
+        found.problem = problem.message
+    except TimeoutError:
+        found.problem = f"The server did not answer everything within {EXAMINE_SECONDS:g} s."
+    finally:
+        await _close(database)
+    return found
+
+
+async def _diagnose(database: Database, description: Description) -> list[Diagnosis]:
+    asked: dict[str, Missing | None] = {}
+    diagnoses: list[Diagnosis] = []
+    for action in database.engine.actions.values():
+        off = action.name in database.disabled_actions
+        missing = [] if off else await _missing(database, action, description, asked)
+        ready = "off" if off else "no" if missing else "yes"
+        diagnoses.append(Diagnosis(action=action.name, effect=action.effect, ready=ready, missing=missing))
+    return diagnoses
+
+
+async def _missing(
+    database: Database, action: Action, description: Description, asked: dict[str, Missing | None]
+) -> list[Missing]:
+    """`asked` holds what is known already: actions share most of what they need."""
+    missing: list[Missing] = []
+    if description.version < action.minimum_version:
+        needed = ".".join(str(part) for part in action.minimum_version)
+        missing.append(Missing(name=f"{database.engine.title} {needed}", remedy=f"Upgrade to {needed} or later."))
+    for name in action.privileges + action.settings:
+        if name not in asked:
+            requirement = database.engine.requirements[name]
+            met = await requirement.met(database.server)
+            asked[name] = None if met else Missing(name=name, remedy=requirement.remedy(database.server))
+        lacking = asked[name]
+        if lacking is not None:
+            missing.append(lacking)
+    return missing
+
+
+async def _close(database: Database) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await database.server.close()
+    except TimeoutError:
+        typer.echo(f"dbvalet: a connection to {database.id} could not be closed in order", err=True)
+
+
+def _print(found: Findings) -> None:
+    from agent.commands.tables import print_table, printable
+
+    typer.echo(f"{found.id}: {found.engine} {printable(found.version or '')} at {found.address}")
+    if found.problem is not None:
+        typer.echo(f"  cannot be examined: {printable(found.problem)}\n")
+        return
+    print_table(
+        ["action", "effect", "ready", "missing"],
+        [
+            [each.action, each.effect, each.ready, ", ".join(lack.name for lack in each.missing)]
+            for each in found.actions
+        ],
+    )
+    remedies = dict.fromkeys(lack.remedy for each in found.actions for lack in each.missing)
+    if remedies:
+        typer.echo("\nWhat helps, run or set by an account that may:")
+        for remedy in remedies:
+            typer.echo(f"  {remedy}")
+    typer.echo("")

@@ -1,0 +1,70 @@
+"""`dbvalet grants`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLES = """\b
+Examples:
+  dbvalet grants postgresql --database app | psql --username postgres app
+  dbvalet grants mariadb --server-version 10.11 --password-file valet.password | mariadb
+  dbvalet grants influxdb --user valet"""
+
+
+def grants(
+    *,
+    engine: Annotated[str, typer.Argument(metavar="ENGINE", help="An engine of `dbvalet actions`, or mariadb.")],
+    user: Annotated[str, typer.Option(metavar="NAME", help="The account to make.")] = "valet",
+    database: Annotated[str, typer.Option(metavar="NAME", help="The deployment's own logical database.")] = "app",
+    flavour: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A variant of the engine with other statements: mariadb.")
+    ] = None,
+    server_version: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Of the server, as in 10.11; the newest if not given.")
+    ] = None,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the password in this file into the script, not a placeholder."),
+    ] = None,
+) -> None:
+    """Print a script that makes a least-privilege account.
+
+    It has just the privileges that the actions of the engine need. Run it once, as the superuser, root or admin of the
+    server.
+    """
+    from engines.engine import GrantsFor, engine_for, installed_engines
+
+    engines = installed_engines()
+    name = engine.lower()
+    found = engines.get(name) or engine_for(name, engines)
+    if found is None:
+        raise typer.BadParameter(f"There is no engine {engine}. There are: {', '.join(engines)}.", param_hint="ENGINE")
+    script = found.grants(
+        GrantsFor(
+            user=user,
+            database=database,
+            password=_read(password_file) if password_file else None,
+            flavour=flavour or (name if name == "mariadb" else None),
+            version=_version(server_version),
+        )
+    )
+    typer.echo(script.rstrip("\n"))
+
+
+def _version(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    match = re.match(r"\d+(\.\d+)*", text)
+    if match is None:
+        raise typer.BadParameter("A version is numbers and dots, as in 10.11.", param_hint="--server-version")
+    return tuple(int(part) for part in match[0].split("."))
+
+
+def _read(file: Path) -> str:
+    from agent.commands.secret_file import read_secret
+
+    return read_secret(file, "--password-file")

@@ -1,0 +1,60 @@
+"""How the fields of answers are written for people: durations with a unit, times on the reader's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from agent.commands.tables import cell
+
+
+def shown(field: str, value: Any) -> str:
+    """Write the value of a field of an answer."""
+    if value is None or isinstance(value, bool):
+        return cell(value)
+    write = _FIELDS.get(field)
+    return write(value) if write else cell(value)
+
+
+def duration(seconds: float) -> str:
+    """Write a duration with at most three digits and the unit they need: `1.84 s`, `350 µs`, `2 h 05 min`."""
+    if seconds >= 3600:
+        return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02} min"
+    if seconds >= 60:
+        return f"{int(seconds // 60)} min {int(seconds % 60):02} s"
+    for unit, factor in (("s", 1), ("ms", 1e3), ("µs", 1e6)):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
+
+
+def _nanoseconds(value: Any) -> str:
+    return duration(value / 1e9) if isinstance(value, int | float) else cell(value)
+
+
+def _milliseconds(value: Any) -> str:
+    return duration(value / 1e3) if isinstance(value, int | float) else cell(value)
+
+
+def _local_time(value: Any) -> str:
+    """Write an instant as this machine's clock shows it, without the date if that is today's."""
+    try:
+        instant = datetime.fromisoformat(str(value)).astimezone()
+    except ValueError:
+        return cell(value)
+    today = instant.date() == datetime.now().astimezone().date()
+    return instant.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
+
+
+_FIELDS: dict[str, Callable[[Any], str]] = {
+    "query_duration": _nanoseconds,
+    "total_time": _milliseconds,
+    "min_time": _milliseconds,
+    "max_time": _milliseconds,
+    "mean_time": _milliseconds,
+    "std_dev": _milliseconds,
+    "query_start": _local_time,
+    "backend_start": _local_time,
+    "state_change": _local_time,
+}

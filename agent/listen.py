@@ -1,0 +1,85 @@
+"""Where the service listens, and that it says so."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from agent.errors import SettingsError
+
+FINISH_SECONDS = 27
+"""How long requests under way may take to finish: no action holds longer than 25 s, and Kubernetes kills after 30."""
+
+BACKLOG = 2048
+
+
+class Listener(uvicorn.Server):
+    """uvicorn on sockets that are bound already; logs the address once it answers there."""
+
+    def __init__(self, app: FastAPI, sockets: list[socket.socket], log: Any) -> None:
+        config = uvicorn.Config(
+            app,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            server_header=False,
+            log_level="warning",
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=FINISH_SECONDS,
+        )
+        super().__init__(config)
+        self._sockets = sockets
+        self._log = log
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        super().run(sockets or self._sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then log one line a socket: whoever asked for port 0 learns there which it became."""
+        await super().startup(sockets)
+        for each in sockets or []:
+            self._log.info("listening", address=shown(*each.getsockname()[:2]), pid=os.getpid())
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Take the port on every address that the host name stands for; port 0 becomes one free port.
+
+    Raises: SettingsError
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as problem:
+        raise SettingsError("listen", f"the host {host} cannot be resolved: {problem.strerror}") from None
+    bound: list[socket.socket] = []
+    refused: OSError | None = None
+    for family, address in dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found):
+        both = address == "::" and socket.has_dualstack_ipv6()
+        try:
+            bound.append(socket.create_server((address, port), family=family, backlog=BACKLOG, dualstack_ipv6=both))
+        except OSError as problem:
+            refused = problem
+            # A machine without IPv6 may still have ::1 in /etc/hosts beside 127.0.0.1.
+            if problem.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                continue
+            break
+        port = bound[0].getsockname()[1]
+    else:
+        if bound:
+            return bound
+    for each in bound:
+        each.close()
+    reason = os.strerror(refused.errno or 0) if refused else "it has no address"
+    raise SettingsError("listen", f"cannot take {shown(host, port)}: {reason}")
+
+
+def shown(host: str, port: int) -> str:
+    """Write an address as it stands in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
