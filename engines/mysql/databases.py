@@ -35,7 +35,7 @@ DELETE = "DROP DATABASE %s"
 REFERENCES = """
     SELECT UNIQUE_CONSTRAINT_SCHEMA, CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME
       FROM information_schema.REFERENTIAL_CONSTRAINTS
-     WHERE UNIQUE_CONSTRAINT_SCHEMA = %s AND CONSTRAINT_SCHEMA <> UNIQUE_CONSTRAINT_SCHEMA"""
+     WHERE UNIQUE_CONSTRAINT_SCHEMA = %s"""
 
 
 @action(
@@ -50,7 +50,7 @@ async def list_databases(server: MySQLServer) -> list[LogicalDatabase]:
     System schemas are left out. The deployment's own database is protected.
     """
     names = names_in(await server.fetch(LIST))
-    if not server.facts.sees_every_database:
+    if not server.facts.sees_every_database and not (await server.log_in()).sees_every_database:
         raise PrivilegeMissing
     return [
         LogicalDatabase(name=name, protected=server.is_own(name))
@@ -109,7 +109,7 @@ async def delete_database(server: MySQLServer, params: ExistingLogicalDatabase) 
         look_up(server, session, name)
         if server.is_own(name):
             raise Protected(f"{shown(name)} is the deployment's own logical database: it can be reset, not deleted.")
-        referring = [row for row in session.fetch(REFERENCES, name) if row[0] == name]
+        referring = [row for row in session.fetch(REFERENCES, name) if row[0] == name != row[1]]
         if referring:
             _, schema, table, constraint = referring[0]
             raise Conflict(

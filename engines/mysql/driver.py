@@ -39,73 +39,63 @@ SESSION = {
 LOCK_LIMIT = "SET SESSION lock_wait_timeout = %s, innodb_lock_wait_timeout = %s"
 
 CAUSES: dict[int, type[errors.EngineError]] = {
-    # Numbers below 2000 and above 2999 are the server's (https://dev.mysql.com/doc/mysql-errors/9.7/en/server-error-reference.html,
-    # https://mariadb.com/kb/en/mariadb-error-code-reference/), the others the client's.
-    1007: errors.AlreadyExists,  # database exists
-    1008: errors.LogicalDatabaseNotFound,  # cannot drop database: it does not exist
-    1049: errors.LogicalDatabaseNotFound,  # unknown database
-    # Privileges
-    1044: errors.PrivilegeMissing,  # access denied to the database
-    1045: errors.PrivilegeMissing,  # access denied
-    1142: errors.PrivilegeMissing,  # command denied on the table
-    1143: errors.PrivilegeMissing,  # command denied on the column
-    1227: errors.PrivilegeMissing,  # needs one of these privileges
-    1370: errors.PrivilegeMissing,  # command denied on the routine
-    1419: errors.PrivilegeMissing,  # needs SUPER: binary logging is on
-    1698: errors.PrivilegeMissing,  # access denied, no password
-    3530: errors.PrivilegeMissing,  # role not granted
-    3879: errors.PrivilegeMissing,  # access denied for AuthId
-    # Names and values that the engine refuses
-    1059: errors.InvalidParams,  # identifier too long, MySQL
-    1102: errors.InvalidParams,  # incorrect database name; too long, MariaDB
-    1231: errors.InvalidParams,  # the variable cannot be set to this
-    1300: errors.InvalidParams,  # invalid utf8mb3 character string
-    3854: errors.InvalidParams,  # cannot convert the string
-    # Time
-    1205: errors.DeadlineExceeded,  # lock wait timeout
-    1907: errors.DeadlineExceeded,  # lock wait timeout, MariaDB's own number of some versions
-    1969: errors.DeadlineExceeded,  # max_statement_time, MariaDB
-    3024: errors.DeadlineExceeded,  # max_execution_time, MySQL
-    3572: errors.DeadlineExceeded,  # NOWAIT lock not available
-    # The state of the object or the server
-    1010: errors.Conflict,  # database directory is not empty of foreign files
-    1213: errors.Conflict,  # deadlock
-    1217: errors.Conflict,  # a foreign key refers to it
-    1451: errors.Conflict,  # a foreign key refers to it
-    3730: errors.Conflict,  # a foreign key of another table refers to it
-    1223: errors.Precondition,  # FLUSH TABLES WITH READ LOCK of this session
-    1290: errors.Precondition,  # --read-only, --super-read-only
-    1836: errors.Precondition,  # read-only mode
-    3100: errors.Precondition,  # a replication hook refused it
-    3989: errors.Precondition,  # the schema is in read-only mode
-    # The server
-    1040: errors.EngineUnavailable,  # too many connections
-    1041: errors.EngineUnavailable,  # out of memory
-    1129: errors.EngineUnavailable,  # host blocked after many errors
-    1130: errors.EngineUnavailable,  # host not allowed
-    1203: errors.EngineUnavailable,  # max_user_connections
-    1226: errors.EngineUnavailable,  # a resource of the account is used up
-    3032: errors.EngineUnavailable,  # offline mode
-    1053: errors.ConnectionLost,  # server shutting down
-    1077: errors.ConnectionLost,  # normal shutdown
-    1080: errors.ConnectionLost,  # forcing a thread to close
-    1152: errors.ConnectionLost,  # aborted connection
-    1158: errors.ConnectionLost,  # error reading packets
-    1159: errors.ConnectionLost,  # timeout reading packets
-    1160: errors.ConnectionLost,  # error writing packets
-    1161: errors.ConnectionLost,  # timeout writing packets
-    1184: errors.ConnectionLost,  # aborted connection
-    1317: errors.ConnectionLost,  # KILL QUERY of somebody
-    1927: errors.ConnectionLost,  # KILL, MariaDB
-    3168: errors.ConnectionLost,  # server isn't available
-    3169: errors.ConnectionLost,  # KILL, MySQL
-    4031: errors.ConnectionLost,  # idle for too long, MySQL
-    2006: errors.ConnectionLost,  # server has gone away
-    2013: errors.ConnectionLost,  # cut during a query
-    2014: errors.ConnectionLost,  # commands out of sync
-    2055: errors.ConnectionLost,  # cut, with a system error
-    4200: errors.ConnectionLost,  # connection killed by a timeout, MariaDB
+    # https://dev.mysql.com/doc/mysql-errors/9.7/en/server-error-reference.html; 2000 to 2999 are the client's own.
+    # https://mariadb.com/kb/en/mariadb-error-code-reference/ for 1900 to 1999
+    1007: errors.AlreadyExists,  # DB_CREATE_EXISTS
+    1008: errors.LogicalDatabaseNotFound,  # DB_DROP_EXISTS
+    1049: errors.LogicalDatabaseNotFound,  # BAD_DB_ERROR
+    1044: errors.PrivilegeMissing,  # DBACCESS_DENIED_ERROR
+    1045: errors.PrivilegeMissing,  # ACCESS_DENIED_ERROR
+    1142: errors.PrivilegeMissing,  # TABLEACCESS_DENIED_ERROR
+    1143: errors.PrivilegeMissing,  # COLUMNACCESS_DENIED_ERROR
+    1227: errors.PrivilegeMissing,  # SPECIFIC_ACCESS_DENIED_ERROR
+    1370: errors.PrivilegeMissing,  # PROCACCESS_DENIED_ERROR
+    3879: errors.PrivilegeMissing,  # DB_ACCESS_DENIED, partial revokes
+    1059: errors.InvalidParams,  # TOO_LONG_IDENT, what MySQL says of a name
+    1102: errors.InvalidParams,  # WRONG_DB_NAME, what MariaDB says of one that is too long
+    1231: errors.InvalidParams,  # WRONG_VALUE_FOR_VAR
+    1300: errors.InvalidParams,  # INVALID_CHARACTER_STRING, four bytes in a name on MariaDB
+    3854: errors.InvalidParams,  # CANNOT_CONVERT_STRING
+    3899: errors.InvalidParams,  # UNSUPPORTED_SQL_MODE, the bit of a mode that MySQL 8 removed
+    1205: errors.DeadlineExceeded,  # LOCK_WAIT_TIMEOUT
+    1969: errors.DeadlineExceeded,  # STATEMENT_TIMEOUT, MariaDB's max_statement_time
+    3024: errors.DeadlineExceeded,  # QUERY_TIMEOUT, MySQL's max_execution_time
+    1010: errors.Conflict,  # DB_DROP_RMDIR, files of others in the directory
+    1213: errors.Conflict,  # LOCK_DEADLOCK
+    1217: errors.Conflict,  # ROW_IS_REFERENCED
+    1451: errors.Conflict,  # ROW_IS_REFERENCED_2
+    3730: errors.Conflict,  # FK_CANNOT_DROP_PARENT
+    1290: errors.Precondition,  # OPTION_PREVENTS_STATEMENT, --read-only
+    1836: errors.Precondition,  # READ_ONLY_MODE
+    3989: errors.Precondition,  # SCHEMA_READ_ONLY
+    1040: errors.EngineUnavailable,  # CON_COUNT_ERROR
+    1041: errors.EngineUnavailable,  # OUT_OF_RESOURCES
+    1203: errors.EngineUnavailable,  # TOO_MANY_USER_CONNECTIONS
+    1226: errors.EngineUnavailable,  # USER_LIMIT_REACHED
+    1820: errors.EngineUnavailable,  # MUST_CHANGE_PASSWORD
+    3032: errors.EngineUnavailable,  # SERVER_OFFLINE_MODE
+    6400: errors.EngineUnavailable,  # SERVER_OFFLINE_MODE_REASON
+    1053: errors.ConnectionLost,  # SERVER_SHUTDOWN
+    1080: errors.ConnectionLost,  # FORCING_CLOSE
+    1152: errors.ConnectionLost,  # ABORTING_CONNECTION
+    1158: errors.ConnectionLost,  # NET_READ_ERROR
+    1159: errors.ConnectionLost,  # NET_READ_INTERRUPTED
+    1160: errors.ConnectionLost,  # NET_ERROR_ON_WRITE
+    1161: errors.ConnectionLost,  # NET_WRITE_INTERRUPTED
+    1317: errors.ConnectionLost,  # QUERY_INTERRUPTED, somebody's KILL QUERY
+    1927: errors.ConnectionLost,  # CONNECTION_KILLED, MariaDB
+    3168: errors.ConnectionLost,  # SERVER_ISNT_AVAILABLE
+    3169: errors.ConnectionLost,  # SESSION_WAS_KILLED
+    4031: errors.ConnectionLost,  # CLIENT_INTERACTION_TIMEOUT
+    2006: errors.ConnectionLost,  # CR_SERVER_GONE_ERROR
+    2013: errors.ConnectionLost,  # CR_SERVER_LOST
+    2014: errors.ConnectionLost,  # CR_COMMANDS_OUT_OF_SYNC
+    2055: errors.ConnectionLost,  # CR_SERVER_LOST_EXTENDED
 }
+"""Causes by error number; what is not here is a refusal that the engine explains itself, see `_cause`."""
+
+TLS_NOT_OFFERED = 2026
+"""CR_SSL_CONNECTION_ERROR, as PyMySQL uses it."""
 
 UNREACHABLE: tuple[tuple[type[Exception], str], ...] = (
     # The first that fits: all of these are OSErrors.
@@ -116,7 +106,6 @@ UNREACHABLE: tuple[tuple[type[Exception], str], ...] = (
     (ssl.SSLError, "TLS with {place} failed: {text}."),
     (OSError, "{place} cannot be reached: {text}."),
 )
-
 
 # Generic in the stubs, not in PyMySQL itself.
 _Connection = Connection[Cursor] if TYPE_CHECKING else Connection
@@ -156,7 +145,7 @@ class Login:
 
 
 class Session:
-    """One kept connection, used by one thread; only `interrupt`, `stale` and `connected` are for others."""
+    """One kept connection, used by one thread; only `interrupt` and `connected` are for others."""
 
     def __init__(self, login: Login, learned: Callable[[Facts], None]) -> None:
         """`learned` is told what each login finds out, in the thread."""
@@ -166,13 +155,17 @@ class Session:
         self._ends_at = 0.0
         self._interrupted = False
         self._fresh = False
-        self.stale = False
         self._facts: Facts | None = None
 
     @property
     def connected(self) -> bool:
         """Tell whether there is a connection, alive or not."""
         return self._wire is not None
+
+    @property
+    def fresh(self) -> bool:
+        """Tell whether the connection was made in this job."""
+        return self._fresh
 
     @property
     def facts(self) -> Facts:
@@ -207,8 +200,6 @@ class Session:
         self._ends_at = ends_at
         self._interrupted = False
         self._fresh = False
-        if self.stale:
-            self.close()
 
     def fetch(self, statement: str, *args: object) -> Rows:
         """Run a statement that changes nothing; when a kept connection turns out to be dead, again on a new one.
@@ -246,7 +237,7 @@ class Session:
 
     def close(self) -> None:
         """Close the connection; the next use makes a new one."""
-        wire, self._wire, self.stale = self._wire, None, False
+        wire, self._wire, self._fresh = self._wire, None, False
         if wire is not None and wire.open:
             wire.limit(STOP_TIMEOUT)
             wire.close()
@@ -330,8 +321,7 @@ def _open(login: Login, timeout: float) -> _Wire:
         try:
             return _logged_in(login, context, timeout)
         except pymysql.MySQLError as error:
-            # 2026: the server offers no TLS, and none was required.
-            if _number(error) != 2026 or login.tls_required:
+            if _number(error) != TLS_NOT_OFFERED or login.tls_required:
                 raise
             return _logged_in(login, None, timeout)
     except pymysql.MySQLError as error:
@@ -392,15 +382,20 @@ def _cause(error: pymysql.MySQLError) -> errors.EngineError:
     number = _number(error)
     text = f"{_text(error)} (error {number})"
     cause = CAUSES.get(number)
-    if cause is None and isinstance(error, pymysql.InterfaceError | pymysql.InternalError):
-        cause = errors.ConnectionLost
+    if cause is None:
+        if isinstance(error, pymysql.InterfaceError | pymysql.InternalError):
+            # PyMySQL itself: the connection is closed, or the packets are out of step.
+            cause = errors.ConnectionLost
+        else:
+            # A statement that the server cannot read is a mistake of dbvalet; whatever else it refuses, it explains.
+            cause = errors.EngineError if isinstance(error, pymysql.ProgrammingError) else errors.Conflict
     if cause is errors.InvalidParams:
         return errors.InvalidParams({"params": [text]})
     if cause is errors.ConnectionLost:
         return errors.ConnectionLost(f"The connection was cut while the engine was working: {text}")
     if cause is errors.DeadlineExceeded:
         return errors.DeadlineExceeded(f"The engine gave the statement up: {text}")
-    return (cause or errors.EngineError)(text)
+    return cause(text)
 
 
 def _why_not(login: Login, error: pymysql.MySQLError) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from engines.mysql.identifiers import literal
+
 Flavour = Literal["mysql", "mariadb"]
 
 # Uptime and UTC_TIMESTAMP() are both counted from the moment the statement began, in whole seconds: their difference
@@ -70,10 +72,6 @@ class Facts:
         """Tell whether SHOW DATABASES leaves none out."""
         return not self.privileges.isdisjoint(DATABASE_PRIVILEGES)
 
-    def holds(self, privilege: str) -> bool:
-        """Tell whether the account has a global privilege."""
-        return privilege in self.privileges or "ALL PRIVILEGES" in self.privileges
-
 
 def flavour_of(greeting: str) -> Flavour:
     """Read the version that a server greets with: `5.5.5-10.11.18-MariaDB`."""
@@ -101,11 +99,21 @@ def granted(grants: Iterable[str]) -> frozenset[str]:
     found: set[str] = set()
     for grant in grants:
         if match := re.match(r"GRANT (.+) ON \*\.\* TO ", grant):
-            found.update(privilege.upper() for privilege in match[1].split(", "))
+            found.update(privilege.strip().upper() for privilege in match[1].split(","))
     return frozenset(found - {"USAGE"})
 
 
 def account_of(current_user: str) -> str:
     """Quote `valet@%` for a GRANT: the name may hold an @, the host cannot."""
     name, _, host = current_user.rpartition("@")
-    return "@".join("'" + part.replace("'", "''") + "'" for part in (name, host))
+    return f"{literal(name)}@{literal(host)}"
+
+
+def has_dynamic_privileges(flavour: Flavour, version: tuple[int, ...]) -> bool:
+    """Tell whether the server has SYSTEM_VARIABLES_ADMIN and SET PERSIST: MySQL since 8.0."""
+    return flavour == "mysql" and version >= (8,)
+
+
+def has_system_users(flavour: Flavour, version: tuple[int, ...]) -> bool:
+    """Tell whether the server sets system users apart: MySQL since 8.0.16."""
+    return flavour == "mysql" and version >= (8, 0, 16)

@@ -1,9 +1,65 @@
-"""The script that makes a least-privilege account."""
+"""The script that makes a least-privilege account for MySQL and MariaDB."""
 
 from __future__ import annotations
 
 from engines.engine import GrantsFor
+from engines.mysql.facts import Flavour, has_dynamic_privileges, has_system_users
+from engines.mysql.identifiers import literal
+
+SCRIPT = """\
+-- Makes the account of dbvalet on {title}. Run it once as root:
+--   {client} --user=root --password < THIS_FILE
+-- Running it again brings an existing account up to date and sets its password.
+
+SET SESSION sql_mode = '';
+
+CREATE USER IF NOT EXISTS {account} IDENTIFIED BY {password};
+ALTER USER {account} IDENTIFIED BY {password};
+
+-- Which logical databases there will be is not known before, so the privileges are global. None of them reads or
+-- changes a row.
+--   SHOW DATABASES   list-databases
+--   CREATE           create-database
+--   DROP             delete-database, reset-database
+--   ALTER ROUTINE    reset-database drops procedures and functions
+--   EVENT            reset-database drops events
+GRANT SHOW DATABASES, CREATE, DROP, ALTER ROUTINE, EVENT ON *.* TO {account};
+{more}
+-- In dbvalet's configuration (characters other than letters and digits %-encoded):
+--   url: {scheme}://USER:PASSWORD@HOST:3306/DATABASE
+"""
+
+SYSTEM_VARIABLES_ADMIN = """
+-- set-sqlmode: SET PERSIST sql_mode
+GRANT SYSTEM_VARIABLES_ADMIN ON *.* TO {account};
+"""
+
+SYSTEM_USER = """
+-- reset-database: only a system user may drop a view or a routine that a system user such as root has defined
+GRANT SYSTEM_USER ON *.* TO {account};
+"""
+
+SUPER = """
+-- set-sqlmode: SET GLOBAL sql_mode, for which {title} has no smaller privilege
+GRANT SUPER ON *.* TO {account};
+"""
+
+NEWEST: dict[Flavour, tuple[int, ...]] = {"mysql": (9, 7), "mariadb": (11, 8)}
 
 
 def grants(whom: GrantsFor) -> str:
-    return ""
+    """Write the script, for the `mysql` or `mariadb` client; the account may log in from anywhere."""
+    flavour: Flavour = "mariadb" if whom.flavour == "mariadb" else "mysql"
+    version = whom.version or NEWEST[flavour]
+    variables = SYSTEM_VARIABLES_ADMIN if has_dynamic_privileges(flavour, version) else SUPER
+    more = variables + (SYSTEM_USER if has_system_users(flavour, version) else "")
+    account = f"{literal(whom.user)}@'%'"
+    title = "MySQL" if flavour == "mysql" else "MariaDB"
+    return SCRIPT.format(
+        title=title,
+        client=flavour,
+        scheme=flavour,
+        account=account,
+        password=literal(whom.password or "CHANGE-ME"),
+        more=more.format(account=account, title=title),
+    )

@@ -24,16 +24,11 @@ def quoted(name: str) -> str:
 
 
 def literal(value: str) -> str:
-    """Quote a string literal for a script that an unknown session will run.
+    """Quote a string literal for a session whose sql_mode is without NO_BACKSLASH_ESCAPES.
 
-    Only the quote is special whatever the sql_mode, so a backslash is refused: its meaning depends on
-    NO_BACKSLASH_ESCAPES.
-
-    Raises: ValueError
+    https://dev.mysql.com/doc/refman/9.7/en/string-literals.html
     """
-    if "\\" in value:
-        raise ValueError("a backslash has two meanings in MySQL, depending on the sql_mode: choose another character")
-    return "'" + value.replace("'", "''") + "'"
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def shown(name: str) -> str:

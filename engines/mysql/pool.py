@@ -69,13 +69,23 @@ class _Worker:
             raised: BaseException | None = None
             self.session.begin(call.ends_at)
             try:
-                result = call.job(self.session)
+                result = self._done(call.job)
             except BaseException as error:  # noqa: BLE001 - handed over to the task that waits for it
                 raised = error
             if call.loop.is_closed():
                 break
             call.loop.call_soon_threadsafe(self._finished, self, call, result, raised)
         self.session.close()
+
+    def _done(self, job: Callable[[Session], T]) -> T:
+        try:
+            return job(self.session)
+        except PrivilegeMissing:
+            # Global privileges count from the login on: this connection may be older than a GRANT.
+            if self.session.fresh:
+                raise
+            self.session.close()
+            return job(self.session)
 
 
 class Pool:
@@ -104,11 +114,6 @@ class Pool:
         async with self._turn_to_write():
             return await self._run(job, await self._free_worker())
 
-    def renew(self) -> None:
-        """Let each connection be made anew before its next use: a global privilege counts from the next login on."""
-        for worker in self._workers:
-            worker.session.stale = True
-
     def use(self) -> PoolUse:
         """Count connections."""
         opened = sum(worker.session.connected for worker in self._workers)
@@ -136,9 +141,6 @@ class Pool:
         except asyncio.CancelledError:
             # The thread notices at once, stops the statement in the engine, and is free again.
             worker.session.interrupt()
-            raise
-        except PrivilegeMissing:
-            self.renew()
             raise
 
     async def _wait_for_connection(self, worker: _Worker, future: asyncio.Future[Any]) -> None:

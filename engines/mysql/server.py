@@ -13,7 +13,7 @@ from engines.address import Address
 from engines.engine import Description, Engine, Feature, Memory, PoolUse
 from engines.errors import EngineError, EngineUnavailable
 from engines.mysql import sql_mode
-from engines.mysql.facts import Facts, Flavour, account_of, parse_version, readable, started
+from engines.mysql.facts import Facts, Flavour, account_of, granted, parse_version, readable, started
 from engines.mysql.pool import Pool
 from engines.mysql.tls import Mode, context, requested
 
@@ -91,6 +91,13 @@ class MySQLServer:
         Raises: EngineUnavailable, DeadlineExceeded
         """
         return await self._pool.read(lambda session: session.log_in())
+
+    async def privileges(self) -> frozenset[str]:
+        """Ask which global privileges the account has by now.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        return granted(row[0] for row in await self.fetch("SHOW GRANTS"))
 
     async def fetch(self, statement: str, *args: object) -> Rows:
         """Run a statement that changes nothing, in one round trip.

@@ -1,16 +1,48 @@
-"""The SQL mode of the server: get, set, and keep over a restart."""
+"""The SQL mode of the server: get it, set it, and keep it over a restart."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, StringConstraints
 
 from engines.action import Effect, action
+from engines.errors import Conflict, ConnectionLost, DeadlineExceeded, EngineUnavailable, InvalidParams
+from engines.mysql.facts import has_dynamic_privileges
+from engines.mysql.identifiers import shown
 
 if TYPE_CHECKING:
+    from engines.mysql.driver import Session
+    from engines.mysql.facts import Facts
     from engines.mysql.server import MySQLServer
 
+SqlMode = Annotated[
+    str,
+    StringConstraints(strict=True, max_length=2000),
+    Field(description='names of modes with commas between them, in any case; "" clears the mode'),
+]
+
 GET = "SELECT @@GLOBAL.sql_mode"
+
+TRY = "SET SESSION sql_mode = %s"
+
+TRIED = "SELECT @@SESSION.sql_mode"
+
+SET = "SET GLOBAL sql_mode = %s"
+
+SET_FOR_GOOD = "SET PERSIST sql_mode = %s"
+
+# A server that does not load what was persisted (persisted_globals_load=OFF) keeps no mode either.
+KEPT = """
+    SELECT @@GLOBAL.persisted_globals_load, VARIABLE_VALUE
+      FROM performance_schema.persisted_variables WHERE VARIABLE_NAME = 'sql_mode'"""
+
+MEMORY = "sql_mode"
+"""Key of what dbvalet remembers for a server that forgets: `{"mode": "ANSI", "started_at": "…"}`, or null."""
+
+NOT_USED = "NOT_USED"
+"""What MySQL calls the bit of a mode that is no longer there. It accepts the name, which does nothing."""
 
 
 @action(
@@ -20,17 +52,138 @@ GET = "SELECT @@GLOBAL.sql_mode"
     "NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION",
 )
 async def get_sqlmode(server: MySQLServer) -> str:
-    """Get the SQL mode that new sessions begin with, its names separated by commas.
+    """Get the SQL mode that new sessions begin with.
 
-    A combination such as ANSI is followed by what it stands for, as the server tells it.
+    The names are separated by commas. A combination such as ANSI stands behind the modes that it is made of.
     """
     [(mode,)] = await server.fetch(GET)
     return mode
 
 
-async def restore(server: MySQLServer, started_at: datetime) -> bool:
-    """Set the mode again that the server lost when it restarted; tell whether it had to be.
+@action(
+    "set-sqlmode",
+    effect=Effect.WRITE,
+    privileges=("SYSTEM_VARIABLES_ADMIN or SUPER",),
+    example_params="NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO",
+    example_result=None,
+)
+async def set_sqlmode(server: MySQLServer, params: SqlMode) -> None:
+    """Replace the SQL mode that new sessions begin with; "" clears it.
 
-    Raises: PrivilegeMissing, EngineUnavailable, DeadlineExceeded
+    Sessions that are open keep theirs. The mode survives a restart of the server: MySQL 8 and later keeps it itself,
+    for the others dbvalet sets it again when it sees that the server was restarted.
+
+    Raises: Conflict
     """
-    return False
+    mode = ",".join(names_in(params))
+    async with server.sql_mode_lock:
+        await _set(server, mode)
+
+
+async def restore(server: MySQLServer, started_at: datetime) -> bool:
+    """Set the mode again that the server lost by its restart; tell whether that had to be done.
+
+    What somebody else has set since on the same run of the server is left alone.
+
+    Raises: as set-sqlmode
+    """
+    async with server.sql_mode_lock:
+        remembered: Any = await server.memory.recall(MEMORY)
+        if remembered is None or remembered["started_at"] == started_at.isoformat():
+            return False
+        await _set(server, remembered["mode"])
+        return True
+
+
+async def _set(server: MySQLServer, mode: str) -> None:
+    def work(session: Session) -> tuple[bool, Facts]:
+        wanted = tried(session, mode)
+        session.prepare_to_write()
+        if has_dynamic_privileges(session.facts.flavour, session.facts.version):
+            session.execute(SET_FOR_GOOD, mode)
+            [(loads, kept)] = session.execute(KEPT) or ((False, None),)
+            lasting = bool(loads) and kept is not None and modes(kept) == wanted
+        else:
+            session.execute(SET, mode)
+            lasting = False
+        [(found,)] = session.execute(GET)
+        if modes(found) != wanted:
+            raise Conflict(f"The mode was set, and set to {shown(found)} by somebody else at once.")
+        return lasting, session.facts
+
+    try:
+        lasting, facts = await server.write(work)
+    except (ConnectionLost, DeadlineExceeded) as unfinished:
+        raise await with_what_is_true(server, unfinished) from unfinished
+    remembered = None if lasting else {"mode": mode, "started_at": facts.started_at.isoformat()}
+    if lasting and await server.memory.recall(MEMORY) is None:
+        return
+    await server.memory.remember(MEMORY, remembered)
+
+
+async def with_what_is_true(
+    server: MySQLServer, unfinished: ConnectionLost | DeadlineExceeded
+) -> ConnectionLost | DeadlineExceeded:
+    """Add to a cut or late attempt which mode the server has now."""
+    try:
+        [(mode,)] = await server.fetch(GET)
+    except (EngineUnavailable, DeadlineExceeded):
+        return unfinished
+    return type(unfinished)(f"{unfinished.message} The mode is {shown(mode)} now.")
+
+
+def tried(session: Session, mode: str) -> frozenset[str]:
+    """Let the server say what a mode comes to, on a session that is closed for it.
+
+    Raises: InvalidParams, listing the modes that this server knows
+    """
+    try:
+        session.fetch(TRY, mode)
+        found = modes(session.fetch(TRIED)[0][0])
+    except InvalidParams:
+        found = frozenset({NOT_USED})
+    try:
+        if NOT_USED not in found:
+            return found
+        known = known_modes(session)
+    finally:
+        session.close()
+    unknown = [shown(name) for name in mode.split(",") if name not in known]
+    raise InvalidParams(
+        {"params": [f"{', '.join(unknown)}: not a mode of this server. It knows {', '.join(sorted(known))}."]}
+    )
+
+
+def known_modes(session: Session) -> frozenset[str]:
+    """Ask for the modes of this server: each is a bit, and a combination sets the bits of its parts too.
+
+    https://dev.mysql.com/doc/refman/9.7/en/sql-mode.html
+    """
+    known: set[str] = set()
+    for bit in range(64):
+        try:
+            session.fetch(TRY, 1 << bit)
+        except InvalidParams:
+            continue
+        known |= modes(session.fetch(TRIED)[0][0])
+    return frozenset(known - {NOT_USED})
+
+
+def modes(value: str) -> frozenset[str]:
+    """Take a mode apart as the server writes it."""
+    return frozenset(value.split(",")) - {""}
+
+
+def names_in(value: str) -> list[str]:
+    """Take a mode apart as a person writes it: any case, spaces around the commas, each name once.
+
+    The server accepts `ANSI,` and refuses `ANSI, TRADITIONAL`; both are plain enough.
+
+    Raises: InvalidParams
+    """
+    names = [name.strip(" \t\r\n") for name in value.split(",")]
+    # Only ASCII: the long s too becomes an S in upper case.
+    names = [name.upper() if name.isascii() else name for name in names if name]
+    if value and not names:
+        raise InvalidParams({"params": ['names no mode; "" clears the mode']})
+    return list(dict.fromkeys(names))

@@ -1,0 +1,140 @@
+"""Empty a logical database, object by object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from engines import deadline
+from engines.action import Effect, action
+from engines.errors import Conflict, ConnectionLost, DeadlineExceeded, EngineUnavailable
+from engines.mysql.databases import look_up
+from engines.mysql.identifiers import Identifier
+from engines.names import ExistingLogicalDatabase
+
+if TYPE_CHECKING:
+    from engines.mysql.driver import Session
+    from engines.mysql.server import MySQLServer
+
+NO_FOREIGN_KEYS = "SET SESSION foreign_key_checks = 0"
+
+# In MariaDB's own mode, DROP PACKAGE is a syntax error before 11.3.
+WITH_PACKAGES = "SET SESSION sql_mode = 'ORACLE'"
+
+TABLES = "SHOW FULL TABLES FROM %s"
+
+ROUTINES = """
+    SELECT ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_TYPE
+      FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = %s"""
+
+EVENTS = "SELECT EVENT_SCHEMA, EVENT_NAME, 'EVENT' FROM information_schema.EVENTS WHERE EVENT_SCHEMA = %s"
+
+# MySQL since 9.2: code in JavaScript that routines share.
+LIBRARIES = """
+    SELECT LIBRARY_SCHEMA, LIBRARY_NAME, 'LIBRARY'
+      FROM information_schema.LIBRARIES WHERE LIBRARY_SCHEMA = %s"""
+
+# Triggers go with their tables, a package body with its package, an index or a sequence's table with its object.
+# In this order: an event could fill a table again.
+DROP = {
+    "EVENT": "DROP EVENT IF EXISTS %s.%s",
+    "VIEW": "DROP VIEW IF EXISTS %s.%s",
+    "SYSTEM VIEW": "DROP VIEW IF EXISTS %s.%s",
+    "BASE TABLE": "DROP TABLE IF EXISTS %s.%s",
+    "SYSTEM VERSIONED": "DROP TABLE IF EXISTS %s.%s",
+    "SEQUENCE": "DROP SEQUENCE IF EXISTS %s.%s",
+    "PROCEDURE": "DROP PROCEDURE IF EXISTS %s.%s",
+    "FUNCTION": "DROP FUNCTION IF EXISTS %s.%s",
+    "PACKAGE": "DROP PACKAGE IF EXISTS %s.%s",
+    "PACKAGE BODY": "DROP PACKAGE BODY IF EXISTS %s.%s",
+    "LIBRARY": "DROP LIBRARY IF EXISTS %s.%s",
+}
+
+ROUNDS = 3
+"""How often to look again, for an application that makes new tables meanwhile."""
+
+
+class Found(NamedTuple):
+    """An object in the logical database; the kind is a key of `DROP`."""
+
+    kind: str
+    name: str
+
+
+@action(
+    "reset-database",
+    effect=Effect.DESTRUCTIVE,
+    privileges=("DROP", "ALTER ROUTINE", "EVENT", "SYSTEM_USER"),
+    deadline=deadline.LONGEST,
+    example_params={"database_name": "custom-db"},
+    example_result=None,
+)
+async def reset_database(server: MySQLServer, params: ExistingLogicalDatabase) -> None:
+    """Delete everything inside a logical database: tables, views, routines, events, triggers, sequences.
+
+    The logical database itself stays, with its character set, its collation and the grants on it; so the
+    deployment's own can be reset too. Tables go even when another logical database refers to them with a foreign key.
+    One that was interrupted is completed by doing it again.
+
+    Raises: Protected, LogicalDatabaseNotFound, Conflict
+    """
+    name = params.database_name
+
+    def reset(session: Session) -> None:
+        look_up(server, session, name)
+        session.prepare_to_write()
+        try:
+            session.execute(NO_FOREIGN_KEYS)
+            if session.facts.flavour == "mariadb":
+                session.execute(WITH_PACKAGES)
+            empty(session, name)
+        finally:
+            # Its mode and its foreign_key_checks are not what the next user expects.
+            session.close()
+
+    try:
+        await server.write(reset)
+    except (ConnectionLost, DeadlineExceeded) as unfinished:
+        raise await with_what_is_left(server, name, unfinished) from unfinished
+
+
+def empty(session: Session, name: str) -> None:
+    """Drop what is there until nothing is.
+
+    Raises: Conflict, when something is there again and again
+    """
+    for _ in range(ROUNDS):
+        found = sorted(objects_in(session, name), key=lambda each: list(DROP).index(each.kind))
+        if not found:
+            return
+        for each in found:
+            session.execute(DROP[each.kind], Identifier(name), Identifier(each.name))
+    left = list(objects_in(session, name))
+    if left:
+        raise Conflict(f"Somebody makes new objects in it all the time: {len(left)} are there after {ROUNDS} rounds.")
+
+
+def objects_in(session: Session, name: str) -> Iterator[Found]:
+    """List what is in a logical database, but for what goes with something else."""
+    for table, kind in session.execute(TABLES, Identifier(name)):
+        yield Found(kind, table)
+    facts = session.facts
+    listed = [ROUTINES, EVENTS, *([LIBRARIES] if facts.flavour == "mysql" and facts.version >= (9, 2) else [])]
+    for statement in listed:
+        for schema, each, kind in session.execute(statement, name):
+            # information_schema compares without regard to case.
+            if schema == name:
+                yield Found(kind, each)
+
+
+async def with_what_is_left(
+    server: MySQLServer, name: str, unfinished: ConnectionLost | DeadlineExceeded
+) -> ConnectionLost | DeadlineExceeded:
+    """Add to a cut or late attempt how much is still there."""
+    try:
+        left = len(await server.fetch(TABLES, Identifier(name)))
+    except (EngineUnavailable, DeadlineExceeded):
+        return unfinished
+    return type(unfinished)(
+        f"{unfinished.message} {left} tables and views are left in the logical database; doing it again completes it."
+    )
