@@ -64,22 +64,18 @@ USER_NAMESPACE = ServerUser(
 """The same user under another number in a user namespace of its own: root's files stay root's, its folders open."""
 
 
-def server_user() -> ServerUser:
-    """Choose who servers run as on this machine.
+def server_users() -> list[ServerUser]:
+    """List who servers can run as on this machine, the best first.
 
-    Raises: DemoError
+    Root in a default container may not make a namespace; root of a namespace with one user may not become another.
     """
-    if os.geteuid() != 0:
-        if _has_account(os.geteuid()):
-            return OWN_USER
-        if _succeeds([*USER_NAMESPACE.prefix, "true"], None):
-            return USER_NAMESPACE
-        raise DemoError(f"initdb refuses a user without an account, and {os.geteuid()} is not in /etc/passwd")
-    # A default container refuses the second, a namespace with root as its only user refuses the first.
-    for user in (UNPRIVILEGED, USER_NAMESPACE):
-        if _succeeds([*user.prefix, "true"], user.uid):
-            return user
-    raise DemoError("servers must not run as root, and this root may not become another user: be an ordinary user")
+    if os.geteuid() == 0:
+        wanted = [UNPRIVILEGED, USER_NAMESPACE]
+    elif _has_account(os.geteuid()):
+        return [OWN_USER]
+    else:
+        wanted = [USER_NAMESPACE]  # initdb looks its user up
+    return [user for user in wanted if _succeeds([*user.prefix, "true"], user.uid)]
 
 
 def _has_account(uid: int) -> bool:
@@ -170,11 +166,16 @@ class RunFolder:
     """A private temporary folder and the programs that run in it."""
 
     def __init__(self, user: ServerUser | None = None) -> None:
-        """Make the folder; `user` for servers is found if it is not given.
+        """Make the folder; `user` is the first of `server_users` unless it is given.
 
         Raises: DemoError
         """
-        self.user = server_user() if user is None else user
+        if user is None:
+            possible = server_users()
+            if not possible:
+                raise DemoError("servers must run as an ordinary user with an account, and this one may not become one")
+            user = possible[0]
+        self.user = user
         self._programs: list[Supervised] = []
         self._lock = threading.Lock()
         self._closed = False
