@@ -148,7 +148,7 @@ async def names_after(
         await server.write(job)
     except (ConnectionLost, DeadlineExceeded) as unfinished:
         try:
-            names = names_in(await server.fetch(LIST))
+            names = names_in(await server.look(LIST))
         except (EngineUnavailable, DeadlineExceeded):
             raise unfinished from None
         if not holds(names):

@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pymysql
 from pymysql.connections import Connection
@@ -16,6 +16,7 @@ from pymysql.cursors import Cursor
 
 from engines import errors
 from engines.address import Address
+from engines.mysql.causes import CAUSES
 from engines.mysql.facts import FACTS, Facts, Flavour, account_of, flavour_of, granted, parse_version, readable, started
 from engines.mysql.identifiers import Identifier, quoted
 
@@ -28,7 +29,7 @@ STOP_TIMEOUT = 0.4
 """Seconds for stopping a statement whose time is up; within `deadline.GRACE`."""
 
 SESSION = {
-    # What outlives dbvalet itself still ends: the exact limit of each statement is dbvalet's own, see `Session._late`.
+    # The limits are for what outlives dbvalet itself; the exact one of each statement is kept by `Session`.
     # The session's sql_mode is fixed, so that no ANSI_QUOTES or NO_BACKSLASH_ESCAPES of the server changes a statement.
     "mysql": "SET SESSION sql_mode = '', time_zone = '+00:00', lock_wait_timeout = 24, innodb_lock_wait_timeout = 24,"
     " max_execution_time = 24000",
@@ -37,62 +38,6 @@ SESSION = {
 }
 
 LOCK_LIMIT = "SET SESSION lock_wait_timeout = %s, innodb_lock_wait_timeout = %s"
-
-CAUSES: dict[int, type[errors.EngineError]] = {
-    # https://dev.mysql.com/doc/mysql-errors/9.7/en/server-error-reference.html; 2000 to 2999 are the client's own.
-    # https://mariadb.com/kb/en/mariadb-error-code-reference/ for 1900 to 1999
-    1007: errors.AlreadyExists,  # DB_CREATE_EXISTS
-    1008: errors.LogicalDatabaseNotFound,  # DB_DROP_EXISTS
-    1049: errors.LogicalDatabaseNotFound,  # BAD_DB_ERROR
-    1044: errors.PrivilegeMissing,  # DBACCESS_DENIED_ERROR
-    1045: errors.PrivilegeMissing,  # ACCESS_DENIED_ERROR
-    1142: errors.PrivilegeMissing,  # TABLEACCESS_DENIED_ERROR
-    1143: errors.PrivilegeMissing,  # COLUMNACCESS_DENIED_ERROR
-    1227: errors.PrivilegeMissing,  # SPECIFIC_ACCESS_DENIED_ERROR
-    1370: errors.PrivilegeMissing,  # PROCACCESS_DENIED_ERROR
-    3879: errors.PrivilegeMissing,  # DB_ACCESS_DENIED, partial revokes
-    1059: errors.InvalidParams,  # TOO_LONG_IDENT, what MySQL says of a name
-    1102: errors.InvalidParams,  # WRONG_DB_NAME, what MariaDB says of one that is too long
-    1231: errors.InvalidParams,  # WRONG_VALUE_FOR_VAR
-    1300: errors.InvalidParams,  # INVALID_CHARACTER_STRING, four bytes in a name on MariaDB
-    3854: errors.InvalidParams,  # CANNOT_CONVERT_STRING
-    3899: errors.InvalidParams,  # UNSUPPORTED_SQL_MODE, the bit of a mode that MySQL 8 removed
-    1205: errors.DeadlineExceeded,  # LOCK_WAIT_TIMEOUT
-    1969: errors.DeadlineExceeded,  # STATEMENT_TIMEOUT, MariaDB's max_statement_time
-    3024: errors.DeadlineExceeded,  # QUERY_TIMEOUT, MySQL's max_execution_time
-    1010: errors.Conflict,  # DB_DROP_RMDIR, files of others in the directory
-    1213: errors.Conflict,  # LOCK_DEADLOCK
-    1217: errors.Conflict,  # ROW_IS_REFERENCED
-    1451: errors.Conflict,  # ROW_IS_REFERENCED_2
-    3730: errors.Conflict,  # FK_CANNOT_DROP_PARENT
-    1290: errors.Precondition,  # OPTION_PREVENTS_STATEMENT, --read-only
-    1836: errors.Precondition,  # READ_ONLY_MODE
-    3989: errors.Precondition,  # SCHEMA_READ_ONLY
-    1040: errors.EngineUnavailable,  # CON_COUNT_ERROR
-    1041: errors.EngineUnavailable,  # OUT_OF_RESOURCES
-    1203: errors.EngineUnavailable,  # TOO_MANY_USER_CONNECTIONS
-    1226: errors.EngineUnavailable,  # USER_LIMIT_REACHED
-    1820: errors.EngineUnavailable,  # MUST_CHANGE_PASSWORD
-    3032: errors.EngineUnavailable,  # SERVER_OFFLINE_MODE
-    6400: errors.EngineUnavailable,  # SERVER_OFFLINE_MODE_REASON
-    1053: errors.ConnectionLost,  # SERVER_SHUTDOWN
-    1080: errors.ConnectionLost,  # FORCING_CLOSE
-    1152: errors.ConnectionLost,  # ABORTING_CONNECTION
-    1158: errors.ConnectionLost,  # NET_READ_ERROR
-    1159: errors.ConnectionLost,  # NET_READ_INTERRUPTED
-    1160: errors.ConnectionLost,  # NET_ERROR_ON_WRITE
-    1161: errors.ConnectionLost,  # NET_WRITE_INTERRUPTED
-    1317: errors.ConnectionLost,  # QUERY_INTERRUPTED, somebody's KILL QUERY
-    1927: errors.ConnectionLost,  # CONNECTION_KILLED, MariaDB
-    3168: errors.ConnectionLost,  # SERVER_ISNT_AVAILABLE
-    3169: errors.ConnectionLost,  # SESSION_WAS_KILLED
-    4031: errors.ConnectionLost,  # CLIENT_INTERACTION_TIMEOUT
-    2006: errors.ConnectionLost,  # CR_SERVER_GONE_ERROR
-    2013: errors.ConnectionLost,  # CR_SERVER_LOST
-    2014: errors.ConnectionLost,  # CR_COMMANDS_OUT_OF_SYNC
-    2055: errors.ConnectionLost,  # CR_SERVER_LOST_EXTENDED
-}
-"""Causes by error number; what is not here is a refusal that the engine explains itself, see `_cause`."""
 
 TLS_NOT_OFFERED = 2026
 """CR_SSL_CONNECTION_ERROR, as PyMySQL uses it."""
@@ -180,20 +125,8 @@ class Session:
 
         Raises: EngineUnavailable, DeadlineExceeded
         """
-        self.close()
-        wire = _open(self._login, min(CONNECT_TIMEOUT, self._left()))
-        try:
-            wire.limit(min(CONNECT_TIMEOUT, self._left()))
-            flavour = flavour_of(wire.server_version)
-            wire.ask(SESSION[flavour])
-            facts = _facts(flavour, wire)
-        except pymysql.MySQLError as error:
-            if wire.open:
-                wire.close()
-            raise errors.EngineUnavailable(_why_not(self._login, error)) from error
-        self._wire, self._fresh, self._facts = wire, True, facts
-        self._learned(facts)
-        return facts
+        self._logged_in()
+        return self.facts
 
     def begin(self, ends_at: float) -> None:
         """Start a job that ends at this moment of `time.monotonic`."""
@@ -206,17 +139,15 @@ class Session:
 
         Raises: EngineUnavailable, ConnectionLost, DeadlineExceeded, and the causes in `CAUSES`
         """
-        if self._fresh:
-            return self.execute(statement, *args)
         if self._wire is not None:
             try:
-                return self.execute(statement, *args)
+                return self._run(self._wire, _bound(self._wire, statement, args))
             except errors.ConnectionLost:
-                # The server was restarted, or closed it as idle.
-                if self._interrupted:
+                # The server was restarted, or closed a connection that was idle for long.
+                if self._fresh or self._interrupted:
                     raise
-        self.log_in()
-        return self.execute(statement, *args)
+        wire = self._logged_in()
+        return self._run(wire, _bound(wire, statement, args))
 
     def prepare_to_write(self) -> None:
         """Make sure of a live connection, and let the engine itself give up waiting for locks in time.
@@ -227,17 +158,22 @@ class Session:
         self.fetch(LOCK_LIMIT, seconds, seconds)
 
     def execute(self, statement: str, *args: object) -> Rows:
-        """Run a statement once, on the connection as it is: see `prepare_to_write`.
+        """Run a statement once, on the connection as it is (see `prepare_to_write`); after a cut it has been stopped.
 
         Raises: ConnectionLost, DeadlineExceeded, and the causes in `CAUSES`
         """
-        if self._wire is None:
+        wire = self._wire
+        if wire is None:
             raise errors.ConnectionLost
-        return self._run(self._wire, statement, args)
+        text = _bound(wire, statement, args)
+        try:
+            return self._run(wire, text)
+        except errors.ConnectionLost as cut:
+            raise errors.ConnectionLost(f"{cut.message} {self._stopped(wire, text)}") from cut
 
     def close(self) -> None:
         """Close the connection; the next use makes a new one."""
-        wire, self._wire, self._fresh = self._wire, None, False
+        wire, self._wire = self._wire, None
         if wire is not None and wire.open:
             wire.limit(STOP_TIMEOUT)
             wire.close()
@@ -254,8 +190,23 @@ class Session:
             raise errors.DeadlineExceeded("The time was up before the next statement, which was not sent.")
         return left
 
-    def _run(self, wire: _Wire, statement: str, args: tuple[object, ...]) -> Rows:
-        text = statement % tuple(_written(wire, arg) for arg in args) if args else statement
+    def _logged_in(self) -> _Wire:
+        self.close()
+        wire = _open(self._login, min(CONNECT_TIMEOUT, self._left()))
+        try:
+            wire.limit(min(CONNECT_TIMEOUT, self._left()))
+            flavour = flavour_of(wire.server_version)
+            wire.ask(SESSION[flavour])
+            self._facts = _facts(flavour, wire)
+        except pymysql.MySQLError as error:
+            if wire.open:
+                wire.close()
+            raise errors.EngineUnavailable(_why_not(self._login, error)) from error
+        self._wire, self._fresh = wire, True
+        self._learned(self._facts)
+        return wire
+
+    def _run(self, wire: _Wire, text: str) -> Rows:
         wire.limit(self._left())
         try:
             return wire.ask(text)
@@ -263,52 +214,50 @@ class Session:
             if not wire.open:
                 self._wire = None
                 if self._interrupted or isinstance(error.__context__, TimeoutError):
-                    self._late(wire, text, error)
+                    raise errors.DeadlineExceeded(f"The time was up. {self._stopped(wire, text)}") from error
             cause = _cause(error)
             if isinstance(cause, errors.ConnectionLost):
-                self.close()
+                self._wire = None
+                if wire.open:
+                    wire.close()
             raise cause from error
         except BaseException:
             self.close()
             raise
 
-    def _late(self, wire: _Wire, text: str, error: pymysql.MySQLError) -> NoReturn:
-        """Stop in the engine what dbvalet no longer waits for.
+    def _stopped(self, wire: _Wire, text: str) -> str:
+        """Stop a statement in the engine whose connection is closed here, and say what is known then.
 
-        The statement is looked up first: behind a proxy the number of the connection may be somebody else's.
+        It is looked up first: behind a proxy, or after a restart, the number of the connection may be somebody else's.
         """
         [number] = wire.server_thread_id
+        killed = False
+        until = time.monotonic() + STOP_TIMEOUT
         try:
             with contextlib.closing(_open(self._login, STOP_TIMEOUT)) as other:
-                other.limit(STOP_TIMEOUT)
-                stopped = False
-                until = time.monotonic() + STOP_TIMEOUT
                 while time.monotonic() < until:
-                    if not _runs(other, number, text):
-                        raise errors.DeadlineExceeded(
-                            "The time was up and the statement was stopped in the engine."
-                            if stopped
-                            else "The time was up; the statement has ended in the engine by now."
-                        ) from error
-                    if not stopped:
+                    other.limit(STOP_TIMEOUT)
+                    if not any(row[0] == number and row[7] == text for row in other.ask("SHOW FULL PROCESSLIST")):
+                        return (
+                            "The statement was stopped in the engine."
+                            if killed
+                            else "The statement has ended in the engine."
+                        )
+                    if not killed:
                         other.ask(f"KILL {number:d}")
-                        stopped = True
+                        killed = True
                     time.sleep(0.01)
         except (pymysql.MySQLError, errors.EngineUnavailable):
-            raise errors.DeadlineExceeded(
-                "The time was up and the engine does not answer: whether the statement was done is not known."
-            ) from error
-        raise errors.DeadlineExceeded(
-            "The time was up; the engine was told to stop the statement and has not done so yet."
-        ) from error
+            return "The engine does not answer: whether the statement was done is not known."
+        return "The engine was told to stop the statement and has not done so yet."
 
 
-def _runs(wire: _Wire, number: int, text: str) -> bool:
-    return any(row[0] == number and row[7] == text for row in wire.ask("SHOW FULL PROCESSLIST"))
-
-
-def _written(wire: _Wire, arg: object) -> str:
-    return quoted(arg) if isinstance(arg, Identifier) else wire.escape(arg)
+def _bound(wire: _Wire, statement: str, args: tuple[object, ...]) -> str:
+    """Write a statement with its values; without space around it, as the server shows it in its process list."""
+    text = statement.strip()
+    if not args:
+        return text
+    return text % tuple(quoted(arg) if isinstance(arg, Identifier) else wire.escape(arg) for arg in args)
 
 
 def _open(login: Login, timeout: float) -> _Wire:
@@ -319,11 +268,12 @@ def _open(login: Login, timeout: float) -> _Wire:
     context = login.context
     try:
         try:
-            return _logged_in(login, context, timeout)
+            return _wire(login, context, timeout)
         except pymysql.MySQLError as error:
-            if _number(error) != TLS_NOT_OFFERED or login.tls_required:
+            tls_failed = _number(error) == TLS_NOT_OFFERED or isinstance(_origin(error), ssl.SSLError)
+            if login.tls_required or not tls_failed:
                 raise
-            return _logged_in(login, None, timeout)
+            return _wire(login, None, timeout)
     except pymysql.MySQLError as error:
         raise errors.EngineUnavailable(_why_not(login, error)) from error
     except RuntimeError as error:
@@ -334,7 +284,7 @@ def _open(login: Login, timeout: float) -> _Wire:
         ) from error
 
 
-def _logged_in(login: Login, context: ssl.SSLContext | None, timeout: float) -> _Wire:
+def _wire(login: Login, context: ssl.SSLContext | None, timeout: float) -> _Wire:
     address = login.address
     return _Wire(
         host=address.host,
@@ -398,10 +348,14 @@ def _cause(error: pymysql.MySQLError) -> errors.EngineError:
     return cause(text)
 
 
+def _origin(error: pymysql.MySQLError) -> object:
+    return getattr(error, "original_exception", None) or error.__context__
+
+
 def _why_not(login: Login, error: pymysql.MySQLError) -> str:
     """Say why there is no connection: where to, and what went wrong."""
     place = f"{login.address.host}:{login.address.port}"
-    origin = getattr(error, "original_exception", None) or error.__context__
+    origin = _origin(error)
     text = f"{_text(error)} (error {_number(error)})"
     if isinstance(origin, ssl.SSLCertVerificationError):
         text = origin.verify_message

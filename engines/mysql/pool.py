@@ -45,6 +45,8 @@ class _Call:
     """On the clock of `time.monotonic`."""
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+    ended: bool = False
+    """The worker is free again, or at work for somebody else."""
 
 
 class _Worker:
@@ -133,14 +135,17 @@ class Pool:
     async def _run(self, job: Callable[[Session], T], worker: _Worker) -> T:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        worker.begin(_Call(job, time.monotonic() + deadline.remaining(), loop, future))
+        call = _Call(job, time.monotonic() + deadline.remaining(), loop, future)
+        worker.begin(call)
         try:
             if not worker.session.connected:
                 await self._wait_for_connection(worker, future)
             return await future
         except asyncio.CancelledError:
-            # The thread notices at once, stops the statement in the engine, and is free again.
-            worker.session.interrupt()
+            future.cancel()
+            if not call.ended:
+                # The thread notices at once, stops the statement in the engine, and is free again.
+                worker.session.interrupt()
             raise
 
     async def _wait_for_connection(self, worker: _Worker, future: asyncio.Future[Any]) -> None:
@@ -151,6 +156,7 @@ class Pool:
             raise EngineUnavailable(f"No connection came up within {CONNECTED_WITHIN:g} s.")
 
     def _finished(self, worker: _Worker, call: _Call, result: Any, raised: BaseException | None) -> None:
+        call.ended = True
         if not call.future.done():
             if raised is None:
                 call.future.set_result(result)

@@ -132,7 +132,7 @@ async def with_what_is_left(
 ) -> ConnectionLost | DeadlineExceeded:
     """Add to a cut or late attempt how much is still there."""
     try:
-        left = len(await server.fetch(TABLES, Identifier(name)))
+        left = len(await server.look(TABLES, Identifier(name)))
     except (EngineUnavailable, DeadlineExceeded):
         return unfinished
     return type(unfinished)(

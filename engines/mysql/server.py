@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from engines import deadline
 from engines.address import Address
 from engines.engine import Description, Engine, Feature, Memory, PoolUse
-from engines.errors import EngineError, EngineUnavailable
+from engines.errors import DeadlineExceeded, EngineError, EngineUnavailable
 from engines.mysql import sql_mode
 from engines.mysql.facts import Facts, Flavour, account_of, granted, parse_version, readable, started
 from engines.mysql.pool import Pool
@@ -39,6 +40,9 @@ DESCRIBE: dict[Flavour, str] = {
 CREATED = "SELECT MIN(CREATE_TIME) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql'"
 """When the data directory was made: its system tables are as old."""
 
+RESTARTS_WITHIN = 5.0
+"""Seconds to wait for a server that cut a connection, to see whether the work was done."""
+
 RESERVE = 1.0
 """Seconds kept back from a job that writes, for stopping it in the engine and looking at what is true."""
 
@@ -55,6 +59,7 @@ class MySQLServer:
         self._login: Login | None = None
         self._facts: Facts | None = None
         self._created_at: datetime | None = None
+        self._restoring = asyncio.Lock()
         self._restored_after: datetime | None = None
         self._pool = Pool(self._new_session)
 
@@ -109,6 +114,20 @@ class MySQLServer:
             rows = await self._pool.read(lambda session: session.fetch(statement, *args))
         return rows
 
+    async def look(self, statement: str, *args: object) -> Rows:
+        """Run a statement that changes nothing after a cut: the server may be restarting, so try for some seconds.
+
+        Raises: as `fetch`
+        """
+        until = time.monotonic() + RESTARTS_WITHIN
+        while True:
+            try:
+                return await self.fetch(statement, *args)
+            except EngineUnavailable:
+                if time.monotonic() > until:
+                    raise
+            await asyncio.sleep(0.1)
+
     async def write(self, job: Callable[[Session], T]) -> T:
         """Run statements that change something on one connection; the job runs in a thread.
 
@@ -144,7 +163,8 @@ class MySQLServer:
 
         Raises: what `set-sqlmode` may raise
         """
-        await sql_mode.restore(self, description.started_at)
+        async with self._restoring:
+            await sql_mode.restore(self, description.started_at)
         self._restored_after = description.started_at
 
     def pool_use(self) -> PoolUse:
@@ -156,17 +176,22 @@ class MySQLServer:
         await self._pool.close()
 
     async def _restored(self) -> bool:
-        """Put back what was lost by a restart that nobody has noticed before; tell whether there was anything."""
-        facts = self._facts
-        if facts is None or facts.started_at == self._restored_after:
+        """Put back what was lost by a restart that nobody has noticed before; tell whether to read again."""
+        facts = self.facts
+        if facts.started_at == self._restored_after:
             return False
-        self._restored_after = facts.started_at
-        try:
-            return await sql_mode.restore(self, facts.started_at)
-        except EngineError as failed:
-            # A read must not fail for it. The service calls `restarted`, which raises.
-            logger.warning("The SQL mode could not be set again after the server's restart: %s", failed)
-            return False
+        async with self._restoring:
+            if facts.started_at != self._restored_after:
+                try:
+                    await sql_mode.restore(self, facts.started_at)
+                except (EngineUnavailable, DeadlineExceeded) as failed:
+                    logger.warning("The SQL mode is not set again yet after the server's restart: %s", failed)
+                    return False
+                except EngineError as failed:
+                    # A read must not fail for it; `restarted`, which the service calls, raises.
+                    logger.warning("The SQL mode cannot be set again after the server's restart: %s", failed)
+                self._restored_after = facts.started_at
+        return True
 
     def _new_session(self) -> Session:
         from engines.mysql.driver import Login, Session

@@ -76,8 +76,11 @@ async def set_sqlmode(server: MySQLServer, params: SqlMode) -> None:
     Raises: Conflict
     """
     mode = ",".join(names_in(params))
-    async with server.sql_mode_lock:
-        await _set(server, mode)
+    try:
+        async with server.sql_mode_lock:
+            await _set(server, mode)
+    except (ConnectionLost, DeadlineExceeded) as unfinished:
+        raise await with_what_is_true(server, unfinished) from unfinished
 
 
 async def restore(server: MySQLServer, started_at: datetime) -> bool:
@@ -111,10 +114,7 @@ async def _set(server: MySQLServer, mode: str) -> None:
             raise Conflict(f"The mode was set, and set to {shown(found)} by somebody else at once.")
         return lasting, session.facts
 
-    try:
-        lasting, facts = await server.write(work)
-    except (ConnectionLost, DeadlineExceeded) as unfinished:
-        raise await with_what_is_true(server, unfinished) from unfinished
+    lasting, facts = await server.write(work)
     remembered = None if lasting else {"mode": mode, "started_at": facts.started_at.isoformat()}
     if lasting and await server.memory.recall(MEMORY) is None:
         return
@@ -126,7 +126,7 @@ async def with_what_is_true(
 ) -> ConnectionLost | DeadlineExceeded:
     """Add to a cut or late attempt which mode the server has now."""
     try:
-        [(mode,)] = await server.fetch(GET)
+        [(mode,)] = await server.look(GET)
     except (EngineUnavailable, DeadlineExceeded):
         return unfinished
     return type(unfinished)(f"{unfinished.message} The mode is {shown(mode)} now.")
