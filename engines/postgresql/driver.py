@@ -14,6 +14,7 @@ from weakref import WeakSet
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor
+from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Loader
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import Format, TransactionStatus
@@ -66,6 +67,10 @@ SESSION = " ".join(
 )
 """Settings of every session, given at connect: they outrank those of the role and of the database."""
 
+DO_NOT_CONVERT = b"""
+SELECT pg_catalog.set_config('client_encoding', pg_catalog.current_setting('server_encoding'), false)
+"""
+
 SET_STATEMENT_TIMEOUT = b"SELECT pg_catalog.set_config('statement_timeout', %(timeout)s, false)"
 
 CAUSES: dict[str, type[EngineError]] = {
@@ -91,15 +96,16 @@ CAUSES: dict[str, type[EngineError]] = {
 
 
 class LenientTextLoader(Loader):
-    """Reads text that need not be UTF-8.
+    """Reads text of any bytes, with U+FFFD for those that are no characters."""
 
-    A database of encoding SQL_ASCII keeps any bytes, and shared catalogues hold names in the encoding of whichever
-    database they were made in: PostgreSQL sends both as they are.
-    """
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        encoding = context.connection.info.encoding if context and context.connection else "ascii"
+        self._encoding = "utf-8" if encoding == "ascii" else encoding
 
-    def load(self, data: bytes | bytearray | memoryview) -> str:
-        """Decode, with U+FFFD for what is not UTF-8."""
-        return bytes(data).decode("utf-8", errors="replace")
+    def load(self, data: Buffer) -> str:
+        """Decode."""
+        return bytes(data).decode(self._encoding, errors="replace")
 
 
 class LenientBinaryTextLoader(LenientTextLoader):
@@ -116,6 +122,7 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
     """By statement: psycopg describes the columns of each result anew, which costs another fifth."""
     timeout_set = STATEMENT_TIMEOUT
     """The session's statement_timeout in seconds."""
+    takes_any_text = False
 
     @classmethod
     async def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
@@ -129,8 +136,6 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
             raise
         connection.kept_cursor = connection.cursor(binary=True)
         connection.column_names = {}
-        if connection.pgconn.parameter_status(b"server_encoding") == b"SQL_ASCII":
-            connection.accept_any_text()
         opener.opened(connection)
         return connection
 
@@ -147,11 +152,17 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
                 self.pgconn.finish()
             raise
 
-    def accept_any_text(self) -> None:
-        """Read text that is not UTF-8 from now on; slower, so only where it is met."""
+    async def take_any_text(self) -> None:
+        """Read text from now on that is not in the encoding of the database; slower, so only where it is met.
+
+        A database of encoding SQL_ASCII keeps any bytes, and shared catalogues hold names in the encoding of whichever
+        database they were made in. Asked to convert, PostgreSQL fails with 22021.
+        """
+        await self.kept_cursor.execute(DO_NOT_CONVERT)
         for name in ("text", "varchar", "name"):
             self.kept_cursor.adapters.register_loader(name, LenientTextLoader)
             self.kept_cursor.adapters.register_loader(name, LenientBinaryTextLoader)
+        self.takes_any_text = True
 
     def is_stale(self) -> bool:
         """Tell, without sending anything, whether the server closed this session while nobody used it."""
@@ -201,6 +212,7 @@ class Sessions:
         self._waiting: set[asyncio.Future[Exception]] = set()
         self._failure: Exception | None = None
         self._returning: set[asyncio.Task[None]] = set()
+        self._met_odd_text = False
 
     async def read(self, statement: str, params: Params | None = None) -> list[Row]:
         """Run a statement that changes nothing; when its session is cut, once more on another.
@@ -209,7 +221,10 @@ class Sessions:
         """
         try:
             return await self._run(statement, params, answering=False)
-        except (ConnectionLost, UnicodeDecodeError):
+        except ConnectionLost:
+            return await self._run(statement, params, answering=False)
+        except (UnicodeDecodeError, psycopg.errors.CharacterNotInRepertoire, psycopg.errors.UntranslatableCharacter):
+            self._met_odd_text = True
             return await self._run(statement, params, answering=False)
 
     async def write(self, statement: str, params: Params | None = None) -> list[Row]:
@@ -258,10 +273,9 @@ class Sessions:
             async with asyncio.timeout(limit + 0.8 * deadline.GRACE):
                 connection = await self._take(limit, answering=answering)
                 try:
+                    if self._met_odd_text and not connection.takes_any_text:
+                        await connection.take_any_text()
                     return await connection.run(statement, params, limit)
-                except UnicodeDecodeError:
-                    connection.accept_any_text()
-                    raise
                 except psycopg.Error as error:
                     cause = self._cause(error, connection, time_up=time.monotonic() - started > limit - 0.05)
                     if cause is None:

@@ -7,7 +7,8 @@ from engines.postgresql.quoting import quote_identifier, quote_literal
 
 SCRIPT = """\
 -- dbvalet on PostgreSQL: an account that may do what the actions need, and no more.
--- Run once, as a superuser, connected to the deployment's own database; running it again does no harm.
+-- Run it once as a superuser, in the deployment's own database; running it again does no harm:
+--     psql -X -1 -v ON_ERROR_STOP=1 -d DATABASE -f THIS-FILE
 -- Made for the account @account@ and the database @database@.
 
 SET client_encoding = 'UTF8';
@@ -65,6 +66,7 @@ END
 $statistics$;
 
 RESET pg_stat_statements.track;
+RESET search_path;
 """
 
 

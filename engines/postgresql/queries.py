@@ -41,12 +41,10 @@ CANCEL = """
 SELECT verdict,
        backend_start,
        query_start,
-       username,
        CASE verdict WHEN 'running' THEN pg_catalog.pg_cancel_backend(pid) END AS signalled
   FROM (SELECT activity.pid,
                activity.backend_start,
                activity.query_start,
-               activity.usename AS username,
                CASE WHEN activity.datname IS DISTINCT FROM pg_catalog.current_database() THEN 'absent'
                     WHEN activity.backend_type IS NULL THEN 'hidden'
                     WHEN activity.backend_type <> 'client backend' THEN 'absent'
@@ -68,11 +66,9 @@ is `disabled`, and only the wait for the client tells that nothing runs."""
 TERMINATE = """
 SELECT verdict,
        backend_start,
-       username,
        CASE verdict WHEN 'there' THEN pg_catalog.pg_terminate_backend(pid) END AS signalled
   FROM (SELECT activity.pid,
                activity.backend_start,
-               activity.usename AS username,
                CASE WHEN activity.datname IS DISTINCT FROM pg_catalog.current_database() THEN 'absent'
                     WHEN activity.backend_type IS NULL THEN 'hidden'
                     WHEN activity.backend_type <> 'client backend' THEN 'absent'
@@ -253,8 +249,8 @@ def _checked(rows: list[dict[str, Any]], params: BackendRef) -> dict[str, Any]:
         raise PrivilegeMissing
     if verdict == "superuser":
         raise PrivilegeMissing(
-            f"Backend {params.pid} belongs to the superuser {found['username']}: PostgreSQL lets only a superuser "
-            "signal it. Nothing was signalled. Do it as a superuser.",
+            f"Backend {params.pid} belongs to a superuser, and only a superuser may signal it: "
+            "no GRANT changes that. Nothing was signalled.",
             privilege="SUPERUSER",
         )
     return found
