@@ -53,7 +53,7 @@ CAUSES: tuple[tuple[re.Pattern[str], Cause], ...] = (
         lambda _: errors.EngineUnavailable("InfluxDB has no admin user yet, and answers nothing until it has."),
     ),
     (
-        re.compile(r"requires admin privilege|not authorized to (execute|write)|^error authorizing (query|write)"),
+        re.compile(r'^error authorizing query|^".*" user is not authorized to write'),
         lambda text: errors.PrivilegeMissing(f"InfluxDB refused: {text}"),
     ),
     (

@@ -23,7 +23,7 @@ FINER_UNITS = ("ms", "u", "ns")
 
 SHORTEST = NANOSECONDS["h"]
 LONGEST = 2**63 - 1
-"""Nanoseconds: the server keeps a duration as int64, and 1.6 does not look whether it overflows."""
+"""Nanoseconds: the server keeps a duration as int64, and looks at the parts of one alone whether they overflow."""
 
 FOR_EVER = 0
 

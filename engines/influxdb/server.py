@@ -14,6 +14,7 @@ from engines import deadline
 from engines.address import Address
 from engines.engine import Description, Engine, Feature, Memory, PoolUse
 from engines.errors import DeadlineExceeded, EngineUnavailable, PrivilegeMissing
+from engines.influxdb import ENGINE
 
 if TYPE_CHECKING:
     from engines.influxdb.driver import Client, Rows
@@ -29,6 +30,7 @@ class InfluxServer:
     """An InfluxDB 1.x server, asked through `read` and `write`, each in a thread with a kept connection."""
 
     def __init__(self, address: Address, memory: Memory) -> None:
+        self.engine: Engine = ENGINE
         self.address = address
         self._threads: ThreadPoolExecutor | None = None
         self._free = asyncio.Semaphore(CONNECTIONS)
@@ -37,13 +39,6 @@ class InfluxServer:
         self._open = 0
         self._in_use = 0
         self._first_seen: datetime | None = None
-
-    @property
-    def engine(self) -> Engine:
-        """The engine this is a server of."""
-        from engines.influxdb import ENGINE
-
-        return ENGINE
 
     async def read(self, statement: str) -> Rows:
         """Run an InfluxQL statement that changes nothing.

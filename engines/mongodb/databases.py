@@ -5,6 +5,7 @@ MongoDB has no statement that creates one: it is there as long as it holds a col
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, StringConstraints
@@ -28,6 +29,8 @@ SYSTEM = frozenset({"admin", "local", "config"})
 
 PLACEHOLDER = "dbvalet_placeholder"
 """The empty collection that keeps a logical database in being."""
+
+BUCKETS = "system.buckets."
 
 PASSES = 5
 """How often a reset looks again before it says that somebody goes on filling the logical database."""
@@ -106,7 +109,11 @@ async def delete_database(server: MongoServer, params: ExistingLogicalDatabase) 
     # dropDatabase says nothing when there is none. And a name that is in the list is one that the driver takes.
     if name not in await existing_names(server):
         raise LogicalDatabaseNotFound()
-    if not await write_and_look(server, name, {"dropDatabase": 1}, there=False):
+    try:
+        gone = await write_and_look(server, name, {"dropDatabase": 1}, there=False)
+    except DeadlineExceeded as late:
+        raise DeadlineExceeded(f"{late.message} A part may be done; doing it again completes it.") from late
+    if not gone:
         raise Conflict("It was deleted and is there again: a client goes on writing to it.")
 
 
@@ -131,7 +138,7 @@ async def reset_database(server: MongoServer, params: ExistingLogicalDatabase) -
     try:
         await empty(server, name)
     except DeadlineExceeded as late:
-        raise DeadlineExceeded(f"{late.message} A part is done; doing it again completes it.") from late
+        raise DeadlineExceeded(f"{late.message} A part may be done; doing it again completes it.") from late
 
 
 async def existing_names(server: MongoServer) -> set[str]:
@@ -174,23 +181,26 @@ async def write_and_look(server: MongoServer, name: str, command: dict[str, Any]
 async def empty(server: MongoServer, name: str) -> None:
     """Drop everything but one empty collection.
 
-    Raises: Conflict, when new collections go on appearing
+    Raises: Conflict, when new ones go on appearing
     """
     keep = await placeholder(server, name, await collections(server, name))
     for _ in range(PASSES):
-        present = await collections(server, name)
-        doomed = [collection["name"] for collection in present if collection["name"] != keep]
+        present = {collection["name"] for collection in await collections(server, name)}
         functions = 0
-        if "system.js" in doomed:
+        if "system.js" in present:
             # It cannot be dropped (code 20), so its documents are deleted: each is a function.
             reply = await server.write(name, {"delete": "system.js", "deletes": [{"q": {}, "limit": 0}]})
             functions = reply["n"]
-        doomed = [collection for collection in doomed if not collection.startswith("system.")]
+        if "system.profile" in present:
+            await drop_profile(server, name)
+        # The buckets of a time-series collection (5.0 and later) go by its name, even when they alone are left of it.
+        doomed = {collection.removeprefix(BUCKETS) for collection in present}
+        doomed = {collection for collection in doomed if not collection.startswith("system.")} - {keep}
         if not doomed and not functions:
             return
-        for collection in doomed:
+        for collection in sorted(doomed):
             await drop(server, name, collection)
-    raise Conflict("New collections go on appearing: a client is writing to it.")
+    raise Conflict("New collections or functions go on appearing: a client is writing to it.")
 
 
 async def collections(server: MongoServer, name: str) -> list[dict[str, Any]]:
@@ -214,12 +224,21 @@ async def placeholder(server: MongoServer, name: str, present: list[dict[str, An
             if stats["count"] == 0 and stats["nindexes"] == 1:
                 return candidate
     free = next(candidate for candidate in candidates if candidate not in by_name)
-    try:
+    # Another reset may be faster; it keeps the same one.
+    with suppress(AlreadyExists):
         await server.write(name, {"create": free})
-    except AlreadyExists:
-        # Another reset was faster; it keeps this one too.
-        return free
     return free
+
+
+async def drop_profile(server: MongoServer, name: str) -> None:
+    """Drop the profiler's collection, which holds queries and so values of documents, unless profiling is on."""
+    from engines.mongodb.driver import IllegalOperation
+
+    try:
+        await drop(server, name, "system.profile")
+    except IllegalOperation:
+        # The server refuses it then, and what is switched on is not for a reset to switch off.
+        return
 
 
 async def drop(server: MongoServer, name: str, collection: str) -> None:

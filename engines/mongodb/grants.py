@@ -17,6 +17,7 @@ PRIVILEGES: list[dict[str, Any]] = [
         "actions": ["collStats", "createCollection", "dropCollection", "dropDatabase", "listCollections"],
     },
     {"resource": {"db": "", "collection": "system.js"}, "actions": ["remove"]},
+    {"resource": {"db": "", "collection": "system.profile"}, "actions": ["dropCollection"]},
     {"resource": {"db": "local", "collection": "startup_log"}, "actions": ["find"]},
 ]
 
@@ -32,7 +33,8 @@ const admin = db.getSiblingDB("admin");
 //   create-database                  createCollection (a logical database is there once it holds a collection)
 //   delete-database                  dropDatabase
 //   reset-database                   listCollections, collStats, createCollection, dropCollection;
-//                                    remove on system.js, where functions are kept and which cannot be dropped
+//                                    remove on system.js, where functions are kept and which cannot be dropped,
+//                                    dropCollection on system.profile, where the profiler keeps queries
 //   when the server started, first and last: find on local.startup_log (without it these are not shown)
 const role = {
   privileges: [

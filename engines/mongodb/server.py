@@ -11,6 +11,7 @@ from engines import deadline
 from engines.address import Address
 from engines.engine import Description, Engine, Memory, PoolUse
 from engines.errors import ConnectionLost, PrivilegeMissing
+from engines.mongodb import ENGINE
 
 if TYPE_CHECKING:
     from engines.mongodb.driver import Client
@@ -22,6 +23,7 @@ class MongoServer:
     """A MongoDB server or replica set, asked through `read` and `write`."""
 
     def __init__(self, address: Address, memory: Memory) -> None:
+        self.engine: Engine = ENGINE
         self.address = address
         self._client: Client | None = None
         self._process: object = None
@@ -30,13 +32,6 @@ class MongoServer:
         self._readable_version = ""
         self._created_at: datetime | None = None
         self._first_seen: datetime | None = None
-
-    @property
-    def engine(self) -> Engine:
-        """The engine this is a server of."""
-        from engines.mongodb import ENGINE
-
-        return ENGINE
 
     async def read(self, database: str, command: dict[str, Any]) -> dict[str, Any]:
         """Run a command that changes nothing; on a kept connection that was cut meanwhile, once more on a new one.
