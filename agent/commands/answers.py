@@ -37,7 +37,7 @@ def print_answer(status: int, content: bytes) -> None:
         case {"actions": [*_]} if status == 200:
             print_actions(cast(dict[str, list[Object]], body)["actions"])
         case {"error": str(text), "code": str(code)}:
-            print_refusal(status, text, code, cast(Object, body).get("errors") or {})
+            print_refusal(status, text, code)
         case _:
             raise Unanswered(f"the answer ({status}) is none of a dbvalet: look at --url")
 
@@ -81,13 +81,9 @@ def print_actions(actions: list[Object]) -> None:
     )
 
 
-def print_refusal(status: int, text: str, code: str, errors: dict[str, list[str]]) -> None:
+def print_refusal(status: int, text: str, code: str) -> None:
     """Print why something was refused, and what the code means."""
     typer.echo(f"dbvalet: {printable(text)}", err=True)
-    texts = [f"{field}: {each}" for field, several in errors.items() for each in several]
-    if len(texts) > 1:
-        for each in texts:
-            typer.echo(f"  {printable(each)}", err=True)
     known = meaning(code)
     typer.echo(f"{printable(code)} ({status})" + (f": {known}" if known and known != text else ""), err=True)
 

@@ -94,6 +94,7 @@ def doctor(
     else:
         for each in found:
             _print(each)
+        typer.echo(_verdict(found))
     if not sound:
         raise typer.Exit(1)
 
@@ -162,12 +163,13 @@ async def _close(database: Database) -> None:
 def _print(found: Findings) -> None:
     from agent.commands.tables import print_table, printable
 
-    typer.echo(f"{found.id}: {found.engine} {printable(found.version or '')} at {found.address}")
+    what = " ".join([found.engine, *([printable(found.version)] if found.version else [])])
+    typer.echo(f"{found.id}: {what} at {found.address}")
     if found.problem is not None:
         typer.echo(f"  cannot be examined: {printable(found.problem)}\n")
         return
     print_table(
-        ["action", "effect", "ready", "missing"],
+        ["action", "effect", "ready", "missing" if not found.sound else ""],
         [
             [each.action, each.effect, each.ready, ", ".join(lack.name for lack in each.missing)]
             for each in found.actions
@@ -179,3 +181,13 @@ def _print(found: Findings) -> None:
         for remedy in remedies:
             typer.echo(f"  {remedy}")
     typer.echo("")
+
+
+def _verdict(found: Sequence[Findings]) -> str:
+    if all(each.sound for each in found):
+        return "Nothing is missing."
+    lacking = sum(diagnosis.ready == "no" for each in found for diagnosis in each.actions)
+    unasked = [each.id for each in found if each.problem is not None]
+    parts = [f"Actions that lack something: {lacking}."] if lacking else []
+    parts += [f"Databases that cannot be examined: {', '.join(unasked)}."] if unasked else []
+    return " ".join(parts)

@@ -10,7 +10,7 @@ import typer
 
 EXAMPLES = """\b
 Examples:
-  dbvalet grants postgresql --database app | psql --username postgres app
+  dbvalet grants postgresql --database app | psql -X -1 -v ON_ERROR_STOP=1 -d app
   dbvalet grants mariadb --server-version 10.11 --password-file valet.password | mariadb
   dbvalet grants influxdb --user valet"""
 
