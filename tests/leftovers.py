@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 
 def parent_of(pid: int) -> int | None:
@@ -49,7 +50,7 @@ def all_gone(pids: set[int]) -> bool:
 
 
 class OtherProgram:
-    """A Python program that prints lines and then waits for its end."""
+    """A Python program that prints lines and then waits for its end: at the latest that of the `with` block."""
 
     def __init__(self, source: str, *arguments: str) -> None:
         self.process = subprocess.Popen(
@@ -59,6 +60,13 @@ class OtherProgram:
             text=True,
             start_new_session=True,
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
 
     def line(self) -> str:
         assert self.process.stdout is not None

@@ -162,17 +162,17 @@ def shared_memory_segments() -> set[str]:
 @pytest.mark.parametrize("user", range(len(server_users())), ids=lambda index: f"server user {index}")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, None], ids=str)
 def test_nothing_of_postgresql_is_left_after(user: int, how: signal.Signals | None) -> None:
-    parent = OtherProgram(PARENT, str(user), "1000" if how else "1")
-    run = Path(parent.line())
-    pids = descendants(parent.process.pid)
-    assert sum(command_of(pid).startswith("postgres: ") for pid in pids) >= 7
-    segment = shared_memory_of(run)
-    assert segment in shared_memory_segments()
+    with OtherProgram(PARENT, str(user), "1000" if how else "1") as parent:
+        run = Path(parent.line())
+        pids = descendants(parent.process.pid)
+        assert sum(command_of(pid).startswith("postgres: ") for pid in pids) >= 7
+        segment = shared_memory_of(run)
+        assert segment in shared_memory_segments()
 
-    if how is None:
-        assert parent.process.wait(30) == 0
-    else:
-        assert parent.end(how) != 0
+        if how is None:
+            assert parent.process.wait(30) == 0
+        else:
+            assert parent.end(how) != 0
 
     assert wait_until(lambda: all_gone(pids))
     assert wait_until(lambda: not run.exists())
@@ -198,12 +198,12 @@ with EmbeddedEngines(demo_folder(), lambda *_: None) as engines:
     print(len(engines.started), engines.run.path, flush=True)
     time.sleep(1000)
 """
-    parent = OtherProgram(source)
-    count, _, run = parent.line().partition(" ")
-    pids = descendants(parent.process.pid)
-    assert len(pids) >= 1 + 2 * int(count)
+    with OtherProgram(source) as parent:
+        count, _, run = parent.line().partition(" ")
+        pids = descendants(parent.process.pid)
+        assert len(pids) >= 1 + 2 * int(count)
 
-    parent.end(signal.SIGKILL)
+        parent.end(signal.SIGKILL)
 
     assert wait_until(lambda: all_gone(pids))
     assert wait_until(lambda: not Path(run).exists())

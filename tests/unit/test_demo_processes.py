@@ -68,12 +68,12 @@ def test_an_error_inside_ends_everything_too() -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_nothing_is_left_when_the_parent_is_ended_by(how: signal.Signals) -> None:
-    parent = OtherProgram(PARENT, FAMILY)
-    folder = Path(parent.line())
-    pids = descendants(parent.process.pid)
-    assert len(pids) >= 5  # the keeper, a supervisor, its program, the daemon's shell, the daemon
+    with OtherProgram(PARENT, FAMILY) as parent:
+        folder = Path(parent.line())
+        pids = descendants(parent.process.pid)
+        assert len(pids) >= 5  # the keeper, a supervisor, its program, the daemon's shell, the daemon
 
-    assert parent.end(how) != 0
+        assert parent.end(how) != 0
 
     assert wait_until(lambda: all_gone(pids))
     assert wait_until(lambda: not folder.exists())
