@@ -18,6 +18,7 @@ MARKERS = (
     "live: talks to a real database server in a container (added to every test that asks for one)",
     "engine_images(*keys): needs Docker, and these images beside those of its fixtures, as in postgresql:18",
 )
+UNIT = Path(__file__).parent / "unit"
 # The tests whose body was run, be it to a failure.
 RUN_TESTS: list[str] = []
 
@@ -102,10 +103,10 @@ def needs_of(item: pytest.Item) -> Iterator[str]:
         yield "docker"
         for key in marker.args:
             yield find_image(*key.split(":", 1)).key
-    # A test that starts servers of its own says which only while it runs.
-    if isinstance(item, pytest.Function) and hasattr(item.module, "spawn"):
-        for engine in ENGINES:
-            for image in choose(engine, every=False, keys=()):
+    # Tests with servers of their own say which only while they run. Beside tests/unit, any may have some.
+    if UNIT not in item.path.parents and not item.config.getoption("versions"):
+        for engine in item.config.getoption("engine") or ENGINES:
+            for image in chosen_images(item.config, engine):
                 yield image.key
 
 

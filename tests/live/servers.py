@@ -287,7 +287,12 @@ def remove_abandoned() -> None:
     for container in DockerClient().client.containers.list(all=True, filters={"label": OWNER}):
         machine, _, pid = container.labels[OWNER].rpartition(":")
         if machine == socket.gethostname() and not Path("/proc", pid).exists():
-            container.remove(force=True, v=True)
+            # Another run on this machine may be removing the same one: gone (404), or under way (409).
+            try:
+                container.remove(force=True, v=True)
+            except APIError as error:
+                if error.status_code not in (404, 409):
+                    raise
 
 
 def start_container(image: EngineImage, *, preload: bool, options: Sequence[str]) -> DockerContainer:
