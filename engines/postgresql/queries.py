@@ -51,7 +51,8 @@ SELECT verdict,
                     WHEN activity.application_name = 'dbvalet' AND activity.usename = SESSION_USER THEN 'absent'
                     WHEN activity.backend_start <> %(backend_start)s THEN 'replaced'
                     WHEN activity.state LIKE 'idle%%' THEN 'idle'
-                    WHEN activity.state = 'disabled' AND activity.wait_event = 'ClientRead' THEN 'idle'
+                    WHEN activity.state = 'disabled'
+                         AND COALESCE(activity.wait_event = 'ClientRead', activity.backend_xmin IS NULL) THEN 'idle'
                     WHEN owner.rolsuper AND NOT self.rolsuper THEN 'superuser'
                     ELSE 'running'
                END AS verdict
@@ -60,8 +61,9 @@ SELECT verdict,
           LEFT JOIN pg_catalog.pg_roles AS owner ON owner.oid = activity.usesysid
          WHERE activity.pid = %(pid)s) AS target
 """
-"""Checks and signals in one statement, so that nothing comes between the two. Where track_activities is off, the state
-is `disabled`, and only the wait for the client tells that nothing runs."""
+"""Checks and signals in one statement, so that nothing comes between the two. Where track_activities is off,
+the state is `disabled`: then the wait for the client tells that nothing runs; in 12 and 13, which do not show that either,
+that no snapshot is held."""
 
 TERMINATE = """
 SELECT verdict,
@@ -89,8 +91,8 @@ SELECT pid
  WHERE pid = %(pid)s
    AND backend_start = COALESCE(%(backend_start)s, backend_start)
    AND query_start IS NOT DISTINCT FROM COALESCE(%(query_start)s, query_start)
-   AND (state NOT LIKE 'idle%%' AND state <> 'disabled'
-        OR state = 'disabled' AND wait_event IS DISTINCT FROM 'ClientRead')
+   AND state NOT LIKE 'idle%%'
+   AND (state <> 'disabled' OR COALESCE(wait_event <> 'ClientRead', backend_xmin IS NOT NULL))
 """
 """The same query of the same backend: the next one of that session has another query_start."""
 
