@@ -62,8 +62,8 @@ SELECT verdict,
          WHERE activity.pid = %(pid)s) AS target
 """
 """Checks and signals in one statement, so that nothing comes between the two. Where track_activities is off,
-the state is `disabled`: then the wait for the client tells that nothing runs; in 12 and 13, which do not show that either,
-that no snapshot is held."""
+the state is `disabled`: then the wait for the client tells that nothing runs; in 12 and 13, which hide that
+too, that no snapshot is held."""
 
 TERMINATE = """
 SELECT verdict,

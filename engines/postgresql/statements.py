@@ -75,14 +75,15 @@ RESET_STATEMENTS = (
     (
         (1, 7),
         """
-SELECT {schema}.pg_stat_statements_reset(0, oid, 0)
-  FROM pg_catalog.pg_database
+SELECT datname
+  FROM pg_catalog.pg_database CROSS JOIN LATERAL {schema}.pg_stat_statements_reset(0, oid, 0)
  WHERE datname = pg_catalog.current_database()
 """,
     ),
     ((1, 0), "SELECT {schema}.pg_stat_statements_reset()"),
 )
-"""By the first version of the extension that has this form: before 1.7 only the whole server's rows can be reset."""
+"""By the first version of the extension that has this form: before 1.7 only the whole server's rows can be reset. The
+function stands in FROM because its result has another type since 1.11, which a prepared statement must not meet."""
 
 MOST_CALLS = """
 SELECT COALESCE(pg_catalog.max(calls), 0) AS calls
