@@ -44,9 +44,10 @@ Acquire::Retries "2";
 class AptPackages:
     """Packages of this machine's sources, unpacked below one folder."""
 
-    def __init__(self, folder: Path, run: Run) -> None:
-        """Keep what is fetched in `folder`; `run` carries out each command."""
+    def __init__(self, folder: Path, run: Run, scratch: Path | None = None) -> None:
+        """Keep what is fetched in `folder`, the package lists in `scratch` until the end; `run` carries out commands."""
         self.folder = folder / system_name()
+        self._scratch = scratch or self.folder
         self._run = run
         self._lock = threading.Lock()
         self._lists: tempfile.TemporaryDirectory[str] | None = None
@@ -106,8 +107,8 @@ class AptPackages:
         """Fetch the package lists, once; give the configuration that says where they are."""
         if self._lists is not None:
             return Path(self._lists.name) / "apt.conf"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lists = tempfile.TemporaryDirectory(prefix="apt-", dir=self.folder)
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        lists = tempfile.TemporaryDirectory(prefix="apt-", dir=self._scratch)
         folder = Path(lists.name)
         (folder / "lists" / "partial").mkdir(parents=True)
         (folder / "cache").mkdir()

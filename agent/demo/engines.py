@@ -64,7 +64,7 @@ class EmbeddedEngines:
     def _start_all(self) -> None:
         cache = self.folder / "cache"
         cache.mkdir(parents=True, exist_ok=True)
-        packages = AptPackages(cache, self._fetch)
+        packages = AptPackages(cache, self._fetch, self.run.path)
         launchers: dict[str, Callable[[], StartedEngine]] = {
             "postgresql": lambda: start_postgresql(self.run, self._progress),
             "mysql": lambda: start_mysql(self.run, self._progress, packages),
