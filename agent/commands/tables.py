@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 LONGEST_CELL = 240
 """Characters: a statement can be a page long, and `--json` has it whole."""
 
-NARROWEST = 24
-"""Characters that the widest column keeps: with less, each row becomes a block of lines."""
+NARROWEST = 30
+"""Characters that a long text keeps beside other columns; with less it goes below them."""
 
 PIPED_WIDTH = 10_000
 """One line a row for `grep` and its like, unless COLUMNS says otherwise."""
@@ -26,13 +26,30 @@ _STYLES = {"destructive": "red", "write": "yellow", "missing": "red", "no": "red
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of cells (see `cell`) as wide as the terminal is; a block of lines a row where it is narrow."""
+    """Print rows of cells (see `cell`), fitted to the terminal.
+
+    Where it is narrow, the widest column goes below the others; where it is narrower still, each row becomes a block.
+    """
     console = _console()
     widths = fitted(columns, rows, console.width)
-    if widths is None:
-        _print_blocks(console, columns, rows)
-    else:
+    if widths is not None:
         _print_columns(console, columns, rows, widths)
+        return
+    widest = max(range(len(columns)), key=natural(columns, rows).__getitem__)
+    others = [number for number in range(len(columns)) if number != widest]
+    rest = [[row[number] for number in others] for row in rows]
+    widths = fitted([columns[number] for number in others], rest, console.width)
+    if widths is not None:
+        _print_above(
+            console,
+            columns=[columns[number] for number in others],
+            rows=rest,
+            widths=widths,
+            title=columns[widest],
+            texts=[row[widest] for row in rows],
+        )
+    else:
+        _print_blocks(console, columns, rows)
 
 
 def print_fields(fields: Mapping[str, str]) -> None:
@@ -41,20 +58,15 @@ def print_fields(fields: Mapping[str, str]) -> None:
 
 
 def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[int] | None:
-    """Choose the widths of columns so that no word is broken but in texts that are longer than `NARROWEST`.
+    """Choose the widths of columns: the widest give way, a long text down to `NARROWEST`, others to whole words.
 
-    The widest give way first. None if there is no room for a table.
+    None if there is no room for a table.
     """
-    from rich.cells import cell_len
-
-    lines = [*zip(*rows, strict=True)] or [()] * len(columns)
-    titles = [max((cell_len(word) for word in column.split()), default=1) for column in columns]
-    widths = [max(title, *(cell_len(text) for text in texts), 1) for title, texts in zip(titles, lines, strict=True)]
-    words = [
-        max(title, *(cell_len(word) for text in texts for word in text.split()), 1)
-        for title, texts in zip(titles, lines, strict=True)
-    ]
-    least = [min(each, NARROWEST) if natural > NARROWEST else each for each, natural in zip(words, widths, strict=True)]
+    widths = natural(columns, rows)
+    least = [min(word, 2 * NARROWEST) for word in longest_words(columns, rows)]
+    widest = max(range(len(columns)), key=widths.__getitem__, default=0)
+    if widths and widths[widest] > 2 * NARROWEST:
+        least[widest] = NARROWEST
     while (over := sum(widths) + GAP * (len(columns) - 1) - width) > 0:
         shrinkable = [number for number in range(len(columns)) if widths[number] > least[number]]
         if not shrinkable:
@@ -62,6 +74,20 @@ def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
         widest = max(shrinkable, key=lambda number: widths[number])
         widths[widest] = max(least[widest], widths[widest] - over)
     return widths
+
+
+def natural(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Measure each column: its longest cell; a title may be broken between words."""
+    from rich.cells import cell_len
+
+    titles = [max((cell_len(word) for word in column.split()), default=1) for column in columns]
+    return [max(title, 1, *(cell_len(row[number]) for row in rows)) for number, title in enumerate(titles)]
+
+
+def longest_words(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Measure the longest word of each column."""
+    split = [[word for row in rows for word in row[number].split()] for number in range(len(columns))]
+    return [natural([column], [[word] for word in words])[0] for column, words in zip(columns, split, strict=True)]
 
 
 def cell(value: Any) -> str:
@@ -107,6 +133,35 @@ def _print_columns(
     for row in rows:
         table.add_row(*(Text(value, style=_STYLES.get(value, "")) for value in row))
     _print(console, table)
+
+
+def _print_above(
+    console: Console,
+    *,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    widths: Sequence[int],
+    title: str,
+    texts: Sequence[str],
+) -> None:
+    """Print a table whose widest column stands below the others."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    def print_row(cells: Sequence[Text], text: Text) -> None:
+        grid = Table.grid(padding=(0, GAP, 0, 0), pad_edge=False)
+        for width in widths:
+            grid.add_column(width=width, overflow="fold")
+        grid.add_row(*cells)
+        _print(console, grid)
+        if text:
+            _print(console, Padding(text, (0, 0, 0, 2 * GAP)))
+
+    print_row([Text(column, style="bold") for column in columns], Text(title, style="bold"))
+    _print(console, Text("─" * (sum(widths) + GAP * (len(widths) - 1))))
+    for row, text in zip(rows, texts, strict=True):
+        print_row([Text(value, style=_STYLES.get(value, "")) for value in row], Text(text))
 
 
 def _print_blocks(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -19,14 +19,15 @@ def shown(field: str, value: Any) -> str:
 
 def duration(seconds: float) -> str:
     """Write a duration with at most three digits and the unit they need: `1.84 s`, `350 µs`, `2 h 05 min`."""
-    if seconds >= 3600:
-        return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02} min"
-    if seconds >= 60:
-        return f"{int(seconds // 60)} min {int(seconds % 60):02} s"
-    for unit, factor in (("s", 1), ("ms", 1e3), ("µs", 1e6)):
-        if seconds * factor >= 1:
-            return f"{seconds * factor:.3g} {unit}"
-    return f"{seconds * 1e9:.3g} ns"
+    for unit, size in (("ns", 1e-9), ("µs", 1e-6), ("ms", 1e-3)):
+        if seconds < 999.5 * size:
+            return f"{seconds / size:.3g} {unit}"
+    if seconds < 59.95:
+        return f"{seconds:.3g} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 def _nanoseconds(value: Any) -> str:
