@@ -62,7 +62,12 @@ def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
 
     None if there is no room for a table.
     """
+    from rich.cells import cell_len
+
     widths = natural(columns, rows)
+    whole = [max(cell_len(column), each) for column, each in zip(columns, widths, strict=True)]
+    if sum(whole) + GAP * (len(columns) - 1) <= width:
+        return whole
     least = [min(word, 2 * NARROWEST) for word in longest_words(columns, rows)]
     widest = max(range(len(columns)), key=widths.__getitem__, default=0)
     if widths and widths[widest] > 2 * NARROWEST:
@@ -77,7 +82,7 @@ def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
 
 
 def natural(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
-    """Measure each column: its longest cell; a title may be broken between words."""
+    """Measure each column: its longest cell. Titles give way before cells do: they may be broken between words."""
     from rich.cells import cell_len
 
     titles = [max((cell_len(word) for word in column.split()), default=1) for column in columns]

@@ -47,10 +47,9 @@ def test_a_long_text_goes_below_where_there_is_no_room(
     monkeypatch.setenv("COLUMNS", "50")
     print_table(COLUMNS, ROWS)
     assert printed(capsys) == [
-        "state                query",
-        "                     start",
+        "state                query start",
         "    query",
-        "─────────────────────────────",
+        "────────────────────────────────",
         "idle in transaction  11:00:00",
         "    SELECT * FROM users WHERE name = 'x' AND age >",
         "    30 ORDER BY age",
