@@ -17,15 +17,15 @@ WORKDIR /build
 ARG PIP_INDEX_URL
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 # A pattern that matches nothing is no error beside one that does.
-COPY requirements/run.lock ca.cr[t] ./
+COPY requirements/build.lock requirements/run.lock ca.cr[t] ./
 RUN if [ -e ca.crt ]; then export PIP_CERT=/build/ca.crt; fi \
  && python3 -m venv --without-pip /opt/dbvalet \
- && python3 -m pip --python /opt/dbvalet/bin/python install --only-binary :all: --require-hashes --requirement run.lock
+ && python3 -m pip --python /opt/dbvalet/bin/python install --only-binary :all: --require-hashes --requirement run.lock \
+ && python3 -m pip install --target backend --only-binary :all: --require-hashes --requirement build.lock
 COPY pyproject.toml README.md ./
 COPY agent agent
 COPY engines engines
-RUN if [ -e ca.crt ]; then export PIP_CERT=/build/ca.crt; fi \
- && python3 -m pip --python /opt/dbvalet/bin/python install --no-deps .
+RUN PYTHONPATH=backend python3 -m pip --python /opt/dbvalet/bin/python install --no-deps --no-index --no-build-isolation .
 
 FROM python
 # Python's own image brings pip; nothing is installed in a running container.
