@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -19,13 +19,14 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._actions = Counter(
             "dbvalet_actions", "Actions asked for", ("database", "action", "outcome"), registry=self.registry
         )
         self._seconds = Histogram(
             "dbvalet_action_duration_seconds",
             "From the request's arrival to its answer",
-            ("database", "action"),
+            ("database", "action", "outcome"),
             buckets=BUCKETS,
             registry=self.registry,
         )
@@ -41,7 +42,7 @@ class Metrics:
         if children is None:
             children = (
                 self._actions.labels(database, action, outcome).inc,
-                self._seconds.labels(database, action).observe,
+                self._seconds.labels(database, action, outcome).observe,
             )
             self._children[key] = children
         count, observe = children
