@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from agent.errors import DatabaseNotFound, SettingsError
 from agent.log import Log
-from agent.settings import DatabaseSettings
+from agent.settings import DatabaseSettings, Settings
 from agent.store import DatabaseMemory, Store
 from agent.tokens import Principal
 from engines import deadline
 from engines.address import parse_address
 from engines.engine import Description, Engine, Memory, PoolUse, Server, engine_for
-from engines.errors import EngineError
+from engines.errors import EngineError, Precondition
 
 FRESH_SECONDS = 5.0
 """How old the live part of a database resource may be, and how often each server is looked at."""
 
 LOOK_SECONDS = 2.0
 """How long one look may take before the server counts as stopped."""
+
+CLOSE_SECONDS = 3.0
+"""How long the servers may take to close their connections at the end; they do so at the same time."""
 
 CLOCK_TOLERANCE = timedelta(seconds=3)
 """Start times are computed from an uptime in whole seconds by some engines: less than this is the same start."""
@@ -51,16 +53,24 @@ class Database:
         self.description: Description | None = None
         """As last seen; None until the server was first reached."""
         self.up: bool | None = None
+        """None until it was first looked at."""
+        self.down_reason: str | None = None
+        """Why the server counts as stopped, for people."""
         self._memory = memory
         self._log = log
         self._seen_at = -FRESH_SECONDS
         self._looking: asyncio.Task[None] | None = None
+        self._put_back_at: datetime | None = None
+        """The `started_at` after which the server got back what it forgets."""
+        self._put_back_problem: str | None = None
+        self._identity: Identity | None = None
+        self._identifying = asyncio.Lock()
 
     async def look(self) -> None:
         """Describe the server anew unless that was done in the last seconds; those who ask at once share one look."""
-        if time.monotonic() - self._seen_at < FRESH_SECONDS:
-            return
         if self._looking is None or self._looking.done():
+            if time.monotonic() - self._seen_at < FRESH_SECONDS:
+                return
             self._looking = asyncio.create_task(self._look())
         await asyncio.shield(self._looking)
 
@@ -71,51 +81,105 @@ class Database:
             await asyncio.sleep(FRESH_SECONDS)
 
     async def identity(self) -> Identity:
-        """Give what the configuration says, else what was found once: on the server, or the moment of looking.
+        """Give what the configuration says, else what was found once on the server.
 
-        Raises: OSError, when it cannot be kept
+        An engine that was never reached is asked again later: a guess must not become the truth for good.
         """
+        async with self._identifying:
+            if self._identity is None:
+                self._identity = await self._find_identity()
+        return self._identity or Identity(
+            resource_id=self.settings.resource_id or self.id, created_at=self.settings.created_at
+        )
+
+    def stop_looking(self) -> list[asyncio.Task[None]]:
+        """Cancel a look under way and give its task."""
+        if self._looking is None:
+            return []
+        self._looking.cancel()
+        return [self._looking]
+
+    async def _find_identity(self) -> Identity | None:
         resource_id, created_at = self.settings.resource_id, self.settings.created_at
-        if resource_id is None or created_at is None:
-            known: dict[str, str] = await self._memory.recall("identity") or {}
-            found = self.description
-            # An engine that is down is asked again later: a guess must not become the truth for good.
-            if not known and found is not None:
-                created = found.created_at or datetime.now(UTC).replace(microsecond=0)
-                known = {"resource_id": found.resource_id or self.id, "created_at": created.isoformat()}
+        if resource_id is not None and created_at is not None:
+            return Identity(resource_id=resource_id, created_at=created_at)
+        found = self.description
+        known: dict[str, str] | None = None
+        try:
+            known = await self._memory.recall("identity")
+            if known is None and found is not None:
+                known = _identity_of(found, self.id)
                 await self._memory.remember("identity", known)
-            resource_id = resource_id or known.get("resource_id") or self.id
-            created_at = created_at or (datetime.fromisoformat(known["created_at"]) if known else None)
-        return Identity(resource_id=resource_id, created_at=created_at)
+        except Precondition as problem:
+            # A folder that cannot be written is no reason to show nothing. What an engine knows of itself stays the
+            # same anyway; only the others get another `created_at` with the next start.
+            self._log.warning("identity_not_kept", database=self.id, reason=problem.message)
+            known = known or (_identity_of(found, self.id) if found else None)
+        if known is None:
+            return None
+        return Identity(
+            resource_id=resource_id or known["resource_id"],
+            created_at=created_at or datetime.fromisoformat(known["created_at"]),
+        )
 
     async def _look(self) -> None:
+        began = time.monotonic()
         try:
-            with deadline.within(LOOK_SECONDS):
-                async with asyncio.timeout(LOOK_SECONDS + deadline.GRACE):
-                    description = await self.server.describe()
-            if self.description is None or _restarted(self.description, description):
-                await self.server.restarted(description)
-            self.description, up, reason = description, True, None
+            async with _within_a_look():
+                description = await self.server.describe()
         except (EngineError, TimeoutError) as problem:
-            up, reason = False, str(problem) or "the engine does not answer"
+            self._saw(False, str(problem) or "The engine does not answer.")
         except Exception:  # noqa: BLE001 - the watch must outlive a bug, which is logged
-            self._log.exception("look", database=self.id)
-            up, reason = False, "a bug of dbvalet: see the line before"
+            self._log.exception("bug", database=self.id)
+            self._saw(False, "The engine's answer could not be read: dbvalet's log says why.")
+        else:
+            self.description = description
+            self._saw(True, None)
+            await self._put_back(description)
+        self._seen_at = began
+
+    def _saw(self, up: bool, reason: str | None) -> None:
         if up != self.up:
             self._log.info("engine_up" if up else "engine_down", database=self.id, reason=reason)
         self.up = up
-        self._seen_at = time.monotonic()
+        self.down_reason = reason
+
+    async def _put_back(self, description: Description) -> None:
+        """Let the server have back what it forgot in a restart; tried again at the next look if that fails."""
+        if self._put_back_at is not None and abs(description.started_at - self._put_back_at) <= CLOCK_TOLERANCE:
+            return
+        problem: str | None = None
+        try:
+            async with _within_a_look():
+                await self.server.restarted(description)
+            self._put_back_at = description.started_at
+        except (EngineError, TimeoutError) as refused:
+            problem = str(refused) or "The engine does not answer."
+        except Exception:  # noqa: BLE001 - as in a look
+            self._log.exception("bug", database=self.id)
+        if problem is not None and problem != self._put_back_problem:
+            self._log.warning("not_put_back", database=self.id, reason=problem)
+        self._put_back_problem = problem
 
 
-def _restarted(before: Description, now: Description) -> bool:
-    return abs(now.started_at - before.started_at) > CLOCK_TOLERANCE
+@asynccontextmanager
+async def _within_a_look() -> AsyncGenerator[None]:
+    with deadline.within(LOOK_SECONDS):
+        async with asyncio.timeout(LOOK_SECONDS + deadline.GRACE):
+            yield
+
+
+def _identity_of(found: Description, database_id: str) -> dict[str, str]:
+    created = found.created_at or datetime.now(UTC).replace(microsecond=0)
+    return {"resource_id": found.resource_id or database_id, "created_at": created.isoformat()}
 
 
 class Databases:
     """Every declared database."""
 
-    def __init__(self, databases: Iterable[Database]) -> None:
+    def __init__(self, databases: Iterable[Database], log: Log) -> None:
         self._by_id = {database.id: database for database in databases}
+        self._log = log
         self._watchers: list[asyncio.Task[None]] = []
 
     def find(self, principal: Principal, database_id: str) -> Database:
@@ -142,25 +206,31 @@ class Databases:
         self._watchers = [asyncio.create_task(database.watch()) for database in self]
 
     async def close(self) -> None:
-        """Stop watching and close every connection."""
+        """Stop watching and close every connection; a server that hangs is left after `CLOSE_SECONDS`."""
+        looking = [task for database in self for task in database.stop_looking()]
         for watcher in self._watchers:
             watcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await watcher
-        await asyncio.gather(*(database.server.close() for database in self))
+        closing = {asyncio.create_task(database.server.close()): database for database in self}
+        _, hanging = await asyncio.wait([*self._watchers, *looking, *closing], timeout=CLOSE_SECONDS)
+        for task, database in closing.items():
+            if task in hanging:
+                task.cancel()
+                self._log.warning("not_closed", database=database.id, reason="The engine does not answer.")
+            elif not task.cancelled() and task.exception() is not None:
+                self._log.warning("not_closed", database=database.id, reason=str(task.exception()))
 
     def __iter__(self) -> Iterator[Database]:
         return iter(self._by_id.values())
 
 
-def declare(settings: Iterable[DatabaseSettings], engines: Mapping[str, Engine], store: Store, log: Any) -> Databases:
+def declare(settings: Settings, engines: Mapping[str, Engine], store: Store, log: Log) -> Databases:
     """Make the databases of a configuration; nothing is connected yet.
 
     Raises: SettingsError
     """
     found: list[Database] = []
-    for number, each in enumerate(settings):
-        key = f"databases.{number}.url"
+    for number, each in enumerate(settings.all_databases()):
+        key = settings.key_of_url(number)
         url = each.address().get_secret_value()
         engine = engine_for(url.partition("://")[0], engines)
         if engine is None:
@@ -175,4 +245,4 @@ def declare(settings: Iterable[DatabaseSettings], engines: Mapping[str, Engine],
             raise SettingsError(f"databases.{number}.disabled_actions", f"{engine.title} has no action {unknown[0]}")
         memory = DatabaseMemory(store, each.id)
         found.append(Database(each, engine.connect(address, memory), memory, log))
-    return Databases(found)
+    return Databases(found, log)

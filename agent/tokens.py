@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 
 from agent.errors import Forbidden, SettingsError, Unauthenticated
 from agent.roles import Role, allows, needed_for
-from agent.settings import TokenSettings
+from agent.settings import Settings
 from engines.action import Action
 
 
@@ -48,16 +47,17 @@ class Principal:
 class Tokens:
     """The tokens that are known."""
 
-    def __init__(self, tokens: Iterable[TokenSettings]) -> None:
+    def __init__(self, settings: Settings) -> None:
+        """Raises: SettingsError, when the same token stands there twice"""
         self._by_digest: dict[bytes, Principal] = {}
-        for number, token in enumerate(tokens):
+        for number, token in enumerate(settings.all_tokens()):
             digest = (
                 bytes.fromhex(token.sha256)
                 if token.sha256
                 else sha256(token.secret().get_secret_value().encode()).digest()
             )
             if digest in self._by_digest:
-                raise SettingsError(f"tokens.{number}", "the same token stands there twice")
+                raise SettingsError(settings.key_of_token(number), f"{token.name} has the same token as another")
             self._by_digest[digest] = Principal(
                 name=token.name,
                 role=token.role,
@@ -66,14 +66,14 @@ class Tokens:
                 deny=frozenset(token.deny),
             )
 
-    def authenticate(self, authorization: str | None) -> Principal:
-        """Find the principal of an `Authorization` header.
+    def authenticate(self, authorization: bytes | None) -> Principal:
+        """Find the principal of an `Authorization` header, given as the bytes that came.
 
         Raises: Unauthenticated, with one text for every cause
         """
-        scheme, _, token = (authorization or "").partition(" ")
-        digest = sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
-        if scheme.lower() == "bearer":
+        scheme, _, token = (authorization or b"").partition(b" ")
+        digest = sha256(token.strip(b" \t")).digest()
+        if scheme.lower() == b"bearer":
             # What the comparison's time could tell is about a digest, from which no token follows.
             for known, principal in self._by_digest.items():
                 if hmac.compare_digest(known, digest):
