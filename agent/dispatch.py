@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import orjson
+from pydantic_core import to_jsonable_python
+from starlette.requests import ClientDisconnect
 
 from agent.coalesce import Coalescer
 from agent.databases import Database, Databases
@@ -30,7 +32,7 @@ class ActionRequest:
     """What HTTP hands over; the body is read only once the token and the database are known."""
 
     id: str
-    authorization: str | None
+    authorization: bytes | None
     database_id: str
     read_body: Callable[[], Awaitable[bytes]]
 
@@ -64,11 +66,14 @@ class Dispatcher:
             authorise(principal, database, action)
             self._limits.count(principal.name, action.effect)
             params = action.validate(raw)
-            answer = await self._run(database, action, params)
+            answer = await self._run(database, action, raw, params)
             outcome = "ok"
             return answer
         except (AgentError, EngineError) as refused:
             outcome = refused.code
+            raise
+        except (ClientDisconnect, asyncio.CancelledError):
+            outcome = "client_left"
             raise
         finally:
             seconds = time.perf_counter() - began
@@ -88,8 +93,8 @@ class Dispatcher:
                 ms=round(seconds * 1000, 3),
             )
 
-    async def _run(self, database: Database, action: Action, params: Any) -> bytes:
-        """Run a write; let a read share a run with those that asked for the same before it began."""
+    async def _run(self, database: Database, action: Action, raw: Any, params: Any) -> bytes:
+        """Run a write; let a read share a run with those that asked for the same, as their `raw` params tell."""
         if (
             action.minimum_version
             and database.description is not None
@@ -103,11 +108,9 @@ class Dispatcher:
 
         if action.effect is not Effect.READ:
             return await run()
-        key = (database.id, action.name, repr(params) if action.takes_params else None)
+        key = (database.id, action.name, _comparable(raw) if action.takes_params else None)
         try:
-            # A run bounds itself. This bounds the wait for one to begin, on an engine that has frozen.
-            async with asyncio.timeout(action.deadline + deadline.GRACE):
-                return await self._coalescer.read(key, run)
+            return await self._coalescer.read(key, run, action.deadline + deadline.GRACE)
         except TimeoutError:
             raise DeadlineExceeded(
                 f"{action.name} did not finish within {action.deadline:g} s: the engine does not answer."
@@ -139,7 +142,8 @@ def parse_object(body: bytes) -> Mapping[str, Any]:
     try:
         parsed: Any = orjson.loads(body)
     except orjson.JSONDecodeError as problem:
-        raise Malformed(f"The body is not JSON in UTF-8: {problem.msg}.") from None
+        where = f"line {problem.lineno}, column {problem.colno}"
+        raise Malformed(f"The body is not JSON in UTF-8: {problem.msg} ({where}).") from None
     if not isinstance(parsed, dict):
         raise Malformed
     return cast(dict[str, Any], parsed)
@@ -170,5 +174,18 @@ def authorise(principal: Principal, database: Database, action: Action) -> None:
 
 
 def render(result: Any) -> bytes:
-    """Write the answer of an action that succeeded."""
-    return orjson.dumps({"ok": 1, "result": result}, option=orjson.OPT_UTC_Z)
+    """Write the answer of an action that succeeded; a time without an offset is one in UTC."""
+    return orjson.dumps(
+        {"ok": 1, "result": result}, default=to_jsonable_python, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
+    )
+
+
+def _comparable(raw: Any) -> bytes:
+    """Give the same bytes for the same params.
+
+    Raises: InvalidParams
+    """
+    try:
+        return orjson.dumps({} if raw is None else raw, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # orjson reads 1024 levels and writes 254
+        raise InvalidParams({"params": ["is nested too deeply"]}) from None
