@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
-from starlette.responses import Response
-from starlette.routing import Route
 
-from agent.api import actions, databases, errors, health, openapi
+from agent.api import errors, routes
 from agent.api.edge import Edge
 from agent.api.service import Service
 from agent.databases import declare
 from agent.dispatch import Dispatcher
 from agent.errors import SettingsError
 from agent.limits import Limits
-from agent.log import Log, make_log
+from agent.log import Log, make_log, secrets_in_url
 from agent.metrics import Metrics
 from agent.settings import Settings
 from agent.store import Store
@@ -32,9 +29,9 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     """
     engines = engines if engines is not None else installed_engines()
     log = log or make_log(settings.log_level, secrets_of(settings))
-    known = declare(settings.all_databases(), engines, Store(settings.state), log)
+    known = declare(settings, engines, Store(settings.state), log)
     _check_action_names(settings, {name for each in engines.values() for name in each.actions})
-    tokens, limits, metrics = Tokens(settings.all_tokens()), Limits(settings.limits), Metrics()
+    tokens, limits, metrics = Tokens(settings), Limits(settings.limits), Metrics()
     metrics.watch(known.observed)
     service = Service(
         tokens=tokens,
@@ -49,9 +46,11 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         known.start()
         service.ready = True
-        yield
-        service.ready = False
-        await known.close()
+        try:
+            yield
+        finally:
+            service.ready = False
+            await known.close()
 
     app = FastAPI(
         title="dbvalet",
@@ -63,29 +62,17 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
         openapi_url=None,
     )
     app.state.service = service
-    # First in the table and a plain route: it is the hot path, and `openapi` describes it from the catalogue.
-    app.router.routes.insert(0, Route("/api/databases/{database_id}/action", actions.act, methods=["POST"]))
-    get: dict[str, Any] = {"methods": ["GET"], "response_class": Response}
-    app.add_api_route("/api/databases", databases.list_databases, response_model=databases.DatabasesBody, **get)
-    app.add_api_route(
-        "/api/databases/{database_id}", databases.get_database, response_model=databases.DatabaseBody, **get
-    )
-    app.add_api_route("/api/databases/{database_id}/actions", actions.list_actions, **get)
-    app.add_api_route("/livez", health.livez, **get)
-    app.add_api_route("/readyz", health.readyz, **get)
-    app.add_api_route("/metrics", health.metrics, **get)
-    openapi.install(app, engines)
+    routes.install(app, engines, metrics_are_public=service.metrics_are_public)
     errors.install(app)
     app.add_middleware(Edge, log=log)
     return app
 
 
-def secrets_of(settings: Settings) -> list[str]:
+def secrets_of(settings: Settings) -> set[str]:
     """List what must never be seen: tokens, URLs and the passwords in them."""
     urls = [each.address().get_secret_value() for each in settings.all_databases()]
-    tokens = [each.secret().get_secret_value() for each in settings.all_tokens() if not each.sha256]
-    passwords = [url.partition("://")[2].rpartition("@")[0].partition(":")[2] for url in urls]
-    return [*urls, *tokens, *passwords]
+    tokens = {each.secret().get_secret_value() for each in settings.all_tokens() if not each.sha256}
+    return tokens.union(*map(secrets_in_url, urls))
 
 
 def _check_action_names(settings: Settings, known: set[str]) -> None:

@@ -8,6 +8,7 @@
     ├── UnknownAction      this engine has no such action
     ├── TooLarge           the body is over the limit
     ├── RateLimited        the token has used up its rate
+    ├── NotReady           the service is starting or being stopped
     └── SettingsError      the configuration is wrong: ends the start
 
 `agent.api.errors` turns `code` into a status, in that one place.
@@ -75,6 +76,14 @@ class RateLimited(AgentError):
         """`retry_after`: whole seconds until the next request is allowed."""
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class NotReady(AgentError):
+    """The service is starting or being stopped."""
+
+    code = "not_ready"
+    retry_after = 1
+    """Seconds after which to look again."""
 
 
 class SettingsError(AgentError):

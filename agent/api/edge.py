@@ -1,20 +1,23 @@
-"""The outermost layer: request ids, bodies with a limit, and what happens when something is a bug."""
+"""The outermost layer: request ids, HEAD, bodies with a limit, and what happens when something is a bug."""
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Awaitable, Callable
 from secrets import token_hex
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.api.errors import failure
-from agent.errors import TooLarge
+from agent.errors import Malformed, TooLarge
 from agent.log import Log
 
 LARGEST_BODY = 1024 * 1024
 """Bytes of a request body."""
+
+BODY_SECONDS = 20.0
+"""How long a client may take to send its body."""
 
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -44,7 +47,11 @@ class Edge:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            if scope["method"] == "HEAD":
+                # What answers GET answers HEAD, without the body (RFC 9110, 9.3.2).
+                await self._app({**scope, "method": "GET"}, receive, _without_body(send_with_id))
+            else:
+                await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
             return  # nobody is left to answer, and leaving is no bug
         except Exception:  # noqa: BLE001 - the last resort, which logs it whole
@@ -54,18 +61,33 @@ class Edge:
                 await failure(scope["path"], "internal", text)(scope, receive, send_with_id)
 
 
-def body_reader(request: Request) -> Callable[[], Awaitable[bytes]]:
-    """Give a function that reads the body of a request, not more of it than `LARGEST_BODY`."""
+def _without_body(send: Send) -> Send:
+    async def send_headers(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
-    async def read() -> bytes:
-        announced = request.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > LARGEST_BODY:
-            raise TooLarge
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > LARGEST_BODY:
-                raise TooLarge
-        return body
+    return send_headers
 
-    return read
+
+async def read_body(scope: Scope, receive: Receive) -> bytes:
+    """Read the body of a request, not more of it than `LARGEST_BODY`.
+
+    Raises: TooLarge, Malformed when it does not arrive, ClientDisconnect
+    """
+    announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    if announced.isdigit() and (len(announced) > 9 or int(announced) > LARGEST_BODY):
+        raise TooLarge
+    body = bytearray()
+    more = True
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                body += message.get("body", b"")
+                if len(body) > LARGEST_BODY:
+                    raise TooLarge
+                more = message.get("more_body", False)
+    except TimeoutError:
+        raise Malformed(f"The body did not arrive within {BODY_SECONDS:g} s.") from None
+    return bytes(body)

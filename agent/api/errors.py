@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from fastapi import FastAPI
@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from agent.errors import AgentError
 from engines.errors import EngineError
@@ -31,6 +32,7 @@ STATUS = {
     "rate_limited": 429,
     "internal": 500,
     "engine_unavailable": 503,
+    "not_ready": 503,
     "deadline_exceeded": 504,
 }
 """Status by code: the error table."""
@@ -55,9 +57,8 @@ def failure(path: str, code: str, message: str, *, headers: dict[str, str] | Non
     return Response(orjson.dumps(body), STATUS[code], headers, "application/json")
 
 
-def _refusal(request: Request, refused: Exception) -> Response:
-    if not isinstance(refused, AgentError | EngineError):
-        raise refused
+def _refusal(request: Request, problem: Exception) -> Response:
+    refused = cast(AgentError | EngineError, problem)
     more = {field: value for field in ("errors", "resource") if (value := getattr(refused, field, None)) is not None}
     headers: dict[str, str] = {}
     retry_after = getattr(refused, "retry_after", None)
@@ -69,21 +70,32 @@ def _refusal(request: Request, refused: Exception) -> Response:
 
 
 def _http(request: Request, problem: Exception) -> Response:
-    """What the router itself refuses."""
+    """What the router and FastAPI refuse by themselves."""
     path = request.scope["path"]
-    if isinstance(problem, HTTPException) and problem.status_code == 405:
-        allowed = (problem.headers or {}).get("Allow", "")
-        text = f"{request.method} is not possible here" + (f", only {allowed}." if allowed else ".")
-        return failure(path, "method_not_allowed", text, headers={"Allow": allowed})
-    return failure(path, "not_found", "There is nothing at this path.", resource="path")
+    match problem:
+        case HTTPException(status_code=404):
+            return failure(path, "not_found", "There is nothing at this path.", resource="path")
+        case HTTPException(status_code=405):
+            allowed = ", ".join(_methods_at(request))
+            text = f"This method is not possible here, only {allowed}."
+            return failure(path, "method_not_allowed", text, headers={"Allow": allowed})
+        case _:
+            raise problem
+
+
+def _methods_at(request: Request) -> list[str]:
+    """Give every method of a path; the router's own `Allow` knows one route of several."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
 def _invalid(request: Request, problem: Exception) -> Response:
     """A query or path parameter that does not fit its type."""
     errors: dict[str, list[str]] = {}
-    if isinstance(problem, RequestValidationError):
-        for error in problem.errors():
-            field = str(error["loc"][-1]) if error["loc"] else "request"
-            errors.setdefault(field, []).append(str(error["msg"]))
+    for error in cast(RequestValidationError, problem).errors():
+        errors.setdefault(str(error["loc"][-1]), []).append(str(error["msg"]))
     text = "; ".join(f"{field}: {texts[0]}" for field, texts in errors.items())
-    return failure(request.scope["path"], "invalid_params", text or "invalid", errors=errors)
+    return failure(request.scope["path"], "invalid_params", text, errors=errors)

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-import orjson
+from typing import Literal
+
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
 from agent.api.service import principal_of, service_of
+from agent.errors import NotReady
+
+
+class AliveBody(BaseModel):
+    """The body of `GET /livez`."""
+
+    status: Literal["alive"]
+
+
+class ReadyBody(BaseModel):
+    """The body of `GET /readyz`."""
+
+    status: Literal["ready"]
 
 
 async def livez(request: Request) -> Response:
@@ -17,9 +32,9 @@ async def livez(request: Request) -> Response:
 
 async def readyz(request: Request) -> Response:
     """Tell whether requests can be served: 503 before the start is over and once the end has begun."""
-    ready = service_of(request).ready
-    body = orjson.dumps({"status": "ready" if ready else "not ready"})
-    return Response(body, 200 if ready else 503, media_type="application/json")
+    if not service_of(request).ready:
+        raise NotReady
+    return Response(b'{"status":"ready"}', media_type="application/json")
 
 
 async def metrics(request: Request) -> Response:

@@ -1,31 +1,257 @@
-"""The OpenAPI document: FastAPI's, with every action of the catalogue put into the one route that performs them."""
+"""The OpenAPI document: FastAPI's, with every action of the catalogue put into the one route that performs them.
+
+Nothing here names an action, an engine or a route: a route says with `described` how it can fail, and the rest is read
+from the catalogue and the error table.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from starlette.requests import Request
-from starlette.responses import Response
+from pydantic import TypeAdapter
+from starlette.responses import JSONResponse, Response
 
+from agent.api.errors import STATUS
+from agent.codes import causes, meaning
+from engines.action import Action
 from engines.engine import Engine
+from engines.errors import InvalidParams, default_message
+
+ACTION_PATH = "/api/databases/{database_id}/action"
+
+_SCHEMAS = "#/components/schemas/"
+
+_OF_ACTIONS = [code for code in STATUS if code not in {"method_not_allowed", "not_ready"}]
+"""How an action can fail: any engine may raise any cause."""
+
+_DESCRIPTION = """Carries out named actions on the live servers of self-hosted databases.
+
+Every answer carries `X-Request-Id`, the request's own if it sent a usable one. Every failure is a JSON object with
+`error`, a text for people, and `code`, which does not change."""
 
 
-def install(app: FastAPI, engines: Mapping[str, Engine]) -> None:
-    """Serve the document at `/openapi.json`, made when it is first asked for."""
-    made: list[bytes] = []
+def described(
+    *codes: str, token: bool = True, response_class: type[Response] = JSONResponse, **more: Any
+) -> dict[str, Any]:
+    """Give what `add_api_route` needs of a GET whose answer is made by hand and that fails with these codes.
 
-    async def openapi(_: Request) -> Response:
-        if not made:
-            made.append(orjson.dumps(document(app, engines)))
-        return Response(made[0], media_type="application/json")
-
-    app.add_route("/openapi.json", openapi, include_in_schema=False)
+    With `token`, also for want of one and over the rate; and every route can meet a bug.
+    """
+    every = [*codes, "internal", *(("unauthenticated", "rate_limited") if token else ())]
+    extra: dict[str, Any] = {
+        "x-failures": [code for code in STATUS if code in every],
+        "security": [{"token": []}] if token else [],
+    }
+    return {"methods": ["GET"], "response_class": response_class, "openapi_extra": extra, **more}
 
 
 def document(app: FastAPI, engines: Mapping[str, Engine]) -> dict[str, Any]:
     """Describe every route and every action."""
-    return get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+    made = get_openapi(
+        title=app.title, version=app.version, summary=app.summary, description=_DESCRIPTION, routes=app.routes
+    )
+    components = made["components"]
+    schemas: dict[str, Any] = components["schemas"]
+    # FastAPI's, for a parameter that does not fit: ours are texts, which always do.
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    schemas |= _failure_schemas()
+    actions = [(engine, action) for engine in engines.values() for action in engine.actions.values()]
+    schemas |= _action_schemas(actions)
+    made["paths"][ACTION_PATH] = {"post": _perform_action(actions)}
+    responses: dict[str, Any] = {}
+    components["responses"] = responses
+    components["securitySchemes"] = {
+        "token": {"type": "http", "scheme": "bearer", "description": "A token of dbvalet's configuration."}
+    }
+    components["headers"] = {
+        "X-Request-Id": {
+            "description": "Stands in dbvalet's log beside what the request did.",
+            "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+            "required": True,
+        }
+    }
+    for path, operations in made["paths"].items():
+        for operation in operations.values():
+            _complete(operation, path, responses)
+    return made
+
+
+def _complete(operation: dict[str, Any], path: str, responses: dict[str, Any]) -> None:
+    """Put in how an operation can fail; `responses` collects the components that are referred to."""
+    success = operation["responses"]
+    success.pop("422", None)
+    for answer in success.values():
+        answer["headers"] = _headers()
+    by_status: dict[int, list[str]] = {}
+    for code in operation.pop("x-failures"):
+        by_status.setdefault(STATUS[code], []).append(code)
+    of_action = path == ACTION_PATH
+    for status, codes in by_status.items():
+        name = ".".join([*(["action"] if of_action else []), *codes])
+        responses[name] = _failure_response(status, codes, of_action)
+        success[str(status)] = {"$ref": f"#/components/responses/{name}"}
+
+
+def _headers(status: int = 200) -> dict[str, Any]:
+    headers: dict[str, Any] = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}
+    if status in (429, 503):
+        headers["Retry-After"] = {
+            "description": "Seconds after which to try again.",
+            "schema": {"type": "integer", "minimum": 1},
+            "required": True,
+        }
+    if status == 401:
+        headers["WWW-Authenticate"] = {"schema": {"const": "Bearer"}, "required": True}
+    return headers
+
+
+def _failure_response(status: int, codes: list[str], of_action: bool) -> dict[str, Any]:
+    name = _failure_schema_name(status, of_action)
+    return {
+        "description": "\n".join(f"- `{code}`: {meaning(code)}" for code in codes),
+        "headers": _headers(status),
+        "content": {
+            "application/json": {
+                "schema": {"$ref": _SCHEMAS + name, "properties": {"code": {"enum": codes}}},
+                "examples": {code: {"value": _failure_example(code, of_action)} for code in codes},
+            }
+        },
+    }
+
+
+def _failure_schema_name(status: int, of_action: bool) -> str:
+    kind = {404: "NotFound", 422: "InvalidParams"}.get(status, "")
+    return f"{'Action' if of_action else ''}{kind}Failure"
+
+
+def _failure_schemas() -> dict[str, Any]:
+    schemas: dict[str, Any] = {}
+    for of_action in (True, False):
+        for status in (400, 404, 422):
+            properties: dict[str, Any] = {
+                **({"ok": {"const": 0}} if of_action else {}),
+                "error": {"type": "string", "minLength": 1, "description": "For people."},
+                "code": {"type": "string", "description": "For programs."},
+            }
+            if status == 404:
+                properties["resource"] = {"type": "string", "description": "What was not found."}
+            if status == 422:
+                properties["errors"] = {
+                    "type": "object",
+                    "description": "What is wrong, by field; a bare value is the field `params`.",
+                    "minProperties": 1,
+                    "additionalProperties": {"type": "array", "minItems": 1, "items": {"type": "string"}},
+                }
+            schemas[_failure_schema_name(status, of_action)] = _closed_object(properties, list(properties))
+    return schemas
+
+
+def _failure_example(code: str, of_action: bool) -> dict[str, Any]:
+    body: dict[str, Any] = {"ok": 0} if of_action else {}
+    cause = next(iter(causes().get(code, [])), None)
+    body |= {"error": default_message(cause) if cause else meaning(code), "code": code}
+    if STATUS[code] == 404:
+        body["resource"] = getattr(cause, "resource", "path")
+    if code == InvalidParams.code:
+        body["errors"] = {"database_name": ["is required"]}
+        body["error"] = "database_name: is required"
+    return body
+
+
+def _perform_action(actions: Iterable[tuple[Engine, Action]]) -> dict[str, Any]:
+    """Describe the one route that performs actions: a request and an answer for each of them."""
+    names = [(_name(engine, action), engine, action) for engine, action in actions]
+    return {
+        "tags": ["actions"],
+        "summary": "Perform an action on a database",
+        "description": "\n".join(
+            f"- {engine.title}: `{action.name}` ({action.effect}): {action.summary}" for _, engine, action in names
+        ),
+        "operationId": "perform_action",
+        "security": [{"token": []}],
+        "parameters": [
+            {"name": "database_id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"anyOf": [{"$ref": f"{_SCHEMAS}{name}.request"} for name, _, _ in names]},
+                    "examples": {
+                        name: {"summary": f"{engine.title}: {action.summary}", "value": request_example(action)}
+                        for name, engine, action in names
+                    },
+                }
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "It was done.",
+                "content": {
+                    "application/json": {
+                        "schema": {"anyOf": [{"$ref": f"{_SCHEMAS}{name}.response"} for name, _, _ in names]},
+                        "examples": {
+                            name: {"value": {"ok": 1, "result": action.example_result}} for name, _, action in names
+                        },
+                    }
+                },
+            }
+        },
+        "x-failures": _OF_ACTIONS,
+    }
+
+
+def request_example(action: Action) -> dict[str, Any]:
+    """Give the body of a request for an action."""
+    body: dict[str, Any] = {"action_name": action.name}
+    if action.example_params is not None:
+        body["params"] = action.example_params
+    return body
+
+
+def _action_schemas(actions: Iterable[tuple[Engine, Action]]) -> dict[str, Any]:
+    """Give the schemas of every action's request and response, and the models that they are made of."""
+    adapters: list[tuple[tuple[str, str], Any, TypeAdapter[Any]]] = []
+    for engine, action in actions:
+        name = _name(engine, action)
+        adapters += [
+            ((name, "params"), "validation", action.params),
+            ((name, "result"), "serialization", action.result),
+        ]
+    # All at once: pydantic then gives models of one name, of two engines for example, names of their own.
+    found, definitions = TypeAdapter.json_schemas(adapters, ref_template=_SCHEMAS + "engines.{model}")
+    schemas: dict[str, Any] = {f"engines.{name}": schema for name, schema in definitions.get("$defs", {}).items()}
+    for engine, action in actions:
+        name = _name(engine, action)
+        request: dict[str, Any] = {"action_name": {"const": action.name}}
+        required = ["action_name"]
+        request["params"] = found[(name, "params"), "validation"]
+        if _may_be_left_out(action):
+            request["params"] = {"anyOf": [request["params"], {"type": "null"}]}
+        else:
+            required.append("params")
+        schemas[f"{name}.request"] = _closed_object(request, required) | {"description": action.summary}
+        response = {"ok": {"const": 1}, "result": found[(name, "result"), "serialization"]}
+        schemas[f"{name}.response"] = _closed_object(response, ["ok", "result"])
+    return schemas
+
+
+def _may_be_left_out(action: Action) -> bool:
+    """Tell whether the params may: absent, null and {} are one case."""
+    try:
+        action.validate(None)
+    except InvalidParams:
+        return False
+    return True
+
+
+def _closed_object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _name(engine: Engine, action: Action) -> str:
+    return f"{engine.name}.{action.name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from agent.databases import Database, Databases
 from agent.dispatch import Dispatcher
@@ -32,13 +33,19 @@ def service_of(request: Request) -> Service:
     return request.app.state.service
 
 
+def authorization_of(scope: Scope) -> bytes | None:
+    """Give the `Authorization` header; several are one with commas (RFC 9110, 5.3), which no token matches."""
+    found = [value for name, value in scope["headers"] if name == b"authorization"]
+    return b", ".join(found) if found else None
+
+
 def principal_of(request: Request, effect: Effect = Effect.READ) -> Principal:
     """Authenticate a request and count it.
 
     Raises: Unauthenticated, RateLimited
     """
     service = service_of(request)
-    principal = service.tokens.authenticate(request.headers.get("authorization"))
+    principal = service.tokens.authenticate(authorization_of(request.scope))
     service.limits.count(principal.name, effect)
     return principal
 

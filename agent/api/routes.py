@@ -1,0 +1,60 @@
+"""The route table: every path, what answers it and how it can fail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import FastAPI
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from agent.api import actions, databases, docs, health
+from agent.api.openapi import ACTION_PATH, described
+from engines.engine import Engine
+
+
+def install(app: FastAPI, engines: Mapping[str, Engine], *, metrics_are_public: bool) -> None:
+    """Put every route into an app."""
+    # First in the table and a plain route: it is the hot path. The OpenAPI document describes it from the catalogue.
+    app.router.routes.insert(0, Route(ACTION_PATH, actions.PerformAction(), methods=["POST"]))
+    app.add_api_route(
+        "/api/databases",
+        databases.list_databases,
+        **described(response_model=databases.DatabasesBody, tags=["databases"], operation_id="list_databases"),
+    )
+    app.add_api_route(
+        "/api/databases/{database_id}",
+        databases.get_database,
+        **described(
+            "not_found", response_model=databases.DatabaseBody, tags=["databases"], operation_id="get_database"
+        ),
+    )
+    app.add_api_route(
+        "/api/databases/{database_id}/actions",
+        actions.list_actions,
+        **described("not_found", response_model=actions.ActionsBody, tags=["actions"], operation_id="list_actions"),
+    )
+    app.add_api_route(
+        "/livez",
+        health.livez,
+        **described(token=False, response_model=health.AliveBody, tags=["health"], operation_id="livez"),
+    )
+    app.add_api_route(
+        "/readyz",
+        health.readyz,
+        **described("not_ready", token=False, response_model=health.ReadyBody, tags=["health"], operation_id="readyz"),
+    )
+    app.add_api_route(
+        "/metrics",
+        health.metrics,
+        **described(
+            *(() if metrics_are_public else ("forbidden",)),
+            token=not metrics_are_public,
+            response_class=PlainTextResponse,
+            tags=["health"],
+            operation_id="metrics",
+        ),
+    )
+    pages = docs.Docs(app, engines)
+    app.add_route("/openapi.json", pages.openapi, methods=["GET"], include_in_schema=False)
+    app.add_route("/docs", pages.page, methods=["GET"], include_in_schema=False)
