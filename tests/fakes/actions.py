@@ -1,0 +1,111 @@
+"""The fake engine's actions: one for each effect and each form of params."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from engines.action import Effect, Params, action
+from engines.errors import AlreadyExists, NotFound, Protected
+from tests.fakes.driver import FakeServer
+
+
+class Thing(TypedDict):
+    """A thing and its colour."""
+
+    name: str
+    colour: str
+
+
+class NewThing(Params):
+    """A thing to be added."""
+
+    name: Annotated[str, Field(min_length=1, max_length=20)]
+    colour: str = "grey"
+
+
+class ThingName(Params):
+    """Which thing."""
+
+    name: str
+
+
+class Filter(Params):
+    """Which things; all of them if it says nothing."""
+
+    colour: str | None = None
+
+
+@action("list-things", effect=Effect.READ, example_result=[{"name": "first", "colour": "blue"}])
+async def list_things(server: FakeServer) -> list[Thing]:
+    """List the things."""
+    await server.perform("list-things")
+    return server.list_things()
+
+
+@action("find-things", effect=Effect.READ, example_params={"colour": "blue"})
+async def find_things(server: FakeServer, params: Filter) -> list[Thing]:
+    """List the things of a colour."""
+    await server.perform(f"find-things {params.colour}")
+    return [thing for thing in server.list_things() if params.colour in (None, thing["colour"])]
+
+
+@action("read-clock", effect=Effect.READ, deadline=0.5)
+async def read_clock(server: FakeServer) -> str:
+    """Read the clock, in half a second at most."""
+    now = server.now()
+    await server.perform("read-clock")
+    return now
+
+
+@action("add-thing", effect=Effect.WRITE, example_params={"name": "second", "colour": "red"})
+async def add_thing(server: FakeServer, params: NewThing) -> Thing:
+    """Add a thing.
+
+    Raises: AlreadyExists
+    """
+    await server.perform(f"add-thing {params.name}")
+    if params.name in server.things:
+        raise AlreadyExists
+    server.things[params.name] = params.colour
+    return {"name": params.name, "colour": params.colour}
+
+
+@action("set-mode", effect=Effect.WRITE, deadline=0.5, example_params="FAST,SAFE")
+async def set_mode(server: FakeServer, params: str) -> None:
+    """Set the mode: a bare text is its params."""
+    await server.perform(f"set-mode {params}")
+
+
+@action("drop-thing", effect=Effect.DESTRUCTIVE, example_params={"name": "second"})
+async def drop_thing(server: FakeServer, params: ThingName) -> None:
+    """Drop a thing.
+
+    The first one cannot be dropped.
+
+    Raises: NotFound, Protected
+    """
+    await server.perform(f"drop-thing {params.name}")
+    if params.name == "first":
+        raise Protected
+    if server.things.pop(params.name, None) is None:
+        raise NotFound(f"There is no thing {params.name}.")
+
+
+@action("use-power", effect=Effect.WRITE, privileges=("superpower",), settings=("preload",))
+async def use_power(server: FakeServer) -> None:
+    """Do what takes a privilege and a setting."""
+    await server.perform("use-power")
+
+
+@action("use-novelty", effect=Effect.READ, minimum_version=(9, 1))
+async def use_novelty(server: FakeServer) -> None:
+    """Do what only a later version can."""
+    await server.perform("use-novelty")
+
+
+@action("odd-result", effect=Effect.WRITE)
+async def odd_result(server: FakeServer) -> Any:
+    """Give whatever a test wants."""
+    await server.perform("odd-result")
+    return server.result

@@ -1,0 +1,119 @@
+"""The fake engine's server: it answers, fails, blocks or hangs as a test tells it."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from engines.address import Address
+from engines.engine import Description, Engine, Feature, Memory, PoolUse
+
+if TYPE_CHECKING:
+    from tests.fakes.actions import Thing
+
+STARTED = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
+
+
+@dataclass
+class Gate:
+    """Holds whoever passes until it is opened, and tells who stands before it."""
+
+    waiting: int = 0
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def passed(self) -> None:
+        self.waiting += 1
+        try:
+            await self.open.wait()
+        finally:
+            self.waiting -= 1
+
+
+class FakeServer:
+    """`things` is what it holds; `performed` what was done on it, in order."""
+
+    def __init__(self, address: Address, memory: Memory) -> None:
+        self.address = address
+        self.memory = memory
+        self.things: dict[str, str] = {"first": "blue"}
+        self.performed: list[str] = []
+        self.problem: BaseException | None = None
+        """Raised by every action."""
+        self.gate: Gate | None = None
+        """Before every action."""
+        self.described = 0
+        self.description: Description | Exception = Description(
+            version=(1, 2),
+            readable_version="1.2.0",
+            started_at=STARTED,
+            resource_id="system-1",
+            created_at=STARTED,
+            features=(Feature(name="shiny"),),
+            replica_set="rs0",
+        )
+        self.describe_gate: Gate | None = None
+        self.put_back: list[Description] = []
+        """With what `restarted` was called."""
+        self.put_back_problem: Exception | None = None
+        self.put_back_gate: Gate | None = None
+        self.unmet: set[str] = set()
+        """Requirements that are not met."""
+        self.check_problem: Exception | None = None
+        self.check_gate: Gate | None = None
+        self.pool = PoolUse(open=2, in_use=1, limit=4)
+        self.closed = False
+        self.close_problem: Exception | None = None
+        self.close_gate: Gate | None = None
+        self.result: Any = None
+        """What `odd-result` gives."""
+        self.now: Callable[[], str] = lambda: "now"
+
+    @property
+    def engine(self) -> Engine:
+        from tests.fakes import ENGINE
+
+        return ENGINE
+
+    async def perform(self, what: str) -> None:
+        """Stand in for a round trip."""
+        if self.gate is not None:
+            await self.gate.passed()
+        if self.problem is not None:
+            raise self.problem
+        self.performed.append(what)
+
+    def list_things(self) -> "list[Thing]":
+        return [{"name": name, "colour": colour} for name, colour in sorted(self.things.items())]
+
+    async def check(self, requirement: str) -> bool:
+        if self.check_gate is not None:
+            await self.check_gate.passed()
+        if self.check_problem is not None:
+            raise self.check_problem
+        return requirement not in self.unmet
+
+    async def describe(self) -> Description:
+        self.described += 1
+        if self.describe_gate is not None:
+            await self.describe_gate.passed()
+        if isinstance(self.description, Exception):
+            raise self.description
+        return self.description
+
+    async def restarted(self, description: Description) -> None:
+        if self.put_back_gate is not None:
+            await self.put_back_gate.passed()
+        if self.put_back_problem is not None:
+            raise self.put_back_problem
+        self.put_back.append(description)
+
+    def pool_use(self) -> PoolUse:
+        return self.pool
+
+    async def close(self) -> None:
+        if self.close_gate is not None:
+            await self.close_gate.passed()
+        if self.close_problem is not None:
+            raise self.close_problem
+        self.closed = True
