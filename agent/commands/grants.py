@@ -21,7 +21,7 @@ def grants(
     user: Annotated[str, typer.Option(metavar="NAME", help="The account to make.")] = "valet",
     database: Annotated[str, typer.Option(metavar="NAME", help="The deployment's own logical database.")] = "app",
     flavour: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A variant of the engine with other statements: mariadb.")
+        str | None, typer.Option(metavar="NAME", help="A variant of the engine with other statements, as in mariadb.")
     ] = None,
     server_version: Annotated[
         str | None, typer.Option(metavar="VERSION", help="Of the server, as in 10.11; the newest if not given.")
@@ -43,15 +43,20 @@ def grants(
     found = engines.get(name) or engine_for(name, engines)
     if found is None:
         raise typer.BadParameter(f"There is no engine {engine}. There are: {', '.join(engines)}.", param_hint="ENGINE")
-    script = found.grants(
-        GrantsFor(
-            user=user,
-            database=database,
-            password=_read(password_file) if password_file else None,
-            flavour=flavour or (name if name == "mariadb" else None),
-            version=_version(server_version),
-        )
+    # An engine's flavours are the schemes that its URLs may have: mariadb:// beside mysql://.
+    if flavour is not None and flavour not in found.schemes:
+        raise typer.BadParameter(f"{found.title} has: {', '.join(found.schemes)}.", param_hint="--flavour")
+    wanted = GrantsFor(
+        user=_name(user, "--user"),
+        database=_name(database, "--database"),
+        password=_password(password_file) if password_file else None,
+        flavour=flavour or (name if name != found.name else None),
+        version=_version(server_version),
     )
+    try:
+        script = found.grants(wanted)
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem)) from None
     typer.echo(script.rstrip("\n"))
 
 
@@ -64,7 +69,16 @@ def _version(text: str | None) -> tuple[int, ...]:
     return tuple(int(part) for part in match[0].split("."))
 
 
-def _read(file: Path) -> str:
+def _name(text: str, option: str) -> str:
+    if not text or not text.isprintable():
+        raise typer.BadParameter("A name is at least one character, all of them printable.", param_hint=option)
+    return text
+
+
+def _password(file: Path) -> str:
     from agent.commands.secret_file import read_secret
 
-    return read_secret(file, "--password-file")
+    password = read_secret(file, "--password-file")
+    if not password or not password.isprintable():
+        raise typer.BadParameter(f"{file} holds no password: one line, printable.", param_hint="--password-file")
+    return password
