@@ -1,0 +1,217 @@
+"""`dbvalet doctor` against the fake engine: what it says of servers in every state."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from agent.commands import doctor as module
+from agent.commands.root import app
+from engines.address import Address
+from engines.engine import Memory
+from engines.errors import EngineUnavailable
+from tests.fakes import ENGINE
+from tests.fakes.driver import FakeServer, Gate
+
+Prepare = Callable[[FakeServer], None]
+
+
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Prepare]:
+    """What to do to the server of a logical database before it is examined."""
+    prepared: dict[str, Prepare] = {}
+
+    class Prepared(FakeServer):
+        def __init__(self, address: Address, memory: Memory) -> None:
+            super().__init__(address, memory)
+            prepared.get(address.database, lambda _: None)(self)
+
+    monkeypatch.setattr("tests.fakes.driver.FakeServer", Prepared)
+    monkeypatch.setattr("agent.app.installed_engines", lambda: {"fake": ENGINE})
+    return prepared
+
+
+def configuration(folder: Path, *databases: dict[str, Any]) -> str:
+    file = folder / "dbvalet.yaml"
+    token = {"name": "tests", "token": "a-token-of-the-tests", "role": "admin", "databases": ["*"]}
+    file.write_text(json.dumps({"state": f"sqlite:///{folder}/state.db", "tokens": [token], "databases": databases}))
+    return str(file)
+
+
+def declared(database: str, **more: Any) -> dict[str, Any]:
+    return {"id": f"ad-{database}", "url": f"fake://valet:the-secret@db.example/{database}", **more}
+
+
+def doctor(folder: Path, *words: str, databases: tuple[dict[str, Any], ...] = (declared("app"),)) -> Result:
+    config = configuration(folder, *databases)
+    return CliRunner().invoke(app, ["doctor", "--config", config, *words], env={"COLUMNS": "100"})
+
+
+def actions_of(result: Result, number: int = 0) -> dict[str, dict[str, Any]]:
+    return {each["action"]: each for each in json.loads(result.stdout)["databases"][number]["actions"]}
+
+
+def give_all(server: FakeServer) -> None:
+    """Let the server be of the version that every action of the fake engine needs."""
+    from dataclasses import replace
+
+    from engines.engine import Description
+
+    assert isinstance(server.description, Description)
+    server.description = replace(server.description, version=(9, 1))
+
+
+def test_a_server_that_suffices_ends_it_with_0(servers: dict[str, Prepare], tmp_path: Path) -> None:
+    servers["app"] = give_all
+    result = doctor(tmp_path)
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert lines[0] == "ad-app: Fake 1.2.0 at fake://valet@db.example:4321/app"
+    assert lines[-1] == "Nothing is missing."
+    assert {line.split()[0]: line.split()[2] for line in lines[3:-2]} == dict.fromkeys(ENGINE.actions, "yes")
+
+
+def test_what_is_missing_is_named_with_its_remedy(servers: dict[str, Prepare], tmp_path: Path) -> None:
+    def lack(server: FakeServer) -> None:
+        server.unmet = {"superpower", "preload"}
+
+    servers["app"] = lack
+    result = doctor(tmp_path)
+    assert result.exit_code == 1
+    lines = result.output.splitlines()
+    (power,) = [line for line in lines if line.startswith("use-power ")]
+    assert power.split(maxsplit=3)[2:] == ["no", "superpower, preload"]
+    (novelty,) = [line for line in lines if line.startswith("use-novelty ")]
+    assert novelty.split(maxsplit=3)[2:] == ["no", "Fake 9.1"]
+    # Both requirements have the same remedy: it is said once.
+    helps = lines[lines.index("What helps, run or set by an account that may:") + 1 : -2]
+    assert helps == ["  Upgrade to 9.1 or later.", "  GRANT it TO valet"]
+    assert lines[-1] == "Actions that lack something: 2."
+
+
+def test_json_has_the_same_for_programs(servers: dict[str, Prepare], tmp_path: Path) -> None:
+    def lack(server: FakeServer) -> None:
+        give_all(server)
+        server.unmet = {"preload"}
+
+    servers["app"] = lack
+    result = doctor(tmp_path, "--json")
+    assert (result.exit_code, json.loads(result.stdout)["ok"]) == (1, False)
+    assert actions_of(result)["use-power"] == {
+        "action": "use-power",
+        "effect": "write",
+        "ready": "no",
+        "missing": [{"name": "preload", "remedy": "GRANT it TO valet"}],
+    }
+    assert actions_of(result)["list-things"]["ready"] == "yes"
+
+
+def test_an_action_that_is_switched_off_lacks_nothing(servers: dict[str, Prepare], tmp_path: Path) -> None:
+    def lack(server: FakeServer) -> None:
+        give_all(server)
+        server.unmet = {"preload"}
+
+    servers["app"] = lack
+    result = doctor(tmp_path, "--json", databases=(declared("app", disabled_actions=["use-power"]),))
+    assert result.exit_code == 0
+    assert actions_of(result)["use-power"] == {
+        "action": "use-power",
+        "effect": "write",
+        "ready": "off",
+        "missing": [],
+    }
+
+
+def test_a_server_that_cannot_be_reached_does_not_hide_the_others(servers: dict[str, Prepare], tmp_path: Path) -> None:
+    def fail(server: FakeServer) -> None:
+        server.description = EngineUnavailable("It refuses the account.")
+
+    servers |= {"down": fail, "app": give_all}
+    result = doctor(tmp_path, databases=(declared("down"), declared("app")))
+    assert result.exit_code == 1
+    lines = result.output.splitlines()
+    assert lines[:2] == [
+        "ad-down: Fake at fake://valet@db.example:4321/down",
+        "  cannot be examined: It refuses the account.",
+    ]
+    assert "ad-app: Fake 1.2.0 at fake://valet@db.example:4321/app" in lines
+    assert lines[-1] == "Databases that cannot be examined: ad-down."
+
+
+def test_a_requirement_that_cannot_be_asked_is_a_problem_of_the_database(
+    servers: dict[str, Prepare], tmp_path: Path
+) -> None:
+    def fail(server: FakeServer) -> None:
+        server.check_problem = EngineUnavailable("It went away.")
+
+    servers["app"] = fail
+    result = doctor(tmp_path, "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["databases"][0]["problem"] == "It went away."
+
+
+def test_servers_that_hang_are_given_up_all_at_the_same_time(
+    servers: dict[str, Prepare], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang(server: FakeServer) -> None:
+        server.describe_gate = Gate(open=asyncio.Event())
+        server.close_gate = Gate(open=asyncio.Event())
+
+    monkeypatch.setattr(module, "EXAMINE_SECONDS", 0.3)
+    monkeypatch.setattr(module, "CLOSE_SECONDS", 0.1)
+    names = ("a", "b", "c", "d")
+    servers |= dict.fromkeys(names, hang)
+    began = time.monotonic()
+    result = doctor(tmp_path, "--json", databases=tuple(declared(name) for name in names))
+    assert time.monotonic() - began < 4 * 0.4
+    assert result.exit_code == 1
+    problems = [each["problem"] for each in json.loads(result.stdout)["databases"]]
+    assert problems == ["The server did not answer everything within 0.3 s."] * 4
+    assert "a connection to ad-a could not be closed in order" in result.stderr
+
+
+def test_each_requirement_is_asked_once_and_the_connections_are_closed(
+    servers: dict[str, Prepare], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[FakeServer] = []
+    asked: list[str] = []
+    servers["app"] = made.append
+
+    async def check(_: FakeServer, requirement: str) -> bool:
+        asked.append(requirement)
+        return True
+
+    monkeypatch.setattr(FakeServer, "check", check)
+    doctor(tmp_path)
+    assert sorted(asked) == ["preload", "superpower"]
+    assert made[0].closed
+    assert made[0].performed == []
+    assert made[0].put_back == []
+
+
+def test_only_the_named_databases_are_examined(servers: dict[str, Prepare], tmp_path: Path) -> None:
+    made: list[str] = []
+    servers |= {"a": lambda server: give_all(server), "b": lambda server: setattr(server, "describe", made.append)}
+    result = doctor(tmp_path, "ad-a", "--json", databases=(declared("a"), declared("b")))
+    assert result.exit_code == 0
+    assert [each["id"] for each in json.loads(result.stdout)["databases"]] == ["ad-a"]
+
+
+def test_a_database_that_is_not_declared_is_exit_code_2(servers: dict[str, Prepare], tmp_path: Path) -> None:
+    result = doctor(tmp_path, "ad-none")
+    assert result.exit_code == 2
+    assert "There is no ad-none. There are: ad-app." in result.output
+
+
+def test_no_secret_is_printed_and_nothing_is_written(servers: dict[str, Prepare], tmp_path: Path) -> None:
+    servers["app"] = give_all
+    for words in ((), ("--json",)):
+        result = doctor(tmp_path, *words)
+        assert "the-secret" not in result.output
+        assert "a-token" not in result.output
+    assert [each.name for each in tmp_path.iterdir()] == ["dbvalet.yaml"]
