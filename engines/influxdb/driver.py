@@ -67,6 +67,10 @@ CAUSES: tuple[tuple[re.Pattern[str], Cause], ...] = (
 )
 
 
+class NoAnswer(errors.DeadlineExceeded):
+    """The time for this action is up and InfluxDB does not answer."""
+
+
 class _Session(requests.Session):
     """A session that asks nothing but the server of the URL, each time within the seconds that are left."""
 
@@ -126,7 +130,12 @@ class Client:
 
         Raises: ConnectionLost, when it may or may not have been done; and as `read`
         """
-        return self._query(statement, "POST", ends_at)
+        try:
+            return self._query(statement, "POST", ends_at)
+        except NoAnswer as silent:
+            raise errors.DeadlineExceeded(
+                f"{silent.message} Whether it was done is not known; look before trying again."
+            ) from silent
 
     def write_nothing(self, ends_at: float) -> None:
         """Write no points to the logical database: the server checks first whether the account may write there.
@@ -177,10 +186,7 @@ class Client:
         except requests.exceptions.ConnectTimeout as silent:
             raise errors.EngineUnavailable(f"{place} cannot be reached: no answer.") from silent
         except requests.exceptions.Timeout as late:
-            raise errors.DeadlineExceeded(
-                "The time for this action is up and InfluxDB does not answer. Whether it was done is not known; look "
-                "before trying again."
-            ) from late
+            raise NoAnswer() from late
         except requests.exceptions.JSONDecodeError as foreign:
             raise foreign_server(place) from foreign
         except requests.exceptions.RequestException as failed:

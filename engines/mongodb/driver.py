@@ -6,8 +6,8 @@ Codes: https://github.com/mongodb/mongo/blob/v6.0/src/mongo/base/error_codes.yml
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
+import os
+import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -33,7 +33,6 @@ from engines import deadline, errors
 from engines.address import Address
 from engines.engine import PoolUse
 
-CONNECTIONS = 4
 CONNECT_SECONDS = 3.0
 
 GRACE = deadline.GRACE / 3
@@ -57,6 +56,10 @@ CAUSES: dict[int, Callable[[str], errors.EngineError]] = {
     12586: lambda _: errors.Conflict("An index is being built in this logical database; try again when it is done."),
     13297: lambda _: errors.AlreadyExists("This name differs from an existing one only in case."),
 }
+
+
+class NoAnswer(errors.DeadlineExceeded):
+    """The time for this action is up and MongoDB does not answer."""
 
 
 class NamespaceNotFound(errors.NotFound):
@@ -111,19 +114,20 @@ class Connections(ConnectionPoolListener):
 class Client:
     """One AsyncMongoClient with dbvalet's limits, whatever the URL says of them."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, connections: int) -> None:
         """Read the URL; connects when the first command is sent.
 
         Raises: EngineUnavailable, when the driver cannot read the URL
         """
         self._address = address
+        self._limit = connections
         self._connections = Connections()
         try:
             self._mongo = AsyncMongoClient[dict[str, Any]](
                 address.url,
                 appname="dbvalet",
                 tz_aware=True,
-                maxPoolSize=CONNECTIONS,
+                maxPoolSize=connections,
                 minPoolSize=0,
                 connectTimeoutMS=int(CONNECT_SECONDS * 1000),
                 serverSelectionTimeoutMS=int(CONNECT_SECONDS * 1000),
@@ -140,13 +144,33 @@ class Client:
                 "option one of https://www.mongodb.com/docs/manual/reference/connection-string-options/."
             ) from None
 
-    async def command(self, database: str, command: dict[str, Any]) -> dict[str, Any]:
+    async def read(self, database: str, command: dict[str, Any]) -> dict[str, Any]:
+        """Run a command that changes nothing; on a kept connection that was cut meanwhile, once more on a new one.
+
+        Raises: EngineUnavailable, DeadlineExceeded, PrivilegeMissing and what stands in CAUSES
+        """
+        try:
+            return await self._command(database, command)
+        except errors.ConnectionLost:
+            return await self._command(database, command)
+
+    async def write(self, database: str, command: dict[str, Any]) -> dict[str, Any]:
+        """Run a command that changes something, once.
+
+        Raises: ConnectionLost, when it may or may not have been done; and as `read`
+        """
+        try:
+            return await self._command(database, command)
+        except NoAnswer as silent:
+            raise errors.DeadlineExceeded(
+                f"{silent.message} Whether it was done is not known; look before trying again."
+            ) from silent
+
+    async def _command(self, database: str, command: dict[str, Any]) -> dict[str, Any]:
         """Run one command on the primary, stopped by the server itself when the deadline has passed.
 
         maxTimeMS covers every command used here, waiting for locks included; killOp would set the same flag on the
         operation, so it could stop nothing more.
-
-        Raises: EngineUnavailable, ConnectionLost, DeadlineExceeded, PrivilegeMissing and what stands in CAUSES
         """
         seconds = deadline.remaining()
         try:
@@ -158,14 +182,14 @@ class Client:
                         codec_options=self._mongo.codec_options,
                     )
         except TimeoutError:
-            raise errors.DeadlineExceeded(
-                "The time for this action is up and MongoDB does not answer. Whether it was done is not known; look "
-                "before trying again."
-            ) from None
+            # With a deadline below that of the driver for finding a server, this one is the first to pass.
+            if not self._mongo.topology_description.has_writable_server():
+                raise errors.EngineUnavailable(self._unreachable("no server was found")) from None
+            raise NoAnswer() from None
 
     def pool_use(self) -> PoolUse:
         """Count connections without waiting."""
-        return PoolUse(open=self._connections.open, in_use=self._connections.in_use, limit=CONNECTIONS)
+        return PoolUse(open=self._connections.open, in_use=self._connections.in_use, limit=self._limit)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -177,9 +201,11 @@ class Client:
         try:
             yield
         except driver_errors.ServerSelectionTimeoutError as unreachable:
-            raise errors.EngineUnavailable(self._unreachable(unreachable)) from unreachable
+            raise errors.EngineUnavailable(
+                self._unreachable(str(unreachable).partition(", Timeout:")[0])
+            ) from unreachable
         except driver_errors.WaitQueueTimeoutError as busy:
-            raise errors.EngineUnavailable(f"All {CONNECTIONS} connections to MongoDB are in use.") from busy
+            raise errors.EngineUnavailable(f"All {self._limit} connections to MongoDB are in use.") from busy
         except driver_errors.NotPrimaryError as moved:
             raise errors.ConnectionLost(
                 "This member of the replica set is not its primary, or shuts down: whether it was done is not known."
@@ -202,14 +228,12 @@ class Client:
     def _place(self) -> str:
         return f"{self._address.host}:{self._address.port}"
 
-    def _unreachable(self, failure: driver_errors.ServerSelectionTimeoutError) -> str:
-        """Say why no server could be selected, from what the monitors met last."""
+    def _unreachable(self, text: str) -> str:
+        """Say why no server could be selected: what the driver met last at one, or its own text."""
         for (host, port), server in self._mongo.topology_description.server_descriptions().items():
             if server.error is not None:
                 return f"MongoDB at {host}:{port} cannot be reached: {reason(server.error)}."
-        if self._mongo.topology_description.server_descriptions() and "rimary" in str(failure):
-            return "The replica set of this database has no primary just now."
-        return f"MongoDB at {self._place} cannot be reached."
+        return f"MongoDB at {self._place} cannot be used: {text}."
 
 
 def text_of(refused: driver_errors.OperationFailure) -> str:
@@ -218,19 +242,18 @@ def text_of(refused: driver_errors.OperationFailure) -> str:
     return str(details.get("errmsg", "no text"))
 
 
-def reason(error: BaseException) -> str:
-    """Say in a few words why a connection could not be made, from the error below the driver's."""
-    below: BaseException | None = error
-    while below is not None:
-        if isinstance(below, socket.gaierror):
-            return "the host name cannot be resolved"
-        if isinstance(below, ssl.SSLCertVerificationError):
-            return f"TLS: {below.verify_message}"
-        if isinstance(below, ssl.SSLError):
-            return f"TLS: {below.reason or 'no handshake'}"
-        if isinstance(below, (TimeoutError, driver_errors.NetworkTimeout)):
-            return "no answer"
-        if isinstance(below, OSError) and below.strerror:
-            return below.strerror.lower()
-        below = below.__cause__ or below.__context__
+def reason(error: Exception) -> str:
+    """Say in a few words why a connection could not be made. The driver keeps of the error below its own the text."""
+    text = str(error).partition(" (configured timeouts")[0]
+    number = re.search(r"\[Errno (-?[0-9]+)\]", text)
+    if number is not None and int(number[1]) > 0:
+        return os.strerror(int(number[1])).lower()
+    if number is not None:
+        # The numbers of getaddrinfo are negative.
+        return "the host name cannot be resolved"
+    if "SSL handshake failed" in text or "certificate verify failed" in text:
+        detail = text.partition("] ")[2].partition(" (_ssl")[0]
+        return f"TLS: {detail or 'the handshake failed'}"
+    if isinstance(error, driver_errors.NetworkTimeout):
+        return "no answer"
     return "the connection was closed"

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from engines import deadline
 from engines.address import Address
 from engines.engine import Description, Engine, Memory, PoolUse
-from engines.errors import ConnectionLost, PrivilegeMissing
+from engines.errors import PrivilegeMissing
 from engines.mongodb import ENGINE
 
 if TYPE_CHECKING:
     from engines.mongodb.driver import Client
 
+CONNECTIONS = 4
 DESCRIBE_SECONDS = 2.0
 
 
@@ -34,15 +35,12 @@ class MongoServer:
         self._first_seen: datetime | None = None
 
     async def read(self, database: str, command: dict[str, Any]) -> dict[str, Any]:
-        """Run a command that changes nothing; on a kept connection that was cut meanwhile, once more on a new one.
+        """Run a command that changes nothing.
 
         Raises: EngineUnavailable, DeadlineExceeded, PrivilegeMissing and the causes of `engines.mongodb.driver`
         """
         client = await self._connected()
-        try:
-            return await client.command(database, command)
-        except ConnectionLost:
-            return await client.command(database, command)
+        return await client.read(database, command)
 
     async def write(self, database: str, command: dict[str, Any]) -> dict[str, Any]:
         """Run a command that changes something, once.
@@ -50,7 +48,7 @@ class MongoServer:
         Raises: ConnectionLost, when it may or may not have been done; and as `read`
         """
         client = await self._connected()
-        return await client.command(database, command)
+        return await client.write(database, command)
 
     async def describe(self) -> Description:
         """Ask the server what it is: one round trip, two more when its process is a new one.
@@ -80,7 +78,7 @@ class MongoServer:
 
     def pool_use(self) -> PoolUse:
         """Count connections without waiting."""
-        return PoolUse(open=0, in_use=0, limit=0) if self._client is None else self._client.pool_use()
+        return PoolUse(open=0, in_use=0, limit=CONNECTIONS) if self._client is None else self._client.pool_use()
 
     async def close(self) -> None:
         """Close every connection."""
@@ -93,7 +91,7 @@ class MongoServer:
             return self._client
         # The import takes a while, which other databases' requests should not wait for.
         driver = await asyncio.to_thread(importlib.import_module, "engines.mongodb.driver")
-        client: Client = self._client or driver.Client(self.address)
+        client: Client = self._client or driver.Client(self.address, CONNECTIONS)
         self._client = client
         return client
 
@@ -107,7 +105,7 @@ class MongoServer:
         started_at = await self._startup_time(first=False)
         if started_at is None:
             # 4.2 and an account that may not read the startup log: nothing else tells, so it never seems restarted.
-            self._first_seen = started_at = self._first_seen or hello["localTime"]
+            self._first_seen = started_at = self._first_seen or hello["localTime"].astimezone(UTC)
         return started_at, started_at
 
     async def _startup_time(self, *, first: bool) -> datetime | None:
@@ -126,4 +124,4 @@ class MongoServer:
         except PrivilegeMissing:
             return None
         entries = reply["cursor"]["firstBatch"]
-        return entries[0]["startTime"] if entries else None
+        return entries[0]["startTime"].astimezone(UTC) if entries else None
