@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from agent.api.protocol import Protocol
 from agent.errors import SettingsError
+from agent.log import StandardLogging
 
 FINISH_SECONDS = 27
 """How long requests under way may take to finish: no action holds longer than 25 s, and Kubernetes kills after 30."""
@@ -25,16 +28,18 @@ class Listener(uvicorn.Server):
         config = uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
+            http=Protocol,
             ws="none",
             lifespan="on",
             access_log=False,
             server_header=False,
+            log_config=None,
             log_level="warning",
             backlog=BACKLOG,
             timeout_graceful_shutdown=FINISH_SECONDS,
         )
         super().__init__(config)
+        logging.basicConfig(level=logging.WARNING, handlers=[StandardLogging(log)])
         self._sockets = sockets
         self._log = log
 
