@@ -80,10 +80,15 @@ class TokenSettings(_Section):
     """A static token: its value, a file that holds it, or its SHA-256 in hex."""
 
     name: Name
+    """Who holds it, as the log says."""
     token: SecretStr | None = None
+    """Its value, at least 16 visible ASCII characters."""
     token_file: Path | None = None
+    """A file that holds its value and nothing else."""
     sha256: Annotated[str, _like(r"[0-9a-fA-F]{64}", "must be 64 hex digits")] | None = None
+    """The SHA-256 of its value, in hex: then the value is not here at all."""
     role: Role
+    """A reader reads, an operator changes too, an admin also destroys."""
     databases: Annotated[list[str], Field(min_length=1)]
     """Database ids, or `"*"` for all."""
     allow: list[str] | None = None
@@ -116,13 +121,21 @@ class DatabaseSettings(_Section):
     """One managed deployment."""
 
     id: DatabaseId
+    """What paths call it: `ad-` and up to 61 ASCII letters, digits, `_` and `-`."""
     app_name: Name = "app"
+    """The application that it belongs to; shown, nothing more."""
     url: SecretStr | None = None
+    """`postgresql://USER:PASSWORD@HOST:PORT/DATABASE`, or mysql, mariadb, mongodb, influxdb; parts are %-encoded."""
     url_file: Path | None = None
+    """A file that holds the URL and nothing else. One of `url` and `url_file` is needed."""
     plan: Name = "self-hosted"
+    """Shown, nothing more."""
     encryption_at_rest: bool = False
+    """Shown, nothing more: dbvalet cannot see what is below the server's files."""
     created_at: datetime | None = None
+    """With an offset; found once, on the server where it knows it, unless given."""
     resource_id: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    """Found once, on the server where it has an identity of its own, unless given."""
     disabled_actions: list[str] = []
     """Actions that nobody may use on this database."""
 
@@ -146,8 +159,11 @@ class LimitSettings(_Section):
     """Requests that one token may make, by effect: `100/second`, `10/minute`. Without a value there is no limit."""
 
     read: Rate | None = None
+    """Actions that read, and the other routes."""
     write: Rate | None = None
+    """Actions that change something."""
     destructive: Rate | None = None
+    """Actions that destroy something."""
 
 
 class Settings(BaseSettings):
@@ -158,20 +174,31 @@ class Settings(BaseSettings):
     )
 
     listen: Annotated[str, AfterValidator(_check_listen)] = "127.0.0.1:8000"
+    """`HOST:PORT`, `[::1]:8000` with IPv6. Port 0 takes a free one; the line `listening` of the log has it."""
     state: StateUrl = "sqlite:///dbvalet-state.db"
     """`sqlite:////absolute/path` or `sqlite:///relative/path`; the file is made when there is something to keep."""
     tokens: list[TokenSettings] = []
+    """Who may do what: see below."""
     databases: list[DatabaseSettings] = []
+    """The managed deployments: see below."""
     metrics: Literal["token", "public"] = "token"
+    """Whether `/metrics` takes a token that sees all databases, or none."""
     limits: LimitSettings = LimitSettings()
+    """How often a token may ask: see below."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least weighty lines of the log; each action has one of level `info`."""
 
     # A sidecar of one database needs no file: these stand for one entry of `databases` and one of `tokens`.
     database_url: SecretStr | None = None
+    """The URL of a single database, without an entry in `databases`."""
     database_url_file: Path | None = None
+    """A file that holds that URL."""
     database_id: DatabaseId = "ad-local"
+    """The id of that database."""
     token: SecretStr | None = None
+    """A token of role admin for every database, without an entry in `tokens`."""
     token_file: Path | None = None
+    """A file that holds that token."""
 
     _every_database: list[DatabaseSettings] = PrivateAttr(default_factory=list[DatabaseSettings])
     _every_token: list[TokenSettings] = PrivateAttr(default_factory=list[TokenSettings])

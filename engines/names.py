@@ -25,7 +25,7 @@ class NewLogicalDatabase(Params):
 class ExistingLogicalDatabase(Params):
     """The name of a logical database that is there, however odd."""
 
-    database_name: Annotated[str, StringConstraints(min_length=1)]
+    database_name: Annotated[str, StringConstraints(min_length=1), Field(description="as list-databases gives it")]
 
 
 class LogicalDatabase(TypedDict):
