@@ -79,7 +79,7 @@ class NewRetentionPolicy(Params):
 class ExistingRetentionPolicy(Params):
     """The name of a retention policy that is there."""
 
-    name: Annotated[str, StringConstraints(min_length=1)]
+    name: Annotated[str, StringConstraints(min_length=1), Field(description="as list-retention-policies gives it")]
 
 
 @action(
