@@ -34,6 +34,7 @@ from engines.errors import (
     Precondition,
     PrivilegeMissing,
 )
+from engines.postgresql.server import UnreadableText
 
 Row = dict[str, Any]
 Params = Mapping[str, Any]
@@ -87,6 +88,8 @@ CAUSES: dict[str, type[EngineError]] = {
     "0A000": Precondition,  # the extension is not among the server's files
     "58P01": Precondition,  # the same, before 13
     "55000": Precondition,  # its library is not preloaded
+    "22021": UnreadableText,
+    "22P05": UnreadableText,
     "25006": Precondition,  # a standby
     "3F000": Precondition,  # there is no schema `public`
     "23505": AlreadyExists,  # CREATE … IF NOT EXISTS by two sessions at the same moment
@@ -222,8 +225,9 @@ class Sessions:
         try:
             return await self._run(statement, params, answering=False)
         except ConnectionLost:
-            return await self._run(statement, params, answering=False)
-        except (UnicodeDecodeError, psycopg.errors.CharacterNotInRepertoire, psycopg.errors.UntranslatableCharacter):
+            # Whatever cut this session may have cut the other kept ones too.
+            return await self._run(statement, params, answering=True)
+        except (UnicodeDecodeError, UnreadableText):
             self._met_odd_text = True
             return await self._run(statement, params, answering=False)
 

@@ -58,7 +58,7 @@ BEGIN
       FROM pg_catalog.pg_extension WHERE extname = 'pg_stat_statements';
     EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA %s TO %I',
                               place, pg_catalog.current_setting('dbvalet.account'));
-    EXECUTE pg_catalog.format('GRANT SELECT ON %s.pg_stat_statements TO %I',
+    EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s.pg_stat_statements TO %I',
                               place, pg_catalog.current_setting('dbvalet.account'));
     EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s.pg_stat_statements_reset TO %I',
                               place, pg_catalog.current_setting('dbvalet.account'));

@@ -46,11 +46,12 @@ SELECT pg_catalog.has_schema_privilege(function.pronamespace, 'USAGE')
 
 MAY_READ_STATEMENTS = """
 SELECT pg_catalog.has_schema_privilege(schema.oid, 'USAGE')
-       AND pg_catalog.has_table_privilege(view.oid, 'SELECT') AS met,
+       AND pg_catalog.has_function_privilege(function.oid, 'EXECUTE') AS met,
        pg_catalog.quote_ident(schema.nspname) AS schema
   FROM pg_catalog.pg_extension AS extension
   JOIN pg_catalog.pg_namespace AS schema ON schema.oid = extension.extnamespace
-  JOIN pg_catalog.pg_class AS view ON view.relnamespace = schema.oid AND view.relname = 'pg_stat_statements'
+  JOIN pg_catalog.pg_proc AS function
+    ON function.pronamespace = schema.oid AND function.proname = 'pg_stat_statements'
  WHERE extension.extname = 'pg_stat_statements'
 """
 
@@ -87,7 +88,7 @@ def _grant_read(server: PostgresServer) -> str:
     return (
         f"as a superuser, in the database {quote_identifier(server.address.database)}: "
         f"GRANT USAGE ON SCHEMA {server.statistics_schema} TO {_account(server)}; "
-        f"GRANT SELECT ON {server.statistics_schema}.pg_stat_statements TO {_account(server)};"
+        f"GRANT EXECUTE ON FUNCTION {server.statistics_schema}.pg_stat_statements TO {_account(server)};"
     )
 
 

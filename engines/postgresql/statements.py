@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from typing_extensions import TypedDict
 
@@ -11,9 +11,7 @@ from engines.action import Effect, action
 from engines.engine import require
 from engines.errors import AlreadyExists, Conflict, ConnectionLost, PrivilegeMissing
 from engines.postgresql.quoting import quote_identifier
-
-if TYPE_CHECKING:
-    from engines.postgresql.server import PostgresServer
+from engines.postgresql.server import PostgresServer, UnreadableText
 
 PRELOADED = "pg_stat_statements preloaded"
 CREATED = "pg_stat_statements created"
@@ -46,7 +44,7 @@ SELECT userid AS user_id,
        max_exec_time AS max_time,
        mean_exec_time AS mean_time,
        stddev_exec_time AS std_dev
-  FROM {schema}.pg_stat_statements
+  FROM {schema}.pg_stat_statements({with_texts})
  WHERE dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
  ORDER BY total_exec_time DESC, userid, queryid
 """,
@@ -63,7 +61,7 @@ SELECT userid AS user_id,
        max_time,
        mean_time,
        stddev_time AS std_dev
-  FROM {schema}.pg_stat_statements
+  FROM {schema}.pg_stat_statements({with_texts})
  WHERE dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
  ORDER BY total_time DESC, userid, queryid
 """,
@@ -87,7 +85,7 @@ function stands in FROM because its result has another type since 1.11, which a 
 
 MOST_CALLS = """
 SELECT COALESCE(pg_catalog.max(calls), 0) AS calls
-  FROM {schema}.pg_stat_statements
+  FROM {schema}.pg_stat_statements(false)
  WHERE dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
 """
 
@@ -104,9 +102,11 @@ class Extension(NamedTuple):
     may_read: bool
     """Whether the account sees the statements of other roles."""
 
-    def statement(self, by_version: Sequence[tuple[tuple[int, ...], str]]) -> str:
+    def statement(self, by_version: Sequence[tuple[tuple[int, ...], str]], *, with_texts: bool = True) -> str:
         """Choose from a table by this version, and put the schema in."""
-        return for_version(by_version, self.version).format(schema=self.schema)
+        return for_version(by_version, self.version).format(
+            schema=self.schema, with_texts="true" if with_texts else "false"
+        )
 
 
 class StatementStatistics(TypedDict):
@@ -114,7 +114,7 @@ class StatementStatistics(TypedDict):
 
     user_id: int
     query: str | None
-    """With its constants replaced; null when the server lost its file of texts."""
+    """With its constants replaced; null when the server cannot give the texts."""
     calls: int
     rows: int
     total_time: float
@@ -207,7 +207,8 @@ async def list_statements(server: PostgresServer) -> list[StatementStatistics]:
     """List current stats.
 
     Statements of this database, those that took longest in all first. Times are milliseconds of execution, without
-    planning. A statement that several roles ran, or that ran inside a function too, is there once for each.
+    planning. A statement that several roles ran, or that ran inside a function too, is there once for each. `query` is
+    null where the server cannot give the texts: it lost their file, or one of any database is in no valid encoding.
 
     Raises: Precondition
 
@@ -216,7 +217,13 @@ async def list_statements(server: PostgresServer) -> list[StatementStatistics]:
     extension = await _find_extension(server)
     if not extension.may_read:
         raise PrivilegeMissing
-    rows: list[Any] = await server.read(extension.statement(LIST_STATEMENTS))
+    rows: list[Any]
+    try:
+        rows = await server.read(extension.statement(LIST_STATEMENTS))
+    except UnreadableText:
+        # The texts of all databases are converted before any row is left out: one that is not in the encoding of its
+        # database (SQL_ASCII has any) fails them all.
+        rows = await server.read(extension.statement(LIST_STATEMENTS, with_texts=False))
     return rows
 
 

@@ -122,6 +122,11 @@ class Deployment:
         assert await self.value("SELECT backend_type FROM pg_stat_activity WHERE pid = %s", [pid]) == "walsender"
         return pid
 
+    async def do_not_count(self, role: str) -> None:
+        """Leave a role's statements out of pg_stat_statements: text in no encoding would spoil it for the server."""
+        setting = sql.SQL("ALTER ROLE {} SET pg_stat_statements.track = 'none'")
+        await self.admin.execute(setting.format(sql.Identifier(role)))
+
     async def rows(self, query: str, params: Any = None) -> list[tuple[Any, ...]]:
         """Ask the superuser's session."""
         cursor = await self.admin.execute(query.encode(), params)
@@ -180,39 +185,45 @@ async def new_deployment(live: LiveServer, *, options: LiteralString = "") -> As
     """
     mark = secrets.token_hex(4)
     database, account, user = f"app_{mark}", f"valet_{mark}", f"user_{mark}"
-    async with await psycopg.AsyncConnection.connect(live.url(database="postgres"), autocommit=True) as maintenance:
-        await maintenance.execute(sql.SQL("CREATE DATABASE {} ").format(sql.Identifier(database)) + sql.SQL(options))
-        await maintenance.execute(
+    async with maintenance(live) as admin:
+        await admin.execute(sql.SQL("CREATE DATABASE {} ").format(sql.Identifier(database)) + sql.SQL(options))
+        await admin.execute(
             sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(user), sql.Literal(PASSWORD))
         )
-        admin = await psycopg.AsyncConnection.connect(
-            live.url(database=database), autocommit=True, client_encoding="UTF8"
-        )
-        script = ENGINE.grants(GrantsFor(user=account, database=database, password=PASSWORD))
-        await admin.execute(script.encode())
-        server = ENGINE.connect(parse_address(live.url(account, PASSWORD, database), ENGINE.default_port))
-        assert isinstance(server, PostgresServer)
-        deployment = Deployment(live, database, account, user, admin, server)
-        try:
-            yield deployment
-        finally:
-            await server.close()
-            for session in deployment.others:
-                await session.close()
-            await admin.close()
-            await _drop(maintenance, database, account, user)
+    admin = await psycopg.AsyncConnection.connect(live.url(database=database), autocommit=True, client_encoding="UTF8")
+    script = ENGINE.grants(GrantsFor(user=account, database=database, password=PASSWORD))
+    await admin.execute(script.encode())
+    server = ENGINE.connect(parse_address(live.url(account, PASSWORD, database), ENGINE.default_port))
+    assert isinstance(server, PostgresServer)
+    deployment = Deployment(live, database, account, user, admin, server)
+    try:
+        yield deployment
+    finally:
+        await server.close()
+        for session in (*deployment.others, admin):
+            await session.close()
+        # A session of its own: the test may have restarted the server.
+        async with maintenance(live) as dropper:
+            await _drop(dropper, database, account, user)
 
 
-async def _drop(maintenance: Session, database: str, *roles: str) -> None:
+@asynccontextmanager
+async def maintenance(live: LiveServer) -> AsyncIterator[Session]:
+    """Log in as the superuser, in no deployment's database."""
+    async with await psycopg.AsyncConnection.connect(live.url(database="postgres"), autocommit=True) as session:
+        yield session
+
+
+async def _drop(admin: Session, database: str, *roles: str) -> None:
     terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
     ends_at = time.monotonic() + 10
     while True:
-        await maintenance.execute(terminate.encode(), [database])
+        await admin.execute(terminate.encode(), [database])
         try:
-            await maintenance.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(database)))
+            await admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(database)))
         except psycopg.errors.ObjectInUse:
             assert time.monotonic() < ends_at, f"{database} stays in use"
         else:
             break
     for role in roles:
-        await maintenance.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+        await admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
@@ -12,6 +13,7 @@ from tests.live.images import newest
 from tests.live.postgresql.deployment import Deployment, new_deployment, until
 from tests.live.servers import LiveServer, spawn
 
+ASCII_DATABASE = "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
 FIELDS = ["user_id", "query", "calls", "rows", "total_time", "min_time", "max_time", "mean_time", "std_dev"]
 FAMILY = ("pg-stat-statements-enable", "pg-stat-statements-list", "pg-stat-statements-reset")
 IS_CREATED = "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'pg_stat_statements'"
@@ -80,6 +82,24 @@ async def test_every_version_of_the_extension_is_listed_and_reset(deployment: De
         assert (list(row), row["calls"]) == (FIELDS, 3), version
         await deployment.act("pg-stat-statements-reset")
         assert await listed(deployment, "marker_e") == [], version
+
+
+async def test_text_in_no_encoding_costs_the_texts_and_nothing_else(deployment: Deployment) -> None:
+    async with new_deployment(deployment.live, options=ASCII_DATABASE) as other:
+        await deployment.act("pg-stat-statements-reset")
+        await count(deployment, "marker_i", 2)
+        raw = await other.session(client_encoding="SQL_ASCII")
+        await raw.execute(b'SELECT 1 AS "\xff"')
+        try:
+            for reader in (deployment, other):
+                rows = await reader.act("pg-stat-statements-list")
+                assert rows
+            rows = await deployment.act("pg-stat-statements-list")
+            user_id = await deployment.value("SELECT oid FROM pg_roles WHERE rolname = %s", [deployment.user])
+            assert [(row["query"], row["calls"]) for row in rows if row["user_id"] == user_id] == [(None, 2)]
+            await deployment.act("pg-stat-statements-reset")
+        finally:
+            await other.act("pg-stat-statements-reset")
 
 
 async def test_the_extension_is_found_in_whatever_schema_it_is(deployment: Deployment) -> None:
@@ -196,7 +216,7 @@ async def test_a_role_that_was_dropped_keeps_its_statements(deployment: Deployme
 
 
 @pytest.fixture(scope="module")
-async def not_preloaded() -> "object":
+async def not_preloaded() -> AsyncIterator[LiveServer]:
     with spawn("postgresql", newest("postgresql").version, preload=False) as server:
         yield server
 
