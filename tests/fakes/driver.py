@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 STARTED = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
 
 
+STAND_INS: dict[str, Engine] = {}
+"""Engines, by the scheme of their URLs, that are served by this server in place of their own."""
+
+
 @dataclass
 class Gate:
     """Holds whoever passes until it is opened, and tells who stands before it."""
@@ -73,7 +77,7 @@ class FakeServer:
     def engine(self) -> Engine:
         from tests.fakes import ENGINE
 
-        return ENGINE
+        return STAND_INS.get(self.address.scheme, ENGINE)
 
     async def perform(self, what: str) -> None:
         """Stand in for a round trip."""

@@ -1,0 +1,309 @@
+"""The error table, row by row, over every route. The rows are compared with the app's own route table and with what the
+OpenAPI document promises: a new route, or a new way to fail, without a row here fails."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+
+from agent.api.errors import STATUS
+from engines import errors
+from tests.contract.decoders import go_failure, javascript_failure
+from tests.fakes.driver import Gate
+from tests.fakes.service import Valet, running
+
+Provoke = Callable[[Valet], Awaitable[httpx.Response]]
+
+ACTION = ("POST", "/api/databases/{database_id}/action")
+ONE = {"database_id": "ad-one"}
+
+
+def body(content: bytes) -> Provoke:
+    return lambda valet: valet.ask("POST", "/api/databases/ad-one/action", content=content)
+
+
+def act(name: str, params: Any, **more: Any) -> Provoke:
+    return lambda valet: valet.act(name, params, **more)
+
+
+def engine_raises(problem: BaseException) -> Provoke:
+    async def provoke(valet: Valet) -> httpx.Response:
+        valet.server().problem = problem
+        return await valet.act("list-things")
+
+    return provoke
+
+
+async def engine_hangs(valet: Valet) -> httpx.Response:
+    valet.server().gate = Gate()
+    return await valet.act("read-clock")
+
+
+async def version_too_old(valet: Valet) -> httpx.Response:
+    await valet.database().look()
+    return await valet.act("use-novelty")
+
+
+def as_nobody(method: str, path: str) -> Provoke:
+    return lambda valet: valet.ask(method, path.format(**ONE), None)
+
+
+def of_unknown_database(method: str, path: str) -> Provoke:
+    return lambda valet: valet.ask(method, path.format(database_id="ad-none"))
+
+
+def over_the_rate(method: str, path: str) -> Provoke:
+    async def provoke(_: Valet) -> httpx.Response:
+        async with running(limits={"read": "1/hour"}) as valet:
+            content = b'{"action_name":"list-things"}' if method == "POST" else None
+            assert (await valet.ask(method, path.format(**ONE), content=content)).status_code == 200
+            return await valet.ask(method, path.format(**ONE), content=content)
+
+    return provoke
+
+
+def a_bug(method: str, path: str) -> Provoke:
+    async def bug(*_: object) -> None:
+        raise RuntimeError("planted-bug")
+
+    async def provoke(valet: Valet) -> httpx.Response:
+        route: Any = next(each for each in valet.app.routes if getattr(each, "path", None) == path)
+        route.app = bug
+        return await valet.ask(method, path.format(**ONE))
+
+    return provoke
+
+
+async def before_the_start_is_over(valet: Valet) -> httpx.Response:
+    valet.service.ready = False
+    return await valet.ask("GET", "/readyz", None)
+
+
+def with_a_token(method: str, path: str) -> dict[str, list[Provoke]]:
+    return {
+        "unauthenticated": [as_nobody(method, path)],
+        "rate_limited": [over_the_rate(method, path)],
+        "internal": [a_bug(method, path)],
+    }
+
+
+ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
+    ACTION: {
+        **with_a_token(*ACTION),
+        "malformed": [body(b"{"), body(b"[]"), body(b"\xff\xfe{\x00}\x00"), body(b"")],
+        "forbidden": [
+            act("drop-thing", {"name": "second"}, token="operator"),
+            act("add-thing", {"name": "second"}, token="reader"),
+            act("drop-thing", {"name": "second"}, token="picky"),
+            act("read-clock", None, token="picky"),
+            act("set-mode", "FAST", database="ad-two"),
+        ],
+        "protected": [act("drop-thing", {"name": "first"})],
+        "privilege_missing": [engine_raises(errors.PrivilegeMissing())],
+        "not_found": [
+            act("list-things", None, database="ad-none"),
+            act("list-things", None, token="of-two"),
+            act("drop-thing", {"name": "none"}),
+            engine_raises(errors.LogicalDatabaseNotFound()),
+            engine_raises(errors.BackendNotFound()),
+            engine_raises(errors.RetentionPolicyNotFound()),
+        ],
+        "unknown_action": [act("list-databases", None)],
+        "already_exists": [act("add-thing", {"name": "first"})],
+        "precondition": [version_too_old, engine_raises(errors.Precondition())],
+        "conflict": [engine_raises(errors.Conflict()), engine_raises(errors.BackendReplaced())],
+        "too_large": [body(b" " * (1024 * 1024 + 1))],
+        "invalid_params": [
+            act("add-thing", None),
+            act("add-thing", {"name": ""}),
+            act("add-thing", {"name": "a", "unknown": 1}),
+            act("add-thing", "a"),
+            act("set-mode", 5),
+            act("list-things", {"unknown": 1}),
+            body(b"{}"),
+            body(b'{"action_name": 5}'),
+            body(b'{"action_name": "list-things", "unknown": 1}'),
+        ],
+        "internal": [a_bug(*ACTION), engine_raises(RuntimeError("planted-bug"))],
+        "engine_unavailable": [engine_raises(errors.EngineUnavailable()), engine_raises(errors.ConnectionLost())],
+        "deadline_exceeded": [engine_hangs, engine_raises(errors.StillRunning())],
+    },
+    ("GET", "/api/databases"): with_a_token("GET", "/api/databases"),
+    ("GET", "/api/databases/{database_id}"): {
+        **with_a_token("GET", "/api/databases/{database_id}"),
+        "not_found": [
+            of_unknown_database("GET", "/api/databases/{database_id}"),
+            lambda valet: valet.ask("GET", "/api/databases/ad-one", "of-two"),
+        ],
+    },
+    ("GET", "/api/databases/{database_id}/actions"): {
+        **with_a_token("GET", "/api/databases/{database_id}/actions"),
+        "not_found": [
+            of_unknown_database("GET", "/api/databases/{database_id}/actions"),
+            lambda valet: valet.ask("GET", "/api/databases/ad-one/actions", "of-two"),
+        ],
+    },
+    ("GET", "/livez"): {"internal": [a_bug("GET", "/livez")]},
+    ("GET", "/readyz"): {"internal": [a_bug("GET", "/readyz")], "not_ready": [before_the_start_is_over]},
+    ("GET", "/metrics"): {
+        **with_a_token("GET", "/metrics"),
+        "forbidden": [lambda valet: valet.ask("GET", "/metrics", "of-two")],
+    },
+    ("GET", "/openapi.json"): {"internal": [a_bug("GET", "/openapi.json")]},
+    ("GET", "/docs"): {"internal": [a_bug("GET", "/docs")]},
+}
+
+CASES = [
+    pytest.param(route, code, provoke, id=f"{route[0]} {route[1]} {code} {number}")
+    for route, rows in ROWS.items()
+    for code, provocations in rows.items()
+    for number, provoke in enumerate(provocations)
+]
+
+
+def routes_of(valet: Valet) -> set[tuple[str, str]]:
+    return {
+        (method, getattr(route, "path", ""))
+        for route in valet.app.routes
+        for method in (getattr(route, "methods", None) or ())
+        if method != "HEAD"
+    }
+
+
+@pytest.fixture(scope="module")
+async def document() -> dict[str, Any]:
+    async with running() as valet:
+        return (await valet.ask("GET", "/openapi.json", None)).json()
+
+
+def promised(document: dict[str, Any]) -> dict[tuple[str, str], Any]:
+    """Give the operations of the OpenAPI document."""
+    return {
+        (method.upper(), path): operation
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+
+
+async def test_every_route_has_its_rows(valet: Valet):
+    assert routes_of(valet) == set(ROWS)
+
+
+def test_every_failure_that_the_document_promises_has_a_row_and_no_other(document: dict[str, Any]):
+    for route, operation in promised(document).items():
+        codes: set[str] = set()
+        for status, answer in operation["responses"].items():
+            if status != "200":
+                response = document["components"]["responses"][answer["$ref"].rpartition("/")[2]]
+                codes |= set(response["content"]["application/json"]["examples"])
+        assert codes == set(ROWS[route]), route
+
+
+def test_every_code_has_a_row():
+    rows = {code for rows in ROWS.values() for code in rows}
+    assert rows | {"method_not_allowed"} == set(STATUS)
+
+
+@pytest.mark.parametrize(("route", "code", "provoke"), CASES)
+async def test_row_of_the_error_table(
+    valet: Valet, document: dict[str, Any], route: tuple[str, str], code: str, provoke: Provoke
+):
+    response = await provoke(valet)
+
+    assert response.status_code == STATUS[code], response.text
+    failed = response.json()
+    assert failed["code"] == code
+    assert go_failure(response)
+    assert javascript_failure(response) == failed["error"]
+    assert failed.get("ok") == (0 if route == ACTION else None)
+    assert set(failed) == {
+        "error",
+        "code",
+        *({"ok"} if route == ACTION else set[str]()),
+        *({"errors"} if code == "invalid_params" else set[str]()),
+        *({"resource"} if STATUS[code] == 404 else set[str]()),
+    }
+    assert response.headers["X-Request-Id"]
+    assert ("Retry-After" in response.headers) == (STATUS[code] in (429, 503))
+    assert response.headers.get("WWW-Authenticate") == ("Bearer" if code == "unauthenticated" else None)
+    assert "planted" not in response.text
+    if route in promised(document):
+        follows_the_document(document, route, response)
+
+
+def follows_the_document(document: dict[str, Any], route: tuple[str, str], response: httpx.Response) -> None:
+    """Check an answer against what the OpenAPI document says of it."""
+    answer = promised(document)[route]["responses"][str(response.status_code)]
+    component = document["components"]["responses"][answer["$ref"].rpartition("/")[2]]
+    schema = component["content"]["application/json"]["schema"]
+    jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(response.json())
+    for header, expected in component["headers"].items():
+        if expected.get("required", True):
+            assert header in response.headers
+
+
+@pytest.mark.parametrize(("method", "path"), ROWS)
+@pytest.mark.parametrize("other", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"])
+async def test_another_method_is_405_and_says_which_are_possible(valet: Valet, method: str, path: str, other: str):
+    if other == method:
+        return
+    response = await valet.ask(other, path.format(**ONE))
+
+    assert response.status_code == 405
+    assert response.headers["Allow"] == ("GET, HEAD" if method == "GET" else method)
+    assert response.json()["code"] == "method_not_allowed"
+    assert response.json()["error"] == f"This method is not possible here, only {response.headers['Allow']}."
+
+
+@pytest.mark.parametrize(("method", "path"), ROWS)
+async def test_a_trailing_slash_is_404_with_a_body_and_no_redirect(valet: Valet, method: str, path: str):
+    response = await valet.ask(method, path.format(**ONE) + "/")
+
+    assert response.status_code == 404
+    assert response.json()["resource"] == "path"
+    assert javascript_failure(response)
+
+
+@pytest.mark.parametrize("path", ["/", "/api", "/api/", "/nothing", "/api/databases/ad-one/nothing", "//livez"])
+async def test_what_is_not_there_is_404_with_a_body(valet: Valet, path: str):
+    response = await valet.client.get("http://dbvalet" + path)
+
+    assert response.status_code == 404
+    assert go_failure(response) == "The path was not found"
+
+
+@pytest.mark.parametrize(("method", "path"), [route for route in ROWS if route[0] == "GET"])
+async def test_head_answers_as_get_without_a_body(valet: Valet, method: str, path: str):
+    got = await valet.ask(method, path.format(**ONE))
+    head = await valet.ask("HEAD", path.format(**ONE))
+
+    assert (head.status_code, head.content) == (200, b"")
+    if path != "/metrics":  # which counts what has just been done
+        assert head.headers["content-length"] == got.headers["content-length"]
+
+
+async def test_head_of_what_takes_only_post_is_405(valet: Valet):
+    assert (await valet.ask("HEAD", "/api/databases/ad-one/action")).status_code == 405
+
+
+async def test_an_unknown_database_and_one_outside_the_scope_look_the_same(valet: Valet):
+    for path in ("/api/databases/{}", "/api/databases/{}/actions"):
+        unknown = await valet.ask("GET", path.format("ad-none"), "of-two")
+        outside = await valet.ask("GET", path.format("ad-one"), "of-two")
+        assert (unknown.status_code, unknown.content) == (outside.status_code, outside.content)
+    unknown = await valet.act("list-things", database="ad-none", token="of-two")
+    outside = await valet.act("list-things", database="ad-one", token="of-two")
+    assert (unknown.status_code, unknown.content) == (outside.status_code, outside.content)
+
+
+async def test_a_bug_is_logged_whole_and_told_by_its_request_id_only(valet: Valet):
+    valet.server().problem = RuntimeError("planted-bug")
+    response = await valet.act("list-things")
+
+    request_id = response.headers["X-Request-Id"]
+    assert response.json()["error"] == f"This is a bug of dbvalet. Its log has the details under {request_id}."
+    (line,) = valet.lines("bug")
+    assert line["request_id"] == request_id
+    assert "RuntimeError: planted-bug" in line["exception"]

@@ -1,0 +1,122 @@
+"""The whole service on fake databases, in this process."""
+
+import io
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import httpx
+from fastapi import FastAPI
+
+from agent.api.service import Service
+from agent.app import create_app, secrets_of
+from agent.databases import Database
+from agent.log import make_log
+from agent.settings import Settings
+from engines.engine import Engine
+from tests.fakes import ENGINE
+from tests.fakes.driver import FakeServer
+
+TOKENS = {
+    "admin": "token-of-the-admin-0123456789",
+    "operator": "token-of-the-operator-0123456789",
+    "reader": "token-of-the-reader-0123456789",
+    "of-two": "token-of-database-two-0123456789",
+    "picky": "token-of-some-actions-0123456789",
+}
+PASSWORD = "planted-pass/word%100"
+URL = "fake://valet:planted-pass%2Fword%25100@db.example:1234/app"
+
+ABSENT: Any = object()
+"""Params that do not stand in the request at all."""
+
+
+def configuration(**changes: Any) -> dict[str, Any]:
+    """Two databases, and a token for each role and for each kind of limit on it."""
+    return {
+        "listen": "127.0.0.1:0",
+        "tokens": [
+            {"name": "admin", "token": TOKENS["admin"], "role": "admin", "databases": ["*"]},
+            {"name": "operator", "token": TOKENS["operator"], "role": "operator", "databases": ["*"]},
+            {"name": "reader", "token": TOKENS["reader"], "role": "reader", "databases": ["*"]},
+            {"name": "of-two", "token": TOKENS["of-two"], "role": "admin", "databases": ["ad-two"]},
+            {
+                "name": "picky",
+                "token": TOKENS["picky"],
+                "role": "admin",
+                "databases": ["*"],
+                "allow": ["list-things", "drop-thing", "add-thing"],
+                "deny": ["drop-thing"],
+            },
+        ],
+        "databases": [
+            {"id": "ad-one", "url": URL},
+            {"id": "ad-two", "url": URL, "disabled_actions": ["set-mode"]},
+        ],
+        **changes,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Valet:
+    """A running service, and a client that talks to it without a socket."""
+
+    app: FastAPI
+    client: httpx.AsyncClient
+    log: io.BytesIO
+
+    @property
+    def service(self) -> Service:
+        return self.app.state.service
+
+    def database(self, database_id: str = "ad-one") -> Database:
+        return next(each for each in self.service.databases if each.id == database_id)
+
+    def server(self, database_id: str = "ad-one") -> FakeServer:
+        return cast(FakeServer, self.database(database_id).server)
+
+    def lines(self, event: str | None = None) -> list[dict[str, Any]]:
+        """Give the lines of the log, or those of one event."""
+        lines = [json.loads(line) for line in self.log.getvalue().splitlines()]
+        return [line for line in lines if event in (None, line["event"])]
+
+    async def ask(self, method: str, path: str, token: str | None = "admin", **more: Any) -> httpx.Response:
+        """Send a request with a token of `TOKENS`."""
+        headers = httpx.Headers(more.pop("headers", {}))
+        if token is not None:
+            headers["Authorization"] = f"Bearer {TOKENS[token]}"
+        return await self.client.request(method, path, headers=headers, **more)
+
+    async def act(
+        self, name: str, params: Any = ABSENT, *, database: str = "ad-one", token: str | None = "admin"
+    ) -> httpx.Response:
+        """Ask for an action."""
+        body = {"action_name": name} | ({} if params is ABSENT else {"params": params})
+        return await self.ask("POST", f"/api/databases/{database}/action", token, json=body)
+
+
+def settings_of(raw: Mapping[str, Any], folder: Path) -> Settings:
+    return Settings(**{"state": f"sqlite:///{folder}/state.db", **raw})
+
+
+@asynccontextmanager
+async def running(*, engines: Mapping[str, Engine] | None = None, **changes: Any) -> AsyncGenerator[Valet]:
+    """Run the service in this event loop. `changes` are keys of the configuration."""
+    log = io.BytesIO()
+    with TemporaryDirectory() as folder:
+        settings = settings_of(configuration(**changes), Path(folder))
+        app = create_app(
+            settings,
+            log=make_log(settings.log_level, secrets_of(settings), log),
+            engines=engines or {ENGINE.name: ENGINE},
+        )
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://dbvalet") as client,
+        ):
+            yield Valet(app=app, client=client, log=log)
