@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from agent.api import errors, routes
 from agent.api.edge import Edge
@@ -20,6 +21,20 @@ from agent.settings import Settings
 from agent.store import Store
 from agent.tokens import Tokens
 from engines.engine import Engine, installed_engines
+
+
+class Application(FastAPI):
+    """FastAPI with an edge around its own layers."""
+
+    edge: Edge
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or live through the lifespan."""
+        await self.edge(scope, receive, send)
+
+    async def inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Do what FastAPI does: its layers, then the route table."""
+        await super().__call__(scope, receive, send)
 
 
 def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[str, Engine] | None = None) -> FastAPI:
@@ -52,7 +67,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
             service.ready = False
             await known.close()
 
-    app = FastAPI(
+    app = Application(
         title="dbvalet",
         summary="Named actions on live databases",
         lifespan=lifespan,
@@ -62,9 +77,10 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
         openapi_url=None,
     )
     app.state.service = service
-    routes.install(app, engines, metrics_are_public=service.metrics_are_public)
+    hot = routes.action_route(service.dispatcher)
+    routes.install(app, hot, engines, metrics_are_public=service.metrics_are_public)
     errors.install(app)
-    app.add_middleware(Edge, log=log)
+    app.edge = Edge(app.inside, hot, log)
     return app
 
 

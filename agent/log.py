@@ -99,13 +99,17 @@ def _to_json(event: Any, **_: Any) -> bytes:
     return orjson.dumps(event)
 
 
+_DECLARED = frozenset({"event", "level", "timestamp", "who", "database", "action", "outcome"})
+"""Keys whose values are names that the code or the configuration declares: they need no search for secrets."""
+
+
 def _blotting(secrets: Iterable[str]) -> Callable[[WrappedLogger, str, EventDict], EventDict]:
     """Texts of engines and of Python can quote what they were given, an exception's traceback for example."""
     known = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
 
     def blot(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         for key, value in event.items():
-            if value is None or isinstance(value, int | float):
+            if key in _DECLARED or value is None or isinstance(value, int | float):
                 continue
             text = value if isinstance(value, str) else repr(value)
             if any(secret in text for secret in known):

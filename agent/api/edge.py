@@ -6,12 +6,14 @@ import asyncio
 import re
 from secrets import token_hex
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agent.api.errors import failure
-from agent.errors import Malformed, TooLarge
+from agent.api.errors import failure, refusal
+from agent.errors import AgentError, Malformed, TooLarge
 from agent.log import Log
+from engines.errors import EngineError
 
 LARGEST_BODY = 1024 * 1024
 """Bytes of a request body."""
@@ -23,10 +25,12 @@ _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class Edge:
-    """ASGI middleware around everything else."""
+    """ASGI middleware around everything else, the layers of FastAPI included."""
 
-    def __init__(self, app: ASGIApp, log: Log) -> None:
+    def __init__(self, app: ASGIApp, hot: BaseRoute, log: Log) -> None:
+        """`hot` is a plain ASGI route of the app, asked first: what FastAPI wraps around it costs as much again."""
         self._app = app
+        self._hot = hot
         self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,7 +51,11 @@ class Edge:
             await send(message)
 
         try:
-            if scope["method"] == "HEAD":
+            match, found = self._hot.matches(scope)
+            if match is Match.FULL:
+                scope.update(found)
+                await self._perform(scope, receive, send_with_id)
+            elif scope["method"] == "HEAD":
                 # What answers GET answers HEAD, without the body (RFC 9110, 9.3.2).
                 await self._app({**scope, "method": "GET"}, receive, _without_body(send_with_id))
             else:
@@ -59,6 +67,12 @@ class Edge:
             if not started:
                 text = f"This is a bug of dbvalet. Its log has the details under {scope['request_id']}."
                 await failure(scope["path"], "internal", text)(scope, receive, send_with_id)
+
+    async def _perform(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._hot.handle(scope, receive, send)
+        except (AgentError, EngineError) as refused:
+            await refusal(Request(scope), refused)(scope, receive, send)
 
 
 def _without_body(send: Send) -> Send:

@@ -43,8 +43,8 @@ ACTION_SUFFIX = "/action"
 
 def install(app: FastAPI) -> None:
     """Make every failure of an app answer in this form."""
-    app.add_exception_handler(AgentError, _refusal)
-    app.add_exception_handler(EngineError, _refusal)
+    app.add_exception_handler(AgentError, refusal)
+    app.add_exception_handler(EngineError, refusal)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
 
@@ -57,7 +57,8 @@ def failure(path: str, code: str, message: str, *, headers: dict[str, str] | Non
     return Response(orjson.dumps(body), STATUS[code], headers, "application/json")
 
 
-def _refusal(request: Request, problem: Exception) -> Response:
+def refusal(request: Request, problem: Exception) -> Response:
+    """Render what dbvalet or an engine refuses."""
     refused = cast(AgentError | EngineError, problem)
     more = {field: value for field in ("errors", "resource") if (value := getattr(refused, field, None)) is not None}
     headers: dict[str, str] = {}

@@ -10,13 +10,18 @@ from starlette.routing import Route
 
 from agent.api import actions, databases, docs, health
 from agent.api.openapi import ACTION_PATH, described
+from agent.dispatch import Dispatcher
 from engines.engine import Engine
 
 
-def install(app: FastAPI, engines: Mapping[str, Engine], *, metrics_are_public: bool) -> None:
-    """Put every route into an app."""
-    # First in the table and a plain route: it is the hot path. The OpenAPI document describes it from the catalogue.
-    app.router.routes.insert(0, Route(ACTION_PATH, actions.PerformAction(), methods=["POST"]))
+def action_route(dispatcher: Dispatcher) -> Route:
+    """Make the one route that performs actions; the OpenAPI document describes it from the catalogue."""
+    return Route(ACTION_PATH, actions.PerformAction(dispatcher), methods=["POST"])
+
+
+def install(app: FastAPI, hot: Route, engines: Mapping[str, Engine], *, metrics_are_public: bool) -> None:
+    """Put every route into an app, the hot one first."""
+    app.router.routes.insert(0, hot)
     app.add_api_route(
         "/api/databases",
         databases.list_databases,
