@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agent.api.errors import failure, refusal
+from agent.api.errors import bug, refusal
 from agent.errors import AgentError, Malformed, TooLarge
 from agent.log import Log
 from engines.errors import EngineError
@@ -65,8 +65,7 @@ class Edge:
         except Exception:  # noqa: BLE001 - the last resort, which logs it whole
             self._log.exception("bug", request_id=scope["request_id"], path=scope["path"])
             if not started:
-                text = f"This is a bug of dbvalet. Its log has the details under {scope['request_id']}."
-                await failure(scope["path"], "internal", text)(scope, receive, send_with_id)
+                await bug(scope)(scope, receive, send_with_id)
 
     async def _perform(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

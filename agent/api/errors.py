@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
+from starlette.types import Scope
 
 from agent.errors import AgentError
 from engines.errors import EngineError
@@ -47,6 +48,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(EngineError, refusal)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _bug)
 
 
 def failure(path: str, code: str, message: str, *, headers: dict[str, str] | None = None, **more: Any) -> Response:
@@ -68,6 +70,18 @@ def refusal(request: Request, problem: Exception) -> Response:
     if refused.code == "unauthenticated":
         headers["WWW-Authenticate"] = "Bearer"
     return failure(request.scope["path"], refused.code, refused.message, headers=headers, **more)
+
+
+def bug(scope: Scope) -> Response:
+    """Render a bug, of which the client learns the request id only; the edge logs it."""
+    request_id = scope["request_id"]
+    text = f"This is a bug of dbvalet. Its log has the details under {request_id}."
+    return failure(scope["path"], "internal", text)
+
+
+def _bug(request: Request, _: Exception) -> Response:
+    """Answer in place of Starlette, whose outermost layer answers a bug with plain text before it raises it again."""
+    return bug(request.scope)
 
 
 def _http(request: Request, problem: Exception) -> Response:
