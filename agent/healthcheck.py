@@ -16,15 +16,18 @@ TIMEOUT = 2.0
 REQUEST = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
-def is_ready(listen: str) -> bool:
-    """Tell whether the service that listens at `host:port` answers `/readyz` with 200.
+def address_of(listen: str) -> tuple[str, int]:
+    """Tell where to ask a service that listens at `host:port`: on the loopback address, if it listens on every one."""
+    host, _, port = listen.rpartition(":")
+    return {"0.0.0.0": "127.0.0.1", "[::]": "::1"}.get(host, host.strip("[]")), int(port)  # noqa: S104 - nothing is bound
+
+
+def is_ready(address: tuple[str, int]) -> bool:
+    """Tell whether `/readyz` is answered with 200.
 
     Raises: OSError, when nothing answers there
     """
-    host, _, port = listen.rpartition(":")
-    # What listens on every address is asked on the loopback one.
-    host = {"0.0.0.0": "127.0.0.1", "[::]": "::1"}.get(host, host.strip("[]"))  # noqa: S104
-    with socket.create_connection((host, int(port)), TIMEOUT) as connection:
+    with socket.create_connection(address, TIMEOUT) as connection:
         connection.sendall(REQUEST)
         with connection.makefile("rb") as answer:
             return answer.read(12) == b"HTTP/1.1 200"
@@ -34,7 +37,7 @@ def main() -> None:
     """Say so in the exit status, and in one line if it is not ready."""
     listen = os.environ.get("DBVALET_LISTEN") or "127.0.0.1:8000"
     try:
-        ready = is_ready(listen)
+        ready = is_ready(address_of(listen))
     except OSError as problem:
         sys.exit(f"dbvalet does not answer at {listen}: {problem}")
     if not ready:
