@@ -49,7 +49,7 @@ CAUSES: tuple[tuple[re.Pattern[str], Cause], ...] = (
         lambda _: errors.EngineUnavailable("InfluxDB refuses the account: wrong user or password."),
     ),
     (
-        re.compile(r"^create admin user first"),
+        re.compile(r"^error authorizing query: create admin user first"),
         lambda _: errors.EngineUnavailable("InfluxDB has no admin user yet, and answers nothing until it has."),
     ),
     (

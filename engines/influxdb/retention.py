@@ -129,7 +129,7 @@ async def add_retention_policy(server: InfluxServer, params: NewRetentionPolicy)
         statement = f"CREATE RETENTION POLICY {name} ON {database} DURATION {duration} REPLICATION 1 DEFAULT"
     else:
         statement = f"CREATE RETENTION POLICY {name} ON {database} DURATION {duration} REPLICATION 1"
-    if await write_and_look(server, statement, params.name) != wanted:
+    if not await write_and_look(server, statement, params.name, wanted):
         raise Conflict("The retention policy was created and somebody changed it at the same time: look at the list.")
 
 
@@ -151,7 +151,7 @@ async def del_retention_policy(server: InfluxServer, params: ExistingRetentionPo
     if policy["default"]:
         raise Conflict("This is the default retention policy: make another the default first.")
     statement = f"DROP RETENTION POLICY {identifier(params.name)} ON {identifier(server.address.database)}"
-    if await write_and_look(server, statement, params.name) is not None:
+    if not await write_and_look(server, statement, params.name, None):
         raise Conflict("The retention policy was deleted and is there again: somebody made it anew.")
 
 
@@ -160,16 +160,18 @@ async def find(server: InfluxServer, name: str) -> RetentionPolicy | None:
     return next((policy for policy in await list_retention_policies(server) if policy["name"] == name), None)
 
 
-async def write_and_look(server: InfluxServer, statement: str, name: str) -> RetentionPolicy | None:
-    """Send a statement about a policy once, then give the policy as it is, cut connection or not.
+async def write_and_look(server: InfluxServer, statement: str, name: str, wanted: RetentionPolicy | None) -> bool:
+    """Send a statement about a policy once, then tell whether the policy is as wanted; None stands for not there.
 
-    Raises: ConnectionLost, when the connection was cut and the server cannot be asked
+    Raises: ConnectionLost, when the connection was cut and it is not as wanted
     """
     try:
         await server.write(statement)
     except ConnectionLost as lost:
         try:
-            return await find(server, name)
+            done = await find(server, name) == wanted
         except (EngineUnavailable, DeadlineExceeded):
             raise lost from None
-    return await find(server, name)
+        if not done:
+            raise
+    return await find(server, name) == wanted
