@@ -15,7 +15,6 @@ from engines.errors import ConnectionLost, DeadlineExceeded, EngineUnavailable, 
 from engines.mongodb import ENGINE
 from engines.mongodb.grants import grants
 from engines.mongodb.server import CONNECTIONS, MongoServer
-from tests.live.images import newest
 from tests.live.mongodb.conftest import PASSWORD, USER, Document, Root, act, catalogue, connect, names_in
 from tests.live.mongodb.shell import run_script
 from tests.live.servers import LiveServer, spawn
@@ -271,12 +270,13 @@ async def test_after_a_cut_connection_it_looks_at_what_is_true(
 
 
 @pytest.fixture(scope="module")
-def private() -> Iterator[LiveServer]:
-    """A server to harm."""
-    with spawn("mongodb", newest("mongodb").version) as server:
+def private(mongodb: LiveServer) -> Iterator[LiveServer]:
+    """A server to harm, of the same version."""
+    with spawn("mongodb", mongodb.version) as server:
         yield server
 
 
+@pytest.mark.newest_mongodb
 @pytest.mark.parametrize("action", ACTIONS)
 async def test_a_frozen_server_is_given_up_in_time(private: LiveServer, action: str) -> None:
     server = connect(private.url())
@@ -293,6 +293,7 @@ async def test_a_frozen_server_is_given_up_in_time(private: LiveServer, action: 
     await server.close()
 
 
+@pytest.mark.newest_mongodb
 async def test_a_server_that_was_frozen_before_the_first_call_is_given_up_in_time(private: LiveServer) -> None:
     server = connect(private.url())
     with private.paused():
@@ -312,6 +313,7 @@ def kill_and_start(server: LiveServer) -> None:
     server.start()
 
 
+@pytest.mark.newest_mongodb
 async def test_a_restart_between_two_calls_is_no_error_for_anybody(private: LiveServer) -> None:
     server = connect(private.url())
     before = await server.describe()
@@ -328,6 +330,7 @@ async def test_a_restart_between_two_calls_is_no_error_for_anybody(private: Live
     await server.close()
 
 
+@pytest.mark.newest_mongodb
 async def test_a_stopped_server_is_unavailable_and_comes_back(private: LiveServer) -> None:
     server = connect(private.url())
     await act(server, "list-databases")
