@@ -21,9 +21,10 @@ from docker.errors import APIError, ImageNotFound
 from testcontainers.community.mongodb import MongoDbContainer
 from testcontainers.community.mysql import MySqlContainer
 from testcontainers.community.postgres import PostgresContainer
-from testcontainers.core.config import testcontainers_config
+from testcontainers.core.config import ConnectionMode, testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.docker_client import DockerClient
+from testcontainers.core.utils import inside_container
 from testcontainers.core.waiting_utils import WaitStrategy, WaitStrategyTarget
 
 from tests.live.images import Engine, EngineImage, find_image
@@ -32,6 +33,10 @@ from tests.live.images import Engine, EngineImage, find_image
 # label below instead, and `remove_abandoned` takes away those of runs that were killed.
 testcontainers_config.ryuk_disabled = True
 OWNER = "dbvalet.test.owner"
+# In a container beside the servers' own, testcontainers would take their bridge addresses, which change when they
+# are started again; the gateway with the published port does not.
+if testcontainers_config.connection_mode_override is None and inside_container():
+    testcontainers_config.connection_mode_override = ConnectionMode.gateway_ip
 
 READY_SECONDS = 90
 ADMIN_PASSWORD = "pass/word:of@the#admin"
