@@ -6,6 +6,7 @@ This is the one module that imports the driver; `server` imports it when a sessi
 from __future__ import annotations
 
 import asyncio
+import logging
 import select
 import time
 from collections.abc import Generator, Mapping
@@ -35,6 +36,9 @@ from engines.errors import (
     PrivilegeMissing,
 )
 from engines.postgresql.server import UnreadableText
+
+# The pool warns of what is told to those who wait for a session anyway.
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 Row = dict[str, Any]
 Params = Mapping[str, Any]
@@ -279,7 +283,7 @@ class Sessions:
                 try:
                     if self._met_odd_text and not connection.takes_any_text:
                         await connection.take_any_text()
-                    return await connection.run(statement, params, limit)
+                    return await connection.run(statement, params, limit - (time.monotonic() - started))
                 except psycopg.Error as error:
                     cause = self._cause(error, connection, time_up=time.monotonic() - started > limit - 0.05)
                     if cause is None:

@@ -9,7 +9,6 @@ SCRIPT = """\
 -- dbvalet on PostgreSQL: an account that may do what the actions need, and no more.
 -- Run it once as a superuser, in the deployment's own database; running it again does no harm:
 --     psql -X -1 -v ON_ERROR_STOP=1 -d DATABASE -f THIS-FILE
--- Made for the account @account@ and the database @database@.
 
 SET client_encoding = 'UTF8';
 SET standard_conforming_strings = on;

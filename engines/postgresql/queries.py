@@ -195,9 +195,8 @@ async def cancel_query(server: PostgresServer, params: BackendRef) -> None:
     target: dict[str, Any] = {"pid": params.pid, "backend_start": params.backend_start, "query_start": None}
     try:
         rows = await server.signalling.write(CANCEL, target)
-    except ConnectionLost:
-        if await server.signalling.read(STILL_RUNS, target):
-            raise
+    except ConnectionLost as lost:
+        await _look_whether_it_was_done(server, STILL_RUNS, target, lost)
         return
     found = _checked(rows, params)
     if found["verdict"] == "idle":
@@ -225,9 +224,8 @@ async def terminate_query(server: PostgresServer, params: BackendRef) -> None:
     target: dict[str, Any] = {"pid": params.pid, "backend_start": params.backend_start}
     try:
         rows = await server.signalling.write(TERMINATE, target)
-    except ConnectionLost:
-        if await server.signalling.read(STILL_THERE, target):
-            raise
+    except ConnectionLost as lost:
+        await _look_whether_it_was_done(server, STILL_THERE, target, lost)
         return
     found = _checked(rows, params)
     await _wait_until_gone(server, STILL_THERE, target | {"backend_start": found["backend_start"]})
@@ -256,6 +254,20 @@ def _checked(rows: list[dict[str, Any]], params: BackendRef) -> dict[str, Any]:
             privilege="SUPERUSER",
         )
     return found
+
+
+async def _look_whether_it_was_done(
+    server: PostgresServer, statement: str, target: dict[str, Any], lost: ConnectionLost
+) -> None:
+    """Give the signal, if there was one, a second to show.
+
+    Raises: ConnectionLost
+    """
+    try:
+        with deadline.within(1):
+            await _wait_until_gone(server, statement, target)
+    except StillRunning:
+        raise lost from None
 
 
 async def _wait_until_gone(server: PostgresServer, statement: str, target: dict[str, Any]) -> None:

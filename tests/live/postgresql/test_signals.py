@@ -9,13 +9,17 @@ import psycopg
 import pytest
 
 from engines import deadline
+from engines.engine import perform
 from engines.errors import (
     BackendNotFound,
     BackendReplaced,
+    ConnectionLost,
     EngineUnavailable,
     PrivilegeMissing,
     StillRunning,
 )
+from engines.postgresql import ENGINE
+from tests.live.postgresql.cutting import cutting_wire
 from tests.live.postgresql.deployment import Deployment, until
 
 SIGNALS = ("pg-cancel-query", "pg-terminate-query")
@@ -292,3 +296,37 @@ async def test_many_cancels_at_once_each_stop_their_own_query(deployment: Deploy
     await deployment.act("pg-cancel-query", {"pid": sessions[7].info.backend_pid})
     with pytest.raises(psycopg.errors.QueryCanceled):
         await queries[7]
+
+
+@pytest.mark.parametrize(
+    ("action", "marker"), [("pg-cancel-query", b"pg_cancel_backend"), ("pg-terminate-query", b"pg_terminate_backend")]
+)
+async def test_a_signal_whose_answer_was_lost_is_looked_up_and_found_done(
+    deployment: Deployment, action: str, marker: bytes
+) -> None:
+    async with cutting_wire(deployment.live, marker) as wire, deployment.running() as running:
+        server = deployment.connect_valet(deployment.url(host="127.0.0.1", port=str(wire.port)))
+        signal = ENGINE.actions[action]
+        assert await perform(server, signal, signal.validate({"pid": running.pid})) is None
+        assert wire.cuts == 1
+        assert isinstance(await running.error(), (psycopg.errors.QueryCanceled, psycopg.errors.AdminShutdown))
+        await server.close()
+
+
+async def test_a_signal_whose_answer_was_lost_is_not_sent_again_to_a_query_that_runs_on(
+    deployment: Deployment,
+) -> None:
+    await deployment.admin.execute(CATCHES_ITS_CANCEL.encode())
+    async with (
+        cutting_wire(deployment.live, b"pg_cancel_backend") as wire,
+        deployment.running("CALL public.catch_cancels()", user=deployment.account) as running,
+    ):
+        server = deployment.connect_valet(deployment.url(host="127.0.0.1", port=str(wire.port)))
+        cancel = ENGINE.actions["pg-cancel-query"]
+        with pytest.raises(ConnectionLost):
+            await perform(server, cancel, cancel.validate({"pid": running.pid}))
+        assert wire.cuts == 1
+        await asyncio.sleep(0.2)
+        assert await cancels(deployment) == 1
+        assert await running.is_active()
+        await server.close()

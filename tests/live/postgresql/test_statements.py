@@ -8,8 +8,11 @@ import psycopg
 import pytest
 
 from engines import deadline
+from engines.engine import perform
 from engines.errors import DeadlineExceeded, Precondition, PrivilegeMissing
+from engines.postgresql import ENGINE
 from tests.live.images import newest
+from tests.live.postgresql.cutting import cutting_wire
 from tests.live.postgresql.deployment import Deployment, new_deployment, until
 from tests.live.servers import LiveServer, spawn
 
@@ -240,3 +243,24 @@ async def test_an_extension_whose_library_is_no_longer_preloaded_is_a_preconditi
         await deployment.admin.execute("CREATE EXTENSION pg_stat_statements")
         with pytest.raises(Precondition, match="shared_preload_libraries"):
             await deployment.act(action)
+
+
+@pytest.mark.parametrize(
+    ("action", "marker"),
+    [("pg-stat-statements-enable", b"CREATE EXTENSION"), ("pg-stat-statements-reset", b"pg_stat_statements_reset")],
+)
+async def test_a_change_whose_answer_was_lost_is_looked_up_and_found_done(
+    deployment: Deployment, action: str, marker: bytes
+) -> None:
+    if action == "pg-stat-statements-enable":
+        await drop_extension(deployment)
+        await deployment.admin.execute(f'ALTER ROLE "{deployment.account}" SUPERUSER'.encode())
+    else:
+        await count(deployment, "marker_j", 50)
+    async with cutting_wire(deployment.live, marker) as wire:
+        server = deployment.connect_valet(deployment.url(host="127.0.0.1", port=str(wire.port)))
+        assert await perform(server, ENGINE.actions[action]) is None
+        assert wire.cuts == 1
+        await server.close()
+    assert await deployment.value(IS_CREATED) == "public"
+    assert await listed(deployment, "marker_j") == []
