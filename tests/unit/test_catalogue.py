@@ -157,7 +157,7 @@ def test_no_name_of_an_action_is_written_in_the_service() -> None:
 
 
 @cache
-def tests_of(engine: str, kind: str = "live") -> list[tuple[str, frozenset[str], frozenset[str], bool]]:
+def sources_of(engine: str, kind: str = "live") -> list[tuple[str, frozenset[str], frozenset[str], bool]]:
     """Give the name of each test of an engine, the texts in it, the names in it, and whether it expects a refusal.
 
     Texts of a module's constants count for the tests that use them, and so does what a function of the same module does
@@ -194,12 +194,12 @@ def used_by(node: ast.AST, parts: dict[str, ast.stmt]) -> list[ast.stmt]:
 
 @each_action
 def test_it_is_performed_by_name_in_a_live_test_of_its_engine(engine: Engine, action: Action) -> None:
-    assert any(action.name in texts for _, texts, _, refusal in tests_of(engine.name) if not refusal)
+    assert any(action.name in texts for _, texts, _, refusal in sources_of(engine.name) if not refusal)
 
 
 @each_action
 def test_a_refusal_of_it_is_tested_live(engine: Engine, action: Action) -> None:
-    assert any(action.name in texts for _, texts, _, refusal in tests_of(engine.name) if refusal)
+    assert any(action.name in texts for _, texts, _, refusal in sources_of(engine.name) if refusal)
 
 
 @each_action
@@ -209,7 +209,7 @@ def test_each_cause_that_it_names_is_met_in_a_test(engine: Engine, action: Actio
         assert any(
             action.name in texts and cause.__name__ in names and refusal
             for kind in ("live", "unit")
-            for _, texts, names, refusal in tests_of(engine.name, kind)
+            for _, texts, names, refusal in sources_of(engine.name, kind)
         ), f"no test of {action.name} expects {cause.__name__}"
 
 
