@@ -45,7 +45,7 @@ class AptPackages:
     """Packages of this machine's sources, unpacked below one folder."""
 
     def __init__(self, folder: Path, run: Run, scratch: Path | None = None) -> None:
-        """Keep what is fetched in `folder`, the package lists in `scratch` until the end; `run` carries out commands."""
+        """Keep what is fetched in `folder`, package lists in `scratch` until the end; `run` carries out commands."""
         self.folder = folder / system_name()
         self._scratch = scratch or self.folder
         self._run = run
