@@ -69,3 +69,5 @@ def test_tests_say_which_images_they_need(tmp_path: Path) -> None:
     assert needed.read_text() == ""
     run_pytest("--write-needed-images", str(needed), "--engine=mysql", "tests/live/test_servers.py")
     assert needed.read_text() == "mariadb:10.5\nmysql:9.7\n"
+    run_pytest("--write-needed-images", str(needed), "--engine=mysql", "tests/live/test_servers.py", "-k=missing_image")
+    assert needed.read_text() == "mariadb:10.5\nmysql:9.7\n", "a test with servers of its own says nothing of them"
