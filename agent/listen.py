@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
 from typing import Any
@@ -13,7 +12,6 @@ from fastapi import FastAPI
 
 from agent.api.protocol import Protocol
 from agent.errors import SettingsError
-from agent.log import StandardLogging
 
 FINISH_SECONDS = 27
 """How long requests under way may take to finish: no action holds longer than 25 s, and Kubernetes kills after 30."""
@@ -39,7 +37,6 @@ class Listener(uvicorn.Server):
             timeout_graceful_shutdown=FINISH_SECONDS,
         )
         super().__init__(config)
-        logging.basicConfig(level=logging.WARNING, handlers=[StandardLogging(log)])
         self._sockets = sockets
         self._log = log
 

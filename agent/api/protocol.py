@@ -1,7 +1,8 @@
-"""HTTP as uvicorn parses it, but what is no HTTP gets an answer of the same form as everything else."""
+"""HTTP as uvicorn parses it, but for two things that programs run into."""
 
 from __future__ import annotations
 
+import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -9,7 +10,10 @@ from agent.api.errors import STATUS
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's own, which answers a malformed request with plain text."""
+    """uvicorn's own, which answers what is no HTTP with plain text and loses the body of a request with `Upgrade`."""
+
+    _to_be_ignored = False
+    """Whether the request that is being parsed wishes for another protocol."""
 
     def send_400_response(self, msg: str) -> None:
         """Answer `malformed` and close: what follows cannot be told apart from it."""
@@ -22,3 +26,43 @@ class Protocol(HttpToolsProtocol):
             b"\r\n%b" % (STATUS["malformed"], len(body), body)
         )
         self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and parse a request that wishes for another protocol again, as one that does not.
+
+        Java's client and `curl --http2` wish for h2c with every first request. A server may ignore it (RFC 9110, 7.8),
+        but httptools takes everything behind the head for that protocol already.
+        """
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as wish:
+            if self._to_be_ignored:
+                self.data_received(self._head_without_wish() + data[wish.args[0] :])
+        except httptools.HttpParserError:
+            text = "Invalid HTTP request received."
+            self.logger.warning(text)
+            self.send_400_response(text)
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer, unless the head has to be parsed once more."""
+        # The method CONNECT is an upgrade too, but has no body that could be lost.
+        self._to_be_ignored = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+        if not self._to_be_ignored:
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """End the body, unless the head has to be parsed once more."""
+        if not self._to_be_ignored:
+            super().on_message_complete()
+
+    def _head_without_wish(self) -> bytes:
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        lines += [
+            b"%b: %b" % (name, value)
+            for name, value in self.headers
+            if name not in (b"connection", b"upgrade", b"http2-settings")
+        ]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return b"\r\n".join([*lines, b"", b""])
