@@ -1,8 +1,9 @@
 """The whole service on fake databases, in this process."""
 
+import asyncio
 import io
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any, cast
 import httpx
 from fastapi import FastAPI
 
+from agent.api.protocol import Protocol
 from agent.api.service import Service
 from agent.app import create_app, secrets_of
 from agent.databases import Database
+from agent.listen import Listener, bind
 from agent.log import make_log
 from agent.settings import Settings
 from engines.engine import Engine
@@ -59,6 +62,13 @@ def configuration(**changes: Any) -> dict[str, Any]:
         ],
         **changes,
     }
+
+
+async def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    """Wait for a condition, not longer than so many seconds."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.005)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,3 +130,18 @@ async def running(*, engines: Mapping[str, Engine] | None = None, **changes: Any
             httpx.AsyncClient(transport=transport, base_url="http://dbvalet") as client,
         ):
             yield Valet(app=app, client=client, log=log)
+
+
+@asynccontextmanager
+async def listening(valet: Valet) -> AsyncGenerator[int]:
+    """Let a running service listen too, in the way of `dbvalet serve`; gives the port."""
+    (socket,) = bind("127.0.0.1", 0)
+    listener = Listener(valet.app, [socket], make_log(stream=valet.log))
+    listener.config.load()
+
+    def protocol() -> Protocol:
+        return Protocol(config=listener.config, server_state=listener.server_state, app_state={})
+
+    server = await asyncio.get_running_loop().create_server(protocol, sock=socket)
+    async with server:
+        yield socket.getsockname()[1]

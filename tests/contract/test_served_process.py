@@ -1,0 +1,39 @@
+"""The same through `dbvalet serve`, a process of its own: what only its start puts together."""
+
+import json
+import socket
+from pathlib import Path
+
+from tests.unit.running import ACME, configuration, serving
+
+
+def answered(url: str, sent: bytes) -> bytes:
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as client:
+        client.sendall(sent)
+        received = b""
+        while data := client.recv(65536):
+            received += data
+    return received
+
+
+def test_no_http_gets_json_and_is_told_in_a_line_of_the_log(tmp_path: Path):
+    with serving(configuration(tmp_path, ACME)) as running:
+        received = answered(running.url, b"\x16\x03\x01 is TLS, not HTTP\r\n\r\n")
+        assert received.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert json.loads(received.partition(b"\r\n\r\n")[2])["code"] == "malformed"
+        assert running.process.stdout is not None
+        lines = map(json.loads, iter(running.process.stdout.readline, b""))
+        line = next(line for line in lines if line["event"] == "library")
+
+    assert (line["level"], line["logger"]) == ("warning", "uvicorn.error")
+    assert line["message"] == "Invalid HTTP request received."
+
+
+def test_an_answer_names_no_server(tmp_path: Path):
+    with serving(configuration(tmp_path, ACME)) as running:
+        received = answered(running.url, b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+
+    assert b"\r\nserver:" not in received.lower()
+    assert b"\r\nx-request-id: " in received
+    assert received.endswith(b'{"status":"alive"}')

@@ -1,0 +1,281 @@
+"""What only real sockets show: clients that leave, bodies in pieces, bytes that are no HTTP."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from agent.api import edge
+from tests.fakes.driver import Gate
+from tests.fakes.service import TOKENS, Valet, listening, until
+
+ACTION = b"/api/databases/ad-one/action"
+BEARER = b"Authorization: Bearer " + TOKENS["admin"].encode()
+LIST = b'{"action_name":"list-things"}'
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP answer, read to its end."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Connection:
+    """A client's end of a connection to the service."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, *parts: bytes) -> None:
+        for part in parts:
+            self._writer.write(part)
+            await self._writer.drain()
+
+    async def answer(self) -> Answer:
+        async with asyncio.timeout(10):
+            first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
+            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+            body = await self._reader.readexactly(int(headers.get("content-length", 0)))
+        return Answer(int(first.split()[1]), headers, body)
+
+    async def rest(self) -> bytes:
+        """Read until the service closes the connection."""
+        async with asyncio.timeout(10):
+            return await self._reader.read()
+
+    def leave(self) -> None:
+        """Go without a goodbye: a reset, as a killed client's kernel sends it."""
+        self._writer.transport.abort()
+
+
+@pytest.fixture
+async def port(valet: Valet) -> AsyncIterator[int]:
+    async with listening(valet) as port:
+        yield port
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[Connection]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield Connection(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+def head(*headers: bytes, method: bytes = b"POST", path: bytes = ACTION) -> bytes:
+    return b"\r\n".join([method + b" " + path + b" HTTP/1.1", b"Host: dbvalet", BEARER, *headers, b"", b""])
+
+
+def request(body: bytes = LIST, *headers: bytes) -> bytes:
+    return head(b"Content-Length: %d" % len(body), *headers) + body
+
+
+def chunk(body: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(body), body)
+
+
+async def ask(port: int, *parts: bytes) -> Answer:
+    async with connected(port) as connection:
+        await connection.send(*parts)
+        return await connection.answer()
+
+
+def complaints(valet: Valet) -> list[dict[str, Any]]:
+    """Give the lines of the log that speak of something wrong."""
+    return [line for line in valet.lines() if line["level"] in ("warning", "error")]
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(valet: Valet, port: int):
+    async with connected(port) as connection:
+        await connection.send(head(b"Content-Length: 100"), b'{"action_')
+        await asyncio.sleep(0.05)
+        connection.leave()
+    await until(lambda: valet.lines("action"))
+
+    (line,) = valet.lines("action")
+    assert (line["outcome"], line["level"], line["who"], line["action"]) == ("client_left", "info", "admin", None)
+    assert complaints(valet) == []
+    assert valet.server().performed == []
+    assert b'outcome="client_left"' in valet.service.metrics.render()
+    assert b'outcome="internal"' not in valet.service.metrics.render()
+
+
+async def test_a_client_that_leaves_in_the_middle_of_a_chunk_is_no_error(valet: Valet, port: int):
+    async with connected(port) as connection:
+        await connection.send(head(b"Transfer-Encoding: chunked"), chunk(b'{"action_'), b"ff\r\n")
+        await asyncio.sleep(0.05)
+        connection.leave()
+    await until(lambda: valet.lines("action"))
+
+    assert complaints(valet) == []
+
+
+async def test_a_client_that_leaves_while_its_action_runs_is_no_error_and_the_action_ends(valet: Valet, port: int):
+    gate = valet.server().gate = Gate()
+    async with connected(port) as connection:
+        await connection.send(request(b'{"action_name":"add-thing","params":{"name":"late"}}'))
+        await until(lambda: gate.waiting)
+        connection.leave()
+    await asyncio.sleep(0.05)
+    gate.open.set()
+    await until(lambda: valet.lines("action"))
+
+    assert valet.lines("action")[0]["outcome"] == "ok"
+    assert "late" in valet.server().things
+    assert complaints(valet) == []
+
+
+async def test_a_body_in_chunks_is_read_to_its_end(port: int):
+    pieces = [chunk(LIST[start : start + 7]) for start in range(0, len(LIST), 7)]
+    answer = await ask(port, head(b"Transfer-Encoding: chunked"), *pieces, b"0\r\n\r\n")
+
+    assert (answer.status, answer.json()["ok"]) == (200, 1)
+
+
+async def test_a_body_byte_by_byte_is_read_to_its_end(port: int):
+    whole = request()
+    answer = await ask(port, *(whole[at : at + 1] for at in range(len(whole))))
+    assert answer.status == 200
+
+
+async def test_chunks_over_the_limit_are_413_before_the_last_one(port: int):
+    async with connected(port) as connection:
+        await connection.send(head(b"Transfer-Encoding: chunked"), *[chunk(b" " * 65536)] * 17)
+        answer = await connection.answer()
+    assert (answer.status, answer.json()["code"]) == (413, "too_large")
+
+
+async def test_a_body_that_never_comes_is_400_in_the_end(port: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(edge, "BODY_SECONDS", 0.1)
+    answer = await ask(port, head(b"Content-Length: 100"), b"{")
+
+    assert (answer.status, answer.json()["code"]) == (400, "malformed")
+    assert answer.json()["error"] == "The body did not arrive within 0.1 s."
+
+
+async def test_a_client_that_expects_100_continue_is_told_to_go_on(port: int):
+    async with connected(port) as connection:
+        await connection.send(head(b"Content-Length: %d" % len(LIST), b"Expect: 100-continue"))
+        first = await connection.answer()
+        await connection.send(LIST)
+        answer = await connection.answer()
+    assert (first.status, answer.status) == (100, 200)
+
+
+async def test_a_client_that_expects_100_continue_with_too_much_is_refused_first(port: int):
+    answer = await ask(port, head(b"Content-Length: 1048577", b"Expect: 100-continue"))
+    assert answer.status == 413
+
+
+async def test_a_compressed_body_is_no_json(port: int):
+    answer = await ask(port, request(gzip.compress(LIST), b"Content-Encoding: gzip"))
+    assert (answer.status, answer.json()["code"]) == (400, "malformed")
+
+
+async def test_a_connection_is_kept_and_requests_may_follow_without_waiting(port: int):
+    async with connected(port) as connection:
+        await connection.send(request() + request(b"{") + request())
+        statuses = [(await connection.answer()).status for _ in range(3)]
+    assert statuses == [200, 400, 200]
+
+
+async def test_a_connection_is_kept_after_every_refusal(port: int):
+    async with connected(port) as connection:
+        for body, status in ((b"[]", 400), (b"{}", 422), (b'{"action_name":"none"}', 404), (LIST, 200)):
+            await connection.send(request(body))
+            assert (await connection.answer()).status == status
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nA\x00b: c\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\n: c\r\n\r\n",
+        head(b"Content-Length: x") + LIST,
+        head(b"Content-Length: -1") + LIST,
+        head(b"Content-Length: 99999999999999999999999") + LIST,
+        head(b"Content-Length: 29", b"Content-Length: 30") + LIST,
+        head(b"Content-Length: 29", b"Transfer-Encoding: chunked") + LIST,
+        head(b"Transfer-Encoding: chunked") + b"zz\r\n",
+        head(b"Transfer-Encoding: gzip") + LIST,
+    ],
+)
+async def test_what_is_no_http_is_400_with_a_json_body(valet: Valet, port: int, sent: bytes):
+    async with connected(port) as connection:
+        await connection.send(sent)
+        answer = await connection.answer()
+        assert await connection.rest() == b""
+
+    assert answer.status == 400
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json() == {"error": "This is not a valid HTTP request.", "code": "malformed"}
+    assert valet.server().performed == []
+
+
+@pytest.mark.parametrize("target", [b"*", b"http://evil.example/api/databases", b"evil.example:443", b"/%00", b"/\xff"])
+@pytest.mark.parametrize("method", [b"GET", b"OPTIONS", b"CONNECT", b"PROPFIND"])
+async def test_an_odd_target_is_refused_with_a_json_body(valet: Valet, port: int, method: bytes, target: bytes):
+    answer = await ask(port, head(method=method, path=target))
+
+    if (method, target) == (b"GET", b"http://evil.example/api/databases"):
+        assert answer.status == 200  # the absolute form of a target names the same path (RFC 9112, 3.2.2)
+        return
+    assert answer.status in (400, 404, 405)
+    assert answer.json()["error"]
+    assert [line for line in valet.lines() if line["level"] == "error"] == []
+
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c", b"TLS/1.0, HTTP/2.0"])
+async def test_a_wish_for_another_protocol_is_ignored_and_costs_no_body(valet: Valet, port: int, protocol: bytes):
+    """As Java's client sends its first request, and `curl --http2`."""
+    wish = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: " + protocol, b"HTTP2-Settings: AAMAAABkAAQAAP__")
+    whole = request(LIST, *wish)
+    for parts in ([whole], [whole[:-5], whole[-5:]], [whole[at : at + 1] for at in range(len(whole))]):
+        async with connected(port) as connection:
+            await connection.send(*parts)
+            first = await connection.answer()
+            await connection.send(request(b"{") + head(b"Connection: upgrade", b"Upgrade: h2c", method=b"GET"))
+            second, third = await connection.answer(), await connection.answer()
+        assert [first.status, second.status, third.status] == [200, 400, 405]
+    chunks = head(b"Transfer-Encoding: chunked", *wish) + chunk(LIST) + b"0\r\n\r\n"
+    assert (await ask(port, chunks)).status == 200
+    assert valet.server().performed == ["list-things"] * 4
+
+
+async def test_http_1_0_is_answered_and_closed(port: int):
+    async with connected(port) as connection:
+        await connection.send(b"GET /livez HTTP/1.0\r\n\r\n")
+        assert (await connection.answer()).json() == {"status": "alive"}
+        assert await connection.rest() == b""
+
+
+async def test_head_has_no_body_on_the_wire(port: int):
+    async with connected(port) as connection:
+        await connection.send(b"HEAD /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        whole = await connection.rest()
+    assert whole.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"content-length: 18\r\n" in whole
+    assert whole.endswith(b"\r\n\r\n")
+
+
+async def test_the_service_does_not_name_its_server(port: int):
+    answer = await ask(port, request())
+    assert "server" not in answer.headers
