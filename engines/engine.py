@@ -95,8 +95,15 @@ class PoolUse:
 class Server(Protocol):
     """The live side of one database. Made without touching the network; connects when first needed."""
 
-    engine: Engine
-    address: Address
+    @property
+    def engine(self) -> Engine:
+        """The engine whose server this is."""
+        ...
+
+    @property
+    def address(self) -> Address:
+        """Where it is, and as whom dbvalet logs in."""
+        ...
 
     async def describe(self) -> Description:
         """Ask the server what it is.
