@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import influxdb as influxdb_driver
 import psycopg
@@ -20,6 +21,7 @@ from tests.live.servers import (
     DATABASE,
     NOT_YET,
     OWNER,
+    READY_SECONDS,
     LiveServer,
     ServerNotReady,
     new_container,
@@ -186,11 +188,13 @@ def test_mariadb_keeps_what_was_committed_before_a_kill() -> None:
 
 def test_a_server_that_ends_while_it_starts_is_told_at_once_with_its_log() -> None:
     version = newest("postgresql").version
+    began = time.monotonic()
     with (
         pytest.raises(ServerNotReady, match=r"(?s)container exited.*unrecognized configuration parameter"),
         spawn("postgresql", version, options=("-c", "no_such_setting=1")),
     ):
         pass
+    assert time.monotonic() - began < READY_SECONDS / 2
 
 
 def test_a_missing_image_is_an_error_that_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ def keys(engine: Engine, *, every: bool = False, named: tuple[str, ...] = ()) ->
 
 def run_pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_an_everyday_run_takes_the_oldest_and_the_newest_of_each_engine() -> None:
