@@ -17,7 +17,7 @@ from pymysql.cursors import Cursor
 from engines import errors
 from engines.address import Address
 from engines.mysql.causes import CAUSES
-from engines.mysql.facts import FACTS, Facts, Flavour, account_of, flavour_of, granted, parse_version, readable, started
+from engines.mysql.facts import FACTS, Facts, Flavour, account_of, flavour_of, parse_version, readable, started
 from engines.mysql.identifiers import Identifier, quoted
 
 Rows = tuple[tuple[Any, ...], ...]
@@ -314,7 +314,7 @@ def _facts(flavour: Flavour, wire: _Wire) -> Facts:
         started_at=started(now, uptime),
         folds_case=folding != 0,
         account=account_of(account),
-        privileges=granted(row[0] for row in wire.ask("SHOW GRANTS")),
+        grants=tuple(row[0] for row in wire.ask("SHOW GRANTS")),
     )
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Literal
 
 from engines.mysql.identifiers import literal
@@ -64,13 +65,13 @@ class Facts:
     """Names of databases that differ only in case are one name (lower_case_table_names is 1 or 2)."""
     account: str
     """Quoted for a GRANT: `'valet'@'%'`."""
-    privileges: frozenset[str]
-    """Held globally, by the account itself or through the roles that are active."""
+    grants: tuple[str, ...]
+    """The rows of SHOW GRANTS, which are the account's own and those of its active roles."""
 
-    @property
+    @cached_property
     def sees_every_database(self) -> bool:
         """Tell whether SHOW DATABASES leaves none out."""
-        return not self.privileges.isdisjoint(DATABASE_PRIVILEGES)
+        return not DATABASE_PRIVILEGES.isdisjoint(granted(self.grants))
 
 
 def flavour_of(greeting: str) -> Flavour:
@@ -95,12 +96,42 @@ def started(now: datetime, uptime: str | int) -> datetime:
 
 
 def granted(grants: Iterable[str]) -> frozenset[str]:
-    """Read the global privileges out of SHOW GRANTS, which includes those of the roles that are active."""
+    """Read the global privileges out of SHOW GRANTS."""
     found: set[str] = set()
     for grant in grants:
         if match := re.match(r"GRANT (.+) ON \*\.\* TO ", grant):
-            found.update(privilege.strip().upper() for privilege in match[1].split(","))
+            found |= _privileges(match[1])
     return frozenset(found - {"USAGE"})
+
+
+def granted_on(grants: Iterable[str], database: str) -> frozenset[str]:
+    """Read the privileges on a logical database out of SHOW GRANTS: the global ones, and those on names like it.
+
+    Those that MySQL's partial revokes take away from it are left out.
+    """
+    found: set[str] = set()
+    revoked: set[str] = set()
+    for grant in grants:
+        match = re.match(r"(GRANT|REVOKE) (.+) ON (?:\*|`((?:[^`]|``)*)`)\.\* (?:TO|FROM) ", grant)
+        if match and (match[3] is None or like(database, match[3].replace("``", "`"))):
+            (found if match[1] == "GRANT" else revoked).update(_privileges(match[2]))
+    if "ALL PRIVILEGES" in found:
+        found |= DATABASE_PRIVILEGES
+    return frozenset(found - revoked - {"USAGE"})
+
+
+def like(name: str, pattern: str) -> bool:
+    """Tell whether a name fits the pattern of a GRANT: % and _ stand for any characters unless a backslash is before.
+
+    https://dev.mysql.com/doc/refman/9.7/en/grant.html#grant-database-privileges
+    """
+    parts = re.findall(r"\\?.", pattern, flags=re.DOTALL)
+    wild = {"%": ".*", "_": "."}
+    return re.fullmatch("".join(wild.get(part) or re.escape(part[-1]) for part in parts), name, re.DOTALL) is not None
+
+
+def _privileges(text: str) -> set[str]:
+    return {privilege.strip().upper() for privilege in text.split(",")}
 
 
 def account_of(current_user: str) -> str:

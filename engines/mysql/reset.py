@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engines import deadline
 from engines.action import Effect, action
-from engines.errors import Conflict, ConnectionLost, DeadlineExceeded, EngineUnavailable
+from engines.errors import Conflict, ConnectionLost, DeadlineExceeded, EngineUnavailable, PrivilegeMissing
 from engines.mysql.databases import look_up
+from engines.mysql.facts import granted_on
 from engines.mysql.identifiers import Identifier
+from engines.mysql.requirements import REQUIREMENTS
 from engines.names import ExistingLogicalDatabase
 
 if TYPE_CHECKING:
@@ -61,10 +63,14 @@ class Found(NamedTuple):
     name: str
 
 
+SHOWING = ("DROP", "ALTER ROUTINE", "EVENT")
+"""Privileges without which an account is not shown the tables (MariaDB), the routines, the events."""
+
+
 @action(
     "reset-database",
     effect=Effect.DESTRUCTIVE,
-    privileges=("DROP", "ALTER ROUTINE", "EVENT", "SYSTEM_USER"),
+    privileges=(*SHOWING, "SYSTEM_USER"),
     deadline=deadline.LONGEST,
     example_params={"database_name": "custom-db"},
     example_result=None,
@@ -82,6 +88,7 @@ async def reset_database(server: MySQLServer, params: ExistingLogicalDatabase) -
 
     def reset(session: Session) -> None:
         look_up(server, session, name)
+        check_privileges(server, session, name)
         session.prepare_to_write()
         try:
             session.execute(NO_FOREIGN_KEYS)
@@ -96,6 +103,21 @@ async def reset_database(server: MySQLServer, params: ExistingLogicalDatabase) -
         await server.write(reset)
     except (ConnectionLost, DeadlineExceeded) as unfinished:
         raise await with_what_is_left(server, name, unfinished) from unfinished
+
+
+def check_privileges(server: MySQLServer, session: Session, name: str) -> None:
+    """Refuse where the server would hide objects from the account, and nothing seem to be left.
+
+    Raises: PrivilegeMissing
+    """
+    held = granted_on(session.facts.grants, name)
+    missing = [REQUIREMENTS[privilege] for privilege in SHOWING if privilege not in held]
+    if missing:
+        told = [f"Missing: {each.name}. Remedy: {each.remedy(server)}" for each in missing]
+        raise PrivilegeMissing(
+            " ".join(["The engine account cannot see or drop all that there may be.", *told]),
+            privilege=", ".join(each.name for each in missing),
+        )
 
 
 def empty(session: Session, name: str) -> None:
