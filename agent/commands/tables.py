@@ -8,8 +8,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 LONGEST_CELL = 240
 """Characters: a statement can be a page long, and `--json` has it whole."""
@@ -22,7 +25,12 @@ PIPED_WIDTH = 10_000
 
 GAP = 2
 
-_STYLES = {"destructive": "red", "write": "yellow", "missing": "red", "no": "red", "ok": "green"}
+_STYLES = {
+    ("effect", "destructive"): "red",
+    ("effect", "write"): "yellow",
+    ("ready", "no"): "red",
+    ("available", "no"): "red",
+}
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -122,7 +130,14 @@ def _print(console: Console, renderable: Any) -> None:
     """Print without the spaces that fill up a line."""
     with console.capture() as capture:
         console.print(renderable)
-    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
+    # Colours are what rich decided. What cannot be encoded is written as UTF-8 by typer, and never a traceback.
+    typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()), color=True)
+
+
+def _styled(columns: Sequence[str], row: Sequence[str]) -> list[Text]:
+    from rich.text import Text
+
+    return [Text(value, style=_STYLES.get((column, value), "")) for column, value in zip(columns, row, strict=True)]
 
 
 def _print_columns(
@@ -136,7 +151,7 @@ def _print_columns(
     for column, width in zip(columns, widths, strict=True):
         table.add_column(Text(column, style="bold"), width=width, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(value, style=_STYLES.get(value, "")) for value in row))
+        table.add_row(*_styled(columns, row))
     _print(console, table)
 
 
@@ -166,7 +181,7 @@ def _print_above(
     print_row([Text(column, style="bold") for column in columns], Text(title, style="bold"))
     _print(console, Text("─" * (sum(widths) + GAP * (len(widths) - 1))))
     for row, text in zip(rows, texts, strict=True):
-        print_row([Text(value, style=_STYLES.get(value, "")) for value in row], Text(text))
+        print_row(_styled(columns, row), Text(text))
 
 
 def _print_blocks(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -175,10 +190,10 @@ def _print_blocks(console: Console, columns: Sequence[str], rows: Sequence[Seque
 
     for number, row in enumerate(rows):
         if number:
-            sys.stdout.write("\n")
+            typer.echo()
         block = Table.grid(padding=(0, GAP, 0, 0))
         block.add_column(style="bold", no_wrap=True)
         block.add_column(overflow="fold")
-        for column, value in zip(columns, row, strict=True):
-            block.add_row(Text(column), Text(value, style=_STYLES.get(value, "")))
+        for column, text in zip(columns, _styled(columns, row), strict=True):
+            block.add_row(Text(column), text)
         _print(console, block)

@@ -81,6 +81,16 @@ def test_errors_of_the_console_script_are_one_line_with_their_exit_code(tmp_path
     assert nobody.stderr.startswith("dbvalet: no dbvalet answers at http://127.0.0.1:1")
 
 
+def test_a_terminal_that_is_not_utf_8_gets_utf_8_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("schl\u00fcssel")
+    options = ["--password-file", str(tmp_path / "password")]
+    ended = run("grants", "postgresql", *options, more={"PYTHONIOENCODING": "ascii"})
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "'schl\u00fcssel'" in ended.stdout
+    table = run("actions", more={"PYTHONIOENCODING": "ascii"})
+    assert (table.returncode, table.stderr) == (0, "")
+
+
 def test_the_usual_starts_go_to_the_service_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Path | None] = []
     monkeypatch.setattr("agent.serve.serve", started.append)

@@ -184,3 +184,5 @@ def test_a_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.delenv("NO_COLOR", raising=False)
     tables.print_table(["effect"], [["destructive"]])
     assert "\x1b[31mdestructive" in capsys.readouterr().out
+    tables.print_table(["protected"], [["no"]])
+    assert "\x1b[31m" not in capsys.readouterr().out
