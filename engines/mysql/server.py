@@ -119,7 +119,7 @@ class MySQLServer:
 
         Raises: as `fetch`
         """
-        until = time.monotonic() + RESTARTS_WITHIN
+        until = time.monotonic() + min(RESTARTS_WITHIN, deadline.remaining())
         while True:
             try:
                 return await self.fetch(statement, *args)
