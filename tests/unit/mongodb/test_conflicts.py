@@ -1,0 +1,47 @@
+"""What another client does in the same moment: no live test can time that, so the server here is told by a script."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engines.engine import perform
+from engines.errors import Conflict
+from engines.mongodb import ENGINE
+
+
+class Undone:
+    """A server on which nothing that is written stays."""
+
+    address = SimpleNamespace(database="app")
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.written: list[dict[str, Any]] = []
+
+    async def read(self, database: str, command: dict[str, Any]) -> dict[str, Any]:
+        assert (database, "listDatabases" in command) == ("admin", True)
+        return {"databases": [{"name": name} for name in self.names]}
+
+    async def write(self, database: str, command: dict[str, Any]) -> dict[str, Any]:
+        self.written.append({"in": database, **command})
+        return {}
+
+
+async def attempt(server: Any, name: str, database: str) -> None:
+    action = ENGINE.actions[name]
+    await perform(server, action, action.validate({"database_name": database}))
+
+
+async def test_created_and_dropped_by_somebody_else_at_once_is_a_conflict() -> None:
+    server = Undone("app")
+    with pytest.raises(Conflict, match="created and is gone again"):
+        await attempt(server, "create-database", "custom")
+    assert [each["in"] for each in server.written] == ["custom"]
+
+
+async def test_deleted_and_filled_by_somebody_else_at_once_is_a_conflict() -> None:
+    server = Undone("app", "custom")
+    with pytest.raises(Conflict, match="deleted and is there again"):
+        await attempt(server, "delete-database", "custom")
+    assert server.written == [{"in": "custom", "dropDatabase": 1}]
