@@ -39,6 +39,8 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             told.requests.append((self.command, self.path, headers, json.loads(body) if body else None))
             self.send_response(told.status)
+            if told.status == 302:
+                self.send_header("location", "/elsewhere")
             self.send_header("content-length", str(len(told.answer)))
             self.end_headers()
             self.wfile.write(told.answer)
