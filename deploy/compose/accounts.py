@@ -1,4 +1,4 @@
-"""Make dbvalet's account on every engine of compose.yaml, with the script that `dbvalet grants` prints.
+"""Make dbvalet's account on each engine of compose.yaml, with the script that `dbvalet grants` prints.
 
 It runs in dbvalet's own image, which has the drivers, and ends when all accounts are there. Running it again does no
 harm. Secrets are files: /run/secrets/ENGINE_url says which account and password, ENGINE_admin_password is the
@@ -123,10 +123,11 @@ def make_account(engine: str, deadline: float) -> None:
 
 
 def main() -> None:
-    """Make them all."""
+    """Make one for each URL there is."""
     deadline = time.monotonic() + WAIT_SECONDS
     for engine in MAKE:
-        make_account(engine, deadline)
+        if (SECRETS / f"{engine}_url").exists():
+            make_account(engine, deadline)
 
 
 main()
