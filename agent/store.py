@@ -119,7 +119,8 @@ class Store:
         if application != APPLICATION_ID or version < 1:
             raise SettingsError("state", f"{self._path} is not a state file of dbvalet")
         if intact != "ok":
-            raise SettingsError("state", f"{self._path} is damaged: {intact}")
+            # Of several lines the last one says what is wrong; the others say where.
+            raise SettingsError("state", f"{self._path} is damaged: {intact.splitlines()[-1]}")
         if version > SCHEMA_VERSION:
             raise SettingsError(
                 "state", f"{self._path} was written by a newer dbvalet (schema {version}, known {SCHEMA_VERSION})"

@@ -71,9 +71,10 @@ class Tokens:
 
         Raises: Unauthenticated, with one text for every cause
         """
-        scheme, _, token = (authorization or b"").partition(b" ")
-        digest = sha256(token.strip(b" \t")).digest()
-        if scheme.lower() == b"bearer":
+        scheme, _, rest = (authorization or b"").partition(b" ")
+        token = rest.strip(b" \t")
+        if scheme.lower() == b"bearer" and token:
+            digest = sha256(token).digest()
             # What the comparison's time could tell is about a digest, from which no token follows.
             for known, principal in self._by_digest.items():
                 if hmac.compare_digest(known, digest):
