@@ -1,0 +1,82 @@
+"""How often a token may ask."""
+
+import pytest
+
+from agent.errors import RateLimited
+from agent.limits import Limits
+from agent.settings import LimitSettings
+from engines.action import Effect
+from tests.fakes.service import running
+
+
+def test_without_limits_nothing_is_counted():
+    limits = Limits(LimitSettings())
+    for _ in range(10_000):
+        limits.count("ops", Effect.READ)
+
+
+def test_the_last_one_that_fits_is_allowed_and_the_next_is_told_when():
+    limits = Limits(LimitSettings(read="3/minute"))
+    for _ in range(3):
+        limits.count("ops", Effect.READ)
+    with pytest.raises(RateLimited) as refused:
+        limits.count("ops", Effect.READ)
+
+    assert 1 <= refused.value.retry_after <= 60
+    assert refused.value.message == (
+        f"More than 3 per 1 minute with this token. Try again in {refused.value.retry_after} s."
+    )
+
+
+def test_tokens_and_effects_are_counted_apart():
+    limits = Limits(LimitSettings(read="1/hour", write="1/hour", destructive="1/hour"))
+    for token in ("ops", "ci"):
+        for effect in Effect:
+            limits.count(token, effect)
+    for effect in Effect:
+        with pytest.raises(RateLimited):
+            limits.count("ops", effect)
+
+
+def test_an_effect_without_a_rate_is_not_limited():
+    limits = Limits(LimitSettings(destructive="1/day"))
+    for _ in range(100):
+        limits.count("ops", Effect.READ)
+        limits.count("ops", Effect.WRITE)
+
+
+def test_after_a_while_it_is_allowed_again():
+    limits = Limits(LimitSettings(read="1/second"))
+    limits.count("ops", Effect.READ)
+    with pytest.raises(RateLimited) as refused:
+        limits.count("ops", Effect.READ)
+    assert refused.value.retry_after == 1
+
+
+async def test_a_request_over_the_rate_is_429_and_does_not_reach_the_engine():
+    async with running(limits={"write": "2/hour"}) as valet:
+        for _ in range(2):
+            assert (await valet.act("set-mode", "FAST")).status_code == 200
+        refused = await valet.act("set-mode", "FAST")
+
+        assert refused.status_code == 429
+        assert 1 <= int(refused.headers["Retry-After"]) <= 3600
+        assert valet.server().performed == ["set-mode FAST"] * 2
+        assert (await valet.act("list-things")).status_code == 200
+        assert (await valet.act("set-mode", "FAST", token="operator")).status_code == 200
+
+
+async def test_what_a_token_may_not_do_is_not_counted():
+    async with running(limits={"destructive": "1/hour"}) as valet:
+        for _ in range(5):
+            assert (await valet.act("drop-thing", {"name": "x"}, token="operator")).status_code == 403
+        assert (await valet.act("drop-thing", {"name": "x"}, token="admin")).status_code == 404
+
+
+async def test_every_route_with_a_token_counts_as_a_read():
+    async with running(limits={"read": "3/hour"}) as valet:
+        for path in ("/api/databases", "/api/databases/ad-one", "/metrics"):
+            assert (await valet.ask("GET", path)).status_code == 200
+        assert (await valet.ask("GET", "/api/databases/ad-one/actions")).status_code == 429
+        assert (await valet.act("list-things")).status_code == 429
+        assert (await valet.ask("GET", "/livez", None)).status_code == 200
