@@ -1,12 +1,14 @@
 """The server says what it is, keeps few sessions, and answers in time whatever PostgreSQL does."""
 
 import asyncio
+import contextlib
 import random
 import time
 from datetime import timedelta
 
 import psycopg
 import pytest
+from psycopg_pool import AsyncConnectionPool
 
 from engines import deadline
 from engines.engine import perform
@@ -73,7 +75,7 @@ async def test_sessions_that_an_administrator_ended_are_replaced_unnoticed(deplo
 
 async def test_a_read_that_is_cut_while_it_runs_is_done_again(deployment: Deployment) -> None:
     reading = asyncio.create_task(deployment.server.read("SELECT pg_catalog.pg_sleep(0.5)::text AS slept"))
-    pid = await own_active_pid(deployment)
+    pid = await own_sleeping_pid(deployment)
     await deployment.rows("SELECT pg_terminate_backend(%s)", [pid])
     assert await reading == [{"slept": ""}]
 
@@ -83,7 +85,7 @@ async def test_a_write_that_is_cut_while_it_runs_is_told_and_not_done_again(depl
     await deployment.admin.execute("GRANT ALL ON public.writes TO PUBLIC")
     write = "SELECT pg_catalog.nextval('public.writes'), pg_catalog.pg_sleep(1)::text"
     writing = asyncio.create_task(deployment.server.write(write))
-    pid = await own_active_pid(deployment)
+    pid = await own_sleeping_pid(deployment)
     await deployment.rows("SELECT pg_terminate_backend(%s)", [pid])
     with pytest.raises(ConnectionLost):
         await writing
@@ -91,21 +93,22 @@ async def test_a_write_that_is_cut_while_it_runs_is_told_and_not_done_again(depl
     assert await deployment.value("SELECT last_value FROM public.writes") == 1
 
 
-async def own_active_pid(deployment: Deployment) -> int:
+async def own_sleeping_pid(deployment: Deployment) -> int:
     found: list[int] = []
 
-    async def is_active() -> bool:
-        active = "SELECT pid FROM pg_stat_activity WHERE usename = %s AND state = 'active' AND query LIKE '%%sleep%%'"
-        found[:] = [pid for (pid,) in await deployment.rows(active, [deployment.account])]
+    async def is_asleep() -> bool:
+        # Not by its state: it is active while the statement is prepared, and idle again before it is executed.
+        asleep = "SELECT pid FROM pg_stat_activity WHERE usename = %s AND wait_event = 'PgSleep'"
+        found[:] = [pid for (pid,) in await deployment.rows(asleep, [deployment.account])]
         return bool(found)
 
-    await until(is_active)
+    await until(is_asleep)
     return found[0]
 
 
 async def test_a_statement_that_somebody_else_cancels_is_no_deadline(deployment: Deployment) -> None:
     reading = asyncio.create_task(deployment.server.read("SELECT pg_catalog.pg_sleep(5)::text"))
-    await deployment.rows("SELECT pg_cancel_backend(%s)", [await own_active_pid(deployment)])
+    await deployment.rows("SELECT pg_cancel_backend(%s)", [await own_sleeping_pid(deployment)])
     with pytest.raises(EngineUnavailable, match="cancelled by somebody else"):
         await reading
 
@@ -153,7 +156,7 @@ async def test_what_is_wrong_with_an_address_is_told(deployment: Deployment, url
 
 
 async def test_a_host_that_swallows_packets_is_given_up_within_seconds(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+    private_deployment: Deployment,
 ) -> None:
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -161,7 +164,7 @@ async def test_a_host_that_swallows_packets_is_given_up_within_seconds(
 
     silent = await asyncio.start_server(swallow, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
-    server = deployment.connect_valet(f"postgresql://valet:pw@127.0.0.1:{port}/app")
+    server = private_deployment.connect_valet(f"postgresql://valet:pw@127.0.0.1:{port}/app")
     started = time.monotonic()
     with pytest.raises(EngineUnavailable, match="did not accept a connection within"):
         await act(server, "pg-list-queries")
@@ -311,6 +314,30 @@ async def test_callers_that_leave_at_any_moment_take_no_session_with_them(deploy
     await asyncio.gather(*(deployment.server.read("SELECT pg_catalog.pg_sleep(0.2)::text") for _ in range(4)))
     assert time.monotonic() - started < 1
     assert deployment.server.pool_use().open <= 4
+
+
+async def test_a_session_that_comes_just_when_its_caller_leaves_goes_back(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    getconn = AsyncConnectionPool[driver.Connection].getconn
+
+    async def come_all_the_same(pool: AsyncConnectionPool[driver.Connection], patience: float) -> driver.Connection:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(5)
+        return await getconn(pool, patience)
+
+    server = deployment.connect_valet()
+    monkeypatch.setattr(AsyncConnectionPool, "getconn", come_all_the_same)
+    reading = asyncio.create_task(server.read("SELECT 1"))
+    await asyncio.sleep(0.05)
+    reading.cancel()
+    await asyncio.wait({reading})
+
+    async def is_back() -> bool:
+        return (server.pool_use().open, server.pool_use().in_use) == (1, 0)
+
+    await until(is_back)
+    await server.close()
 
 
 async def test_the_databases_of_a_process_share_a_bound(
