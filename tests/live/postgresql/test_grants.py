@@ -149,7 +149,7 @@ async def all_roles(admin: psycopg.AsyncConnection[tuple[object, ...]]) -> set[o
 
 
 def run_psql(live: LiveServer, wanted: GrantsFor) -> None:
-    """Run the script as its head says, with the psql of the server's own image; nothing is left to a shell's quoting."""
+    """Run the script as its head says, with the psql of the server's own image; no name passes through a shell."""
     script = ENGINE.grants(wanted).encode()
     parts = {"script": script, "database": wanted.database.encode(), "password": ADMIN_PASSWORD.encode()}
     files = "; ".join(
