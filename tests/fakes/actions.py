@@ -43,14 +43,14 @@ async def list_things(server: FakeServer) -> list[Thing]:
     return server.list_things()
 
 
-@action("find-things", effect=Effect.READ, example_params={"colour": "blue"})
+@action("find-things", effect=Effect.READ, example_params={"colour": "blue"}, example_result=[])
 async def find_things(server: FakeServer, params: Filter) -> list[Thing]:
     """List the things of a colour."""
     await server.perform(f"find-things {params.colour}")
     return [thing for thing in server.list_things() if params.colour in (None, thing["colour"])]
 
 
-@action("read-clock", effect=Effect.READ, deadline=0.5)
+@action("read-clock", effect=Effect.READ, deadline=0.5, example_result="now")
 async def read_clock(server: FakeServer) -> str:
     """Read the clock, in half a second at most."""
     now = server.now()
@@ -58,7 +58,12 @@ async def read_clock(server: FakeServer) -> str:
     return now
 
 
-@action("add-thing", effect=Effect.WRITE, example_params={"name": "second", "colour": "red"})
+@action(
+    "add-thing",
+    effect=Effect.WRITE,
+    example_params={"name": "second", "colour": "red"},
+    example_result={"name": "second", "colour": "red"},
+)
 async def add_thing(server: FakeServer, params: NewThing) -> Thing:
     """Add a thing.
 
