@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from engines import deadline
 from engines.action import Action
 from engines.address import Address
-from engines.errors import DeadlineExceeded, Precondition, PrivilegeMissing
+from engines.errors import DeadlineExceeded, EngineError, Precondition, PrivilegeMissing
 
 
 class Memory(Protocol):
@@ -204,6 +204,10 @@ def engine_for(scheme: str, engines: Mapping[str, Engine]) -> Engine | None:
     return next((engine for engine in engines.values() if scheme in engine.schemes), None)
 
 
+EXPLAIN_SECONDS = 3.0
+"""How long it may take, after a refusal, to find out which privilege is missing."""
+
+
 async def perform(server: Server, action: Action, params: Any = None) -> Any:
     """Run an action within its deadline and give its result.
 
@@ -225,13 +229,23 @@ async def perform(server: Server, action: Action, params: Any = None) -> Any:
     except PrivilegeMissing as refused:
         if refused.privilege is not None:
             raise
-        missing = [reason for reason in await lacking(server, action.privileges) if reason]
+        missing = await _explanation(server, action)
         raise PrivilegeMissing(
             " ".join([f"The engine account lacks a privilege for {action.name}.", *missing])
             if missing
             else refused.message,
             privilege=", ".join(action.privileges) or None,
         ) from refused
+
+
+async def _explanation(server: Server, action: Action) -> list[str]:
+    """Find out which privileges are missing; nothing when the engine does not say so in time."""
+    try:
+        with deadline.within(EXPLAIN_SECONDS):
+            async with asyncio.timeout(EXPLAIN_SECONDS + deadline.GRACE):
+                return await lacking(server, action.privileges)
+    except (EngineError, TimeoutError):
+        return []  # that it was refused is true and known, whatever became of the engine since
 
 
 async def lacking(server: Server, names: tuple[str, ...]) -> list[str]:
