@@ -1,0 +1,199 @@
+"""Engines, and the one way to run an action on a server."""
+
+import asyncio
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+from types import ModuleType
+from typing import Any, cast
+
+import pytest
+
+import tests.fakes.actions
+from engines import deadline, engine
+from engines.action import Action
+from engines.address import parse_address
+from engines.engine import (
+    ForgetfulMemory,
+    GrantsFor,
+    Server,
+    engine_for,
+    installed_engines,
+    lacking,
+    perform,
+    require,
+    unavailable,
+)
+from engines.errors import DeadlineExceeded, EngineUnavailable, Precondition, PrivilegeMissing
+from tests.fakes import ENGINE
+from tests.fakes.driver import FakeServer, Gate
+
+ADDRESS = parse_address("fake://valet:secret@db.example/app", 4321)
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    return cast(FakeServer, ENGINE.connect(ADDRESS))
+
+
+def action(name: str) -> Action:
+    return ENGINE.actions[name]
+
+
+def test_the_actions_of_an_engine_are_what_its_modules_declare_sorted():
+    declared = {value.name for value in vars(tests.fakes.actions).values() if isinstance(value, Action)}
+    assert list(ENGINE.actions) == sorted(declared)
+
+
+def test_an_engine_connects_with_a_memory_that_forgets_unless_it_gets_one():
+    memory = ForgetfulMemory()
+    assert cast(FakeServer, ENGINE.connect(ADDRESS, memory)).memory is memory
+    assert isinstance(cast(FakeServer, ENGINE.connect(ADDRESS)).memory, ForgetfulMemory)
+
+
+async def test_a_forgetful_memory_keeps_values_while_it_lives():
+    memory = ForgetfulMemory()
+    assert await memory.recall("key") is None
+    await memory.remember("key", 1)
+    assert await memory.recall("key") == 1
+
+
+def test_an_engine_is_found_by_the_scheme_of_a_url():
+    assert engine_for("fake+tls", {"fake": ENGINE}) is ENGINE
+    assert engine_for("oracle", {"fake": ENGINE}) is None
+
+
+def test_grants_are_written_for_somebody():
+    assert ENGINE.grants(GrantsFor(user="somebody")) == "CREATE ACCOUNT somebody"
+
+
+def test_installed_packages_add_engines_and_actions(monkeypatch: pytest.MonkeyPatch):
+    own, tools = replace(ENGINE, name="own", added={}), ModuleType("tools")
+    extra = replace(action("list-things"), name="acme-extra")
+    tools.extra = extra  # pyright: ignore[reportAttributeAccessIssue] - a module made for this test
+    loaded: dict[str, Any] = {"own": own, "own.acme-tools": tools}
+
+    class Point(EntryPoint):
+        def load(self) -> Any:
+            return loaded[self.name]
+
+    def points(group: str) -> list[Point]:
+        return [Point(name, "anything", group) for name in ("own.acme-tools", "own") if group == "dbvalet.engines"]
+
+    monkeypatch.setattr(engine, "entry_points", points)
+    found = installed_engines()
+
+    assert found == {"own": own}
+    assert found["own"].actions["acme-extra"] is extra
+    assert "list-things" in found["own"].actions
+
+
+async def test_performing_gives_the_result(server: FakeServer):
+    assert await perform(server, action("list-things")) == [{"name": "first", "colour": "blue"}]
+
+
+async def test_an_action_knows_how_long_it_may_take(server: FakeServer):
+    left: list[float] = []
+
+    async def look(_: Any) -> None:
+        left.append(deadline.remaining())
+
+    await perform(server, replace(action("read-clock"), function=look, deadline=3.0))
+    assert 2.9 < left[0] <= 3.0
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "text"),
+    [
+        ("read-clock", None, "read-clock did not finish within 0.05 s: the engine does not answer."),
+        (
+            "set-mode",
+            "FAST",
+            "set-mode did not finish within 0.05 s: the engine does not answer. "
+            "Whether it was done is not known; look before trying again.",
+        ),
+    ],
+)
+async def test_an_engine_that_hangs_ends_the_action_a_moment_after_its_deadline(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, name: str, params: Any, text: str
+):
+    monkeypatch.setattr(deadline, "GRACE", 0.05)
+    gate = server.gate = Gate()
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(DeadlineExceeded) as late:
+        await perform(server, replace(action(name), deadline=0.05), params)
+
+    assert late.value.message == text
+    assert 0.09 < asyncio.get_running_loop().time() - began < 1
+    assert gate.waiting == 0
+
+
+async def test_what_an_action_raises_comes_through(server: FakeServer):
+    server.problem = EngineUnavailable("cut")
+    with pytest.raises(EngineUnavailable, match="cut"):
+        await perform(server, action("list-things"))
+
+
+async def test_a_missing_privilege_is_found_out_and_named(server: FakeServer):
+    server.problem, server.unmet = PrivilegeMissing("the driver's words"), {"superpower"}
+    with pytest.raises(PrivilegeMissing) as refused:
+        await perform(server, action("use-power"))
+
+    assert refused.value.privilege == "superpower"
+    assert refused.value.message == (
+        "The engine account lacks a privilege for use-power. Missing: superpower. Remedy: GRANT it TO valet"
+    )
+
+
+async def test_a_missing_privilege_that_is_named_already_comes_through(server: FakeServer):
+    server.problem, server.unmet = PrivilegeMissing("It lacks X.", privilege="X"), {"superpower"}
+    with pytest.raises(PrivilegeMissing, match=r"^It lacks X\.$"):
+        await perform(server, action("use-power"))
+
+
+async def test_a_missing_privilege_that_none_of_the_declared_explains_keeps_the_drivers_words(server: FakeServer):
+    server.problem = PrivilegeMissing("the driver's words")
+    for name in ("use-power", "list-things"):
+        with pytest.raises(PrivilegeMissing) as refused:
+            await perform(server, action(name))
+        assert refused.value.message == "the driver's words"
+        assert refused.value.privilege == (", ".join(action(name).privileges) or None)
+
+
+async def test_a_missing_privilege_is_told_even_if_the_engine_then_goes_or_hangs(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(engine, "EXPLAIN_SECONDS", 0.05)
+    monkeypatch.setattr(deadline, "GRACE", 0.05)
+    server.problem, server.check_problem = PrivilegeMissing("the driver's words"), EngineUnavailable()
+    with pytest.raises(PrivilegeMissing, match="the driver's words"):
+        await perform(server, action("use-power"))
+    server.check_gate = Gate()
+    async with asyncio.timeout(1):
+        with pytest.raises(PrivilegeMissing, match="the driver's words"):
+            await perform(server, action("use-power"))
+
+
+async def test_what_is_lacking_is_told_with_its_remedy(server: FakeServer):
+    assert await lacking(server, ("superpower", "preload")) == []
+    server.unmet = {"preload"}
+    assert await lacking(server, ("superpower", "preload")) == ["Missing: preload. Remedy: GRANT it TO valet"]
+
+
+async def test_an_action_is_unavailable_for_its_version_first(server: FakeServer):
+    server.unmet = {"superpower", "preload"}
+    assert await unavailable(server, action("use-novelty"), (9, 0)) == ["Needs Fake 9.1 or later."]
+    assert await unavailable(server, action("use-novelty"), (9, 1)) == []
+    assert len(await unavailable(server, action("use-power"), (1,))) == 2
+
+
+async def test_a_setting_that_is_required_is_a_precondition(server: FakeServer):
+    await require(server, "preload")
+    server.unmet = {"preload"}
+    with pytest.raises(Precondition, match=r"^Missing: preload\. Remedy: GRANT it TO valet$"):
+        await require(server, "preload")
+
+
+def test_the_fake_is_a_server(server: FakeServer):
+    checked: Server = server
+    assert checked.engine is ENGINE
+    assert str(checked.address) == "fake://valet@db.example:4321/app"
