@@ -29,7 +29,8 @@ RUN PYTHONPATH=backend python3 -m pip --python /opt/dbvalet/bin/python install -
 
 FROM python
 # Python's own image brings pip, but nothing is installed in a running container, and nobody changes who they are there.
-RUN if python3 -m pip --version; then python3 -m pip uninstall --yes --root-user-action ignore pip; fi \
+RUN if python3 -m pip --version; then \
+        python3 -m pip uninstall --yes --root-user-action ignore pip || apt-get purge --yes --auto-remove python3-pip; fi \
  && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
  && rm -rf "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')/ensurepip" \
  && echo 'dbvalet:x:10001:' >> /etc/group \
