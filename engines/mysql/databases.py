@@ -16,6 +16,7 @@ from engines.errors import (
     PrivilegeMissing,
     Protected,
 )
+from engines.mysql.facts import Flavour
 from engines.mysql.identifiers import SYSTEM_SCHEMAS, Identifier, shown
 from engines.names import ExistingLogicalDatabase, LogicalDatabase, NewLogicalDatabase
 
@@ -30,6 +31,12 @@ LIST = "SHOW DATABASES"
 CREATE = "CREATE DATABASE %s CHARACTER SET utf8mb4"
 
 DELETE = "DROP DATABASE %s"
+
+# Names that cannot be taken in upper case either: the server would speak of a missing privilege.
+RESERVED: dict[Flavour, frozenset[str]] = {
+    "mysql": frozenset({"information_schema", "performance_schema"}),
+    "mariadb": frozenset({"information_schema"}),
+}
 
 # MariaDB and MySQL 5.7 drop table by table, and refuse the one that another database refers to when others are gone.
 REFERENCES = """
@@ -76,8 +83,7 @@ async def create_database(server: MySQLServer, params: NewLogicalDatabase) -> Lo
     name = params.database_name
 
     def create(session: Session) -> None:
-        # The server reserves this name in upper case too, and would speak of a missing privilege.
-        if name in SYSTEM_SCHEMAS or name.lower() == "information_schema":
+        if name in SYSTEM_SCHEMAS or name.lower() in RESERVED[session.facts.flavour]:
             raise AlreadyExists(f"{shown(name)} is the name of a system schema.")
         if (taken := kept_as(name, names_in(session.fetch(LIST)), session.facts.folds_case)) is not None:
             raise AlreadyExists(f"There is a logical database {shown(taken)} already.")

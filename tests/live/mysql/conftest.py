@@ -6,7 +6,7 @@ import itertools
 import shlex
 import tarfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,18 +24,28 @@ from tests.live.servers import LiveServer, spawn
 USER, PASSWORD = "valet", 'it\'s "50%" \\ of:it/@ü€'
 
 
+ONLY_ON = {
+    "newest_mysql": ("on MySQL only, as it is of that alone", {newest("mysql").key}),
+    "each_flavour": (
+        "on one MySQL and one MariaDB, as no version differs in it",
+        {newest("mysql").key, "mariadb:10.5"},
+    ),
+}
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "newest_mysql: on the newest MySQL only, as no version differs in it")
+    for marker, (meaning, _) in ONLY_ON.items():
+        config.addinivalue_line("markers", f"{marker}: {meaning}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     left_out = [
         item
         for item in items
-        if item.get_closest_marker("newest_mysql")
-        and isinstance(item, pytest.Function)
+        if isinstance(item, pytest.Function)
+        and hasattr(item, "callspec")
         and isinstance(image := item.callspec.params.get("mysql"), EngineImage)
-        and image != newest("mysql")
+        and any(item.get_closest_marker(marker) and image.key not in keys for marker, (_, keys) in ONLY_ON.items())
     ]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -224,6 +234,3 @@ def with_option(url: str, **options: str) -> str:
     """Add options to a URL that has none."""
     assert not urlsplit(url).query
     return url + "?" + "&".join(f"{key}={value}" for key, value in options.items())
-
-
-Act = Callable[..., Awaitable[Any]]
