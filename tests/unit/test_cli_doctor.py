@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from typer.testing import CliRunner, Result
 from agent.commands import doctor as module
 from agent.commands.root import app
 from engines.address import Address
-from engines.engine import Memory
+from engines.engine import Description, Memory
 from engines.errors import EngineUnavailable
 from tests.fakes import ENGINE
 from tests.fakes.driver import FakeServer, Gate
@@ -58,10 +59,6 @@ def actions_of(result: Result, number: int = 0) -> dict[str, dict[str, Any]]:
 
 def give_all(server: FakeServer) -> None:
     """Let the server be of the version that every action of the fake engine needs."""
-    from dataclasses import replace
-
-    from engines.engine import Description
-
     assert isinstance(server.description, Description)
     server.description = replace(server.description, version=(9, 1))
 
@@ -181,6 +178,10 @@ def test_each_requirement_is_asked_once_and_the_connections_are_closed(
     made: list[FakeServer] = []
     asked: list[str] = []
     servers["app"] = made.append
+    # Two actions that need the same.
+    monkeypatch.setitem(
+        ENGINE.actions, "list-things", replace(ENGINE.actions["list-things"], privileges=("superpower",))
+    )
 
     async def check(_: FakeServer, requirement: str) -> bool:
         asked.append(requirement)

@@ -140,16 +140,39 @@ def test_it_listens_beyond_loopback_when_told_to(tmp_path: Path) -> None:
         assert httpx.get(f"http://127.0.0.2:{port}/livez").status_code == 200
 
 
-def test_a_host_name_is_bound_on_each_of_its_addresses_with_one_port() -> None:
-    sockets = bind("localhost", 0)
-    try:
-        ports = {each.getsockname()[1] for each in sockets}
-        assert len(ports) == 1
-        assert {each.getsockname()[0] for each in sockets} <= {"127.0.0.1", "::1"}
-        assert "127.0.0.1" in {each.getsockname()[0] for each in sockets}
-    finally:
-        for each in sockets:
-            each.close()
+@pytest.fixture
+def two_addresses(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A host name that stands for two addresses of this machine."""
+
+    def resolve(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        assert host == "two.example"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in ("127.0.0.1", "127.0.0.2")]
+
+    monkeypatch.setattr("agent.listen.socket.getaddrinfo", resolve)
+    return "two.example"
+
+
+def test_a_host_name_is_bound_on_each_of_its_addresses_with_one_port(two_addresses: str) -> None:
+    first, second = bind(two_addresses, 0)
+    with first, second:
+        assert [first.getsockname()[0], second.getsockname()[0]] == ["127.0.0.1", "127.0.0.2"]
+        assert first.getsockname()[1] == second.getsockname()[1] > 0
+
+
+def test_an_address_that_this_machine_does_not_have_does_not_hinder_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A container without IPv6 whose /etc/hosts has ::1 for localhost all the same.
+    def resolve(_: str, port: int, **__: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in ("192.0.2.1", "127.0.0.1")]
+
+    monkeypatch.setattr("agent.listen.socket.getaddrinfo", resolve)
+    (only,) = bind("localhost", 0)
+    with only:
+        assert only.getsockname()[0] == "127.0.0.1"
+
+
+def test_a_host_without_any_address_of_this_machine_is_a_mistake() -> None:
+    with pytest.raises(SettingsError, match=r"listen: cannot take 192\.0\.2\.1:0: Cannot assign requested address"):
+        bind("192.0.2.1", 0)
 
 
 def test_the_ipv6_wildcard_takes_ipv4_too() -> None:
@@ -165,13 +188,14 @@ def test_a_host_that_is_not_known_names_the_key() -> None:
         bind("nowhere.invalid", 0)
 
 
-def test_nothing_stays_bound_after_a_refusal() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
+def test_nothing_stays_bound_after_a_refusal(two_addresses: str) -> None:
+    with socket.create_server(("127.0.0.2", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(SettingsError, match="Address already in use"):
-            bind("localhost", port)
-    for each in bind("localhost", port):
-        each.close()
+        with pytest.raises(SettingsError, match=f"cannot take two.example:{port}: Address already in use") as refused:
+            bind(two_addresses, port)
+    # The exception still holds the frame of `bind`, and with it whatever is not closed.
+    assert refused.value.key == "listen"
+    socket.create_server(("127.0.0.1", port)).close()
 
 
 @pytest.mark.parametrize(("host", "written"), [("127.0.0.1", "127.0.0.1:80"), ("::1", "[::1]:80")])
