@@ -14,12 +14,15 @@ from datetime import datetime
 from functools import cached_property
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engines import deadline
 from engines.action import Action
 from engines.address import Address
 from engines.errors import DeadlineExceeded, EngineError, Precondition, PrivilegeMissing
+
+if TYPE_CHECKING:
+    from engines.backup import Backups
 
 
 class Memory(Protocol):
@@ -142,6 +145,8 @@ class Engine:
     requirements: Mapping[str, Requirement]
     grants: Callable[[GrantsFor], str]
     """Writes the script that makes a least-privilege account."""
+    backups: str | None = None
+    """`module:Class` of its Backups, made from a Server; None where it has none."""
     added: dict[str, Action] = field(default_factory=dict[str, Action])
     """Actions of other installed packages, see `installed_engines`."""
 
@@ -159,6 +164,13 @@ class Engine:
         """Make the Server of an address; it connects when first needed."""
         module, _, name = self.server.partition(":")
         return getattr(importlib.import_module(module), name)(address, memory or ForgetfulMemory())
+
+    def backups_of(self, server: Server) -> Backups | None:
+        """Make what dumps and restores the logical database of a server; None where the engine has no such thing."""
+        if self.backups is None:
+            return None
+        module, _, name = self.backups.partition(":")
+        return getattr(importlib.import_module(module), name)(server)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,10 @@
     │   └── BackendReplaced      another backend has the process id by now
     ├── EngineUnavailable        unreachable, refusing the account, or every connection in use
     │   └── ConnectionLost       cut while work was under way: its outcome must be looked up
-    └── DeadlineExceeded         the time is up; the work was stopped in the engine as far as the text says
-        └── StillRunning         a signalled query went on running
+    ├── DeadlineExceeded         the time is up; the work was stopped in the engine as far as the text says
+    │   └── StillRunning         a signalled query went on running
+    └── BackupFailed             a tool that dumps or restores failed; the text ends with its own words
+        └── BackupDamaged        a backup is not as it was written
 
 A cause is raised where it is known. `agent.api.errors` turns `code` into a status, in that one place.
 """
@@ -140,3 +142,13 @@ class DeadlineExceeded(EngineError):
 
 class StillRunning(DeadlineExceeded):
     """The query was signalled and is still running: it catches the signal or cannot be interrupted just now."""
+
+
+class BackupFailed(EngineError):
+    """The backup or the restore failed."""
+
+    code = "backup_failed"
+
+
+class BackupDamaged(BackupFailed):
+    """This backup is not as it was written."""
