@@ -58,4 +58,4 @@ CAUSES: dict[int, type[errors.EngineError]] = {
     2014: errors.ConnectionLost,  # CR_COMMANDS_OUT_OF_SYNC
     2055: errors.ConnectionLost,  # CR_SERVER_LOST_EXTENDED
 }
-"""Causes by error number; what is not here is a refusal that the engine explains itself, see `_cause`."""
+"""Causes by error number; what is not here is a refusal that the engine explains itself, see `driver.cause_of`."""

@@ -201,7 +201,7 @@ class Session:
         except pymysql.MySQLError as error:
             if wire.open:
                 wire.close()
-            raise errors.EngineUnavailable(_why_not(self._login, error)) from error
+            raise errors.EngineUnavailable(why_not(self._login, error)) from error
         self._wire, self._fresh = wire, True
         self._learned(self._facts)
         return wire
@@ -215,7 +215,7 @@ class Session:
                 self._wire = None
                 if self._interrupted or isinstance(error.__context__, TimeoutError):
                     raise errors.DeadlineExceeded(f"The time was up. {self._stopped(wire, text)}") from error
-            cause = _cause(error)
+            cause = cause_of(error)
             if isinstance(cause, errors.ConnectionLost):
                 self._wire = None
                 if wire.open:
@@ -275,7 +275,7 @@ def _open(login: Login, timeout: float) -> _Wire:
                 raise
             return _wire(login, None, timeout)
     except pymysql.MySQLError as error:
-        raise errors.EngineUnavailable(_why_not(login, error)) from error
+        raise errors.EngineUnavailable(why_not(login, error)) from error
     except RuntimeError as error:
         # PyMySQL needs the package `cryptography` for caching_sha2_password without TLS, `pynacl` for ed25519.
         raise errors.EngineUnavailable(
@@ -327,7 +327,7 @@ def _text(error: pymysql.MySQLError) -> str:
     return str(error.args[1]) if len(error.args) > 1 else str(error)
 
 
-def _cause(error: pymysql.MySQLError) -> errors.EngineError:
+def cause_of(error: pymysql.MySQLError) -> errors.EngineError:
     """Turn what the server or PyMySQL says into its cause; an unknown number is one that no action foresaw."""
     number = _number(error)
     text = f"{_text(error)} (error {number})"
@@ -352,7 +352,7 @@ def _origin(error: pymysql.MySQLError) -> object:
     return getattr(error, "original_exception", None) or error.__context__
 
 
-def _why_not(login: Login, error: pymysql.MySQLError) -> str:
+def why_not(login: Login, error: pymysql.MySQLError) -> str:
     """Say why there is no connection: where to, and what went wrong."""
     place = f"{login.address.host}:{login.address.port}"
     origin = _origin(error)
@@ -360,7 +360,7 @@ def _why_not(login: Login, error: pymysql.MySQLError) -> str:
     if isinstance(origin, ssl.SSLCertVerificationError):
         text = origin.verify_message
     elif isinstance(origin, ssl.SSLError):
-        text = origin.reason or str(origin)
+        text = getattr(origin, "reason", None) or str(origin)
     elif isinstance(origin, OSError):
         text = origin.strerror or str(origin)
     said = next((said for kind, said in UNREACHABLE if isinstance(origin, kind)), "{place} refuses the login: {text}.")

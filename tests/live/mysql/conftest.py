@@ -119,7 +119,7 @@ def run_script(live: LiveServer, script: str) -> None:
     assert container.put_archive("/tmp", packed.getvalue())
     client = f"{live.flavour} --user=root --password={shlex.quote(live.password)} --default-character-set=utf8mb4"
     result = container.exec_run(["sh", "-c", f"{client} < /tmp/script.sql"])
-    assert result.exit_code == 0, result.output.decode(errors="replace")
+    assert result.exit_code == 0, result.output
 
 
 def make_account(live: LiveServer, user: str = USER) -> str:

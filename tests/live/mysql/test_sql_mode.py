@@ -1,5 +1,7 @@
 """The SQL mode is read, replaced, checked by the server, and kept over a restart of the server."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from engines.engine import ForgetfulMemory
@@ -12,7 +14,7 @@ DOCUMENTED = "NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO"
 
 
 @pytest.fixture(autouse=True)
-def put_back(root: Root) -> "pytest.Generator[None]":
+def put_back(root: Root) -> Iterator[None]:
     before = global_mode(root)
     yield
     if not root.is_mariadb:

@@ -1,0 +1,53 @@
+"""Where the server folds the case of names, a name is the one that the server keeps."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from engines.errors import AlreadyExists, LogicalDatabaseNotFound, Protected
+from engines.mysql.server import MySQLServer
+from tests.live.mysql.conftest import PASSWORD, USER, Root, act, act_on, connect, make_account
+from tests.live.servers import LiveServer, spawn
+
+pytestmark = pytest.mark.each_flavour
+
+
+@pytest.fixture(scope="module")
+def folding(mysql: LiveServer) -> Iterator[LiveServer]:
+    """A server that keeps names in lower case, as on Windows."""
+    with spawn(mysql.flavour, mysql.version, options=["--lower-case-table-names=1"]) as live:
+        make_account(live)
+        yield live
+
+
+@pytest.fixture
+async def server(folding: LiveServer) -> AsyncIterator[MySQLServer]:
+    """dbvalet, whose URL writes the name of its own database in another case."""
+    connected = connect(folding.url(USER, PASSWORD, "App"))
+    yield connected
+    await connected.close()
+
+
+async def test_names(server: MySQLServer, folding: LiveServer) -> None:
+    assert await act(server, "list-databases") == [{"name": "app", "protected": True}]
+    assert await act_on(server, "create-database", "Custom-DB") == {"name": "custom-db", "protected": False}
+    for taken in ("custom-db", "CUSTOM-DB", "MySQL", "APP"):
+        with pytest.raises(AlreadyExists):
+            await act_on(server, "create-database", taken)
+    root = Root(folding)
+    before = root.names()
+    for other in ("Custom-DB", "CUSTOM-db"):
+        with pytest.raises(LogicalDatabaseNotFound):
+            await act_on(server, "delete-database", other)
+        with pytest.raises(LogicalDatabaseNotFound):
+            await act_on(server, "reset-database", other)
+    for kept in ("app", "mysql"):
+        with pytest.raises(Protected):
+            await act_on(server, "delete-database", kept)
+    assert root.names() == before
+    root.run("CREATE TABLE App.T (id INT)")
+    await act_on(server, "reset-database", "app")
+    assert root.rows("SHOW TABLES FROM app") == []
+    await act_on(server, "delete-database", "custom-db")
+    assert root.names() == before - {"custom-db"}
+    root.close()
