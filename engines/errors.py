@@ -147,8 +147,6 @@ class StillRunning(DeadlineExceeded):
 class BackupFailed(EngineError):
     """The backup or the restore failed."""
 
-    code = "backup_failed"
-
 
 class BackupDamaged(BackupFailed):
     """This backup is not as it was written."""

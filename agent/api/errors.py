@@ -28,7 +28,6 @@ STATUS = {
     "already_exists": 409,
     "precondition": 409,
     "conflict": 409,
-    "backup_failed": 409,
     "too_large": 413,
     "invalid_params": 422,
     "rate_limited": 429,
