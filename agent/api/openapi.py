@@ -58,12 +58,10 @@ def document(app: FastAPI, engines: Mapping[str, Engine]) -> dict[str, Any]:
     # FastAPI's, for a parameter that does not fit: ours are texts, which always do.
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    schemas |= _failure_schemas()
     actions = [(engine, action) for engine in engines.values() for action in engine.actions.values()]
     schemas |= _action_schemas(actions)
     made["paths"][ACTION_PATH] = {"post": _perform_action(actions)}
-    responses: dict[str, Any] = {}
-    components["responses"] = responses
+    components["responses"] = {}
     components["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "A token of dbvalet's configuration."}
     }
@@ -76,12 +74,12 @@ def document(app: FastAPI, engines: Mapping[str, Engine]) -> dict[str, Any]:
     }
     for path, operations in made["paths"].items():
         for operation in operations.values():
-            _complete(operation, path, responses)
+            _complete(operation, path, components)
     return made
 
 
-def _complete(operation: dict[str, Any], path: str, responses: dict[str, Any]) -> None:
-    """Put in how an operation can fail; `responses` collects the components that are referred to."""
+def _complete(operation: dict[str, Any], path: str, components: dict[str, Any]) -> None:
+    """Put in how an operation can fail, and among the components what that refers to."""
     success = operation["responses"]
     success.pop("422", None)
     for answer in success.values():
@@ -92,7 +90,8 @@ def _complete(operation: dict[str, Any], path: str, responses: dict[str, Any]) -
     of_action = path == ACTION_PATH
     for status, codes in by_status.items():
         name = ".".join([*(["action"] if of_action else []), *codes])
-        responses[name] = _failure_response(status, codes, of_action)
+        components["responses"][name] = _failure_response(status, codes, of_action)
+        components["schemas"][_failure_schema_name(status, of_action)] = _failure_schema(status, of_action)
         success[str(status)] = {"$ref": f"#/components/responses/{name}"}
 
 
@@ -128,26 +127,22 @@ def _failure_schema_name(status: int, of_action: bool) -> str:
     return f"{'Action' if of_action else ''}{kind}Failure"
 
 
-def _failure_schemas() -> dict[str, Any]:
-    schemas: dict[str, Any] = {}
-    for of_action in (True, False):
-        for status in (400, 404, 422):
-            properties: dict[str, Any] = {
-                **({"ok": {"const": 0}} if of_action else {}),
-                "error": {"type": "string", "minLength": 1, "description": "For people."},
-                "code": {"type": "string", "description": "For programs."},
-            }
-            if status == 404:
-                properties["resource"] = {"type": "string", "description": "What was not found."}
-            if status == 422:
-                properties["errors"] = {
-                    "type": "object",
-                    "description": "What is wrong, by field; a bare value is the field `params`.",
-                    "minProperties": 1,
-                    "additionalProperties": {"type": "array", "minItems": 1, "items": {"type": "string"}},
-                }
-            schemas[_failure_schema_name(status, of_action)] = _closed_object(properties, list(properties))
-    return schemas
+def _failure_schema(status: int, of_action: bool) -> dict[str, Any]:
+    properties: dict[str, Any] = {
+        **({"ok": {"const": 0}} if of_action else {}),
+        "error": {"type": "string", "minLength": 1, "description": "For people."},
+        "code": {"type": "string", "description": "For programs."},
+    }
+    if status == 404:
+        properties["resource"] = {"type": "string", "description": "What was not found."}
+    if status == 422:
+        properties["errors"] = {
+            "type": "object",
+            "description": "What is wrong, by field; a bare value is the field `params`.",
+            "minProperties": 1,
+            "additionalProperties": {"type": "array", "minItems": 1, "items": {"type": "string"}},
+        }
+    return _closed_object(properties, list(properties))
 
 
 def _failure_example(code: str, of_action: bool) -> dict[str, Any]:

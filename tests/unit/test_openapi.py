@@ -1,0 +1,238 @@
+"""The OpenAPI document: valid, true, and made from the catalogue alone."""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Annotated, Any
+
+import jsonschema
+import pytest
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from agent.api.errors import STATUS
+from agent.api.openapi import ACTION_PATH
+from engines.action import Action, Effect, Params, action
+from engines.engine import Engine, installed_engines
+from engines.errors import InvalidParams
+from tests.fakes import ENGINE
+from tests.fakes.service import Valet, running
+
+REAL = {name: engine for name, engine in installed_engines().items() if engine.package.startswith("engines.")}
+ACTIONS = [(engine, each) for engine in (*REAL.values(), ENGINE) for each in engine.actions.values()]
+NAMES = [f"{engine.name}.{each.name}" for engine, each in ACTIONS]
+
+
+async def document_of(engines: dict[str, Engine], **changes: Any) -> dict[str, Any]:
+    async with running(engines=engines, **changes) as valet:
+        response = await valet.ask("GET", "/openapi.json", None)
+        assert response.headers["Content-Type"] == "application/json"
+        return response.json()
+
+
+@pytest.fixture(scope="module")
+async def document() -> dict[str, Any]:
+    return await document_of({**REAL, "fake": ENGINE})
+
+
+@pytest.fixture
+async def valet() -> AsyncIterator[Valet]:
+    async with running() as valet:
+        yield valet
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield path, method, operation
+
+
+def validator(document: dict[str, Any], schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
+    """Make a validator of a schema that refers to the document's components."""
+    return jsonschema.Draft202012Validator({**schema, "components": document["components"]})
+
+
+def conforms(document: dict[str, Any], name: str, instance: Any) -> bool:
+    return validator(document, {"$ref": f"#/components/schemas/{name}"}).is_valid(instance)
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "$ref" and isinstance(inner, str):
+                yield inner
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def test_it_is_openapi_3_1_and_its_names_are_allowed(document: dict[str, Any]):
+    assert document["openapi"].startswith("3.1.")
+    assert document["info"]["title"] == "dbvalet"
+    for kind in document["components"].values():
+        for name in kind:
+            assert re.fullmatch(r"[a-zA-Z0-9._-]+", name)
+
+
+def test_every_reference_leads_somewhere_and_every_component_is_referred_to(document: dict[str, Any]):
+    used = set(references(document))
+    for reference in used:
+        found: Any = document
+        for part in reference.removeprefix("#/").split("/"):
+            found = found[part]
+    defined = {
+        f"#/components/{kind}/{name}"
+        for kind, components in document["components"].items()
+        for name in components
+        if kind != "securitySchemes"
+    }
+    assert defined == used
+
+
+def test_every_schema_is_a_json_schema(document: dict[str, Any]):
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_every_operation_has_an_id_a_tag_and_a_text(document: dict[str, Any]):
+    ids = [operation["operationId"] for _, _, operation in operations(document)]
+    assert len(ids) == len(set(ids))
+    for _, _, operation in operations(document):
+        assert operation["summary"]
+        assert operation["description"]
+        assert len(operation["tags"]) == 1
+        assert not [key for key in operation if key.startswith("x-")]
+
+
+def test_every_answer_carries_a_request_id_and_json_with_a_schema(document: dict[str, Any]):
+    for path, _, operation in operations(document):
+        for status, answer_or_reference in operation["responses"].items():
+            name = answer_or_reference.get("$ref", "").rpartition("/")[2]
+            answer = document["components"]["responses"][name] if name else answer_or_reference
+            assert "X-Request-Id" in answer["headers"]
+            assert ("Retry-After" in answer["headers"]) == (status in ("429", "503"))
+            (media_type,) = answer["content"]
+            assert media_type == ("text/plain" if (path, status) == ("/metrics", "200") else "application/json")
+            assert answer["content"][media_type]["schema"]
+
+
+def test_examples_of_failures_fit_their_schemas(document: dict[str, Any]):
+    seen: set[str] = set()
+    for response in document["components"]["responses"].values():
+        content = response["content"]["application/json"]
+        for code, example in content["examples"].items():
+            validator(document, content["schema"]).validate(example["value"])
+            assert example["value"]["code"] == code
+            seen.add(code)
+    assert seen == set(STATUS) - {"method_not_allowed"}
+
+
+async def test_what_takes_a_token_says_so_and_nothing_else_does(document: dict[str, Any], valet: Valet):
+    for path, method, operation in operations(document):
+        response = await valet.ask(method.upper(), path.format(database_id="ad-one"), None)
+        assert (response.status_code == 401) == (operation["security"] == [{"token": []}]), path
+        assert ("401" in operation["responses"]) == (response.status_code == 401)
+
+
+async def test_metrics_that_are_public_take_no_token_in_the_document_either():
+    document = await document_of({"fake": ENGINE}, metrics="public")
+    operation = document["paths"]["/metrics"]["get"]
+    assert operation["security"] == []
+    assert set(operation["responses"]) == {"200", "500"}
+
+
+async def test_successes_fit_the_schemas_that_the_document_promises(document: dict[str, Any], valet: Valet):
+    for path, method, operation in operations(document):
+        if method == "get" and path != "/metrics":
+            response = await valet.ask("GET", path.format(database_id="ad-one"))
+            schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+            validator(document, schema).validate(response.json())
+
+
+@pytest.mark.parametrize(("engine", "each"), ACTIONS, ids=NAMES)
+def test_every_action_has_a_named_request_example_that_fits(document: dict[str, Any], engine: Engine, each: Action):
+    name = f"{engine.name}.{each.name}"
+    content = document["paths"][ACTION_PATH]["post"]["requestBody"]["content"]["application/json"]
+    example = content["examples"][name]
+
+    assert example["summary"] == f"{engine.title}: {each.summary}"
+    assert example["value"]["action_name"] == each.name
+    each.validate(example["value"].get("params"))
+    assert conforms(document, f"{name}.request", example["value"])
+    assert {"$ref": f"#/components/schemas/{name}.request"} in content["schema"]["anyOf"]
+
+
+@pytest.mark.parametrize(("engine", "each"), ACTIONS, ids=NAMES)
+def test_every_action_has_a_response_model_that_its_example_fits(
+    document: dict[str, Any], engine: Engine, each: Action
+):
+    name = f"{engine.name}.{each.name}"
+    content = document["paths"][ACTION_PATH]["post"]["responses"]["200"]["content"]["application/json"]
+
+    assert content["examples"][name]["value"] == {"ok": 1, "result": each.example_result}
+    assert conforms(document, f"{name}.response", content["examples"][name]["value"])
+    assert not conforms(document, f"{name}.response", {"ok": 0, "result": each.example_result})
+    assert not conforms(document, f"{name}.response", {"ok": 1})
+    assert {"$ref": f"#/components/schemas/{name}.response"} in content["schema"]["anyOf"]
+
+
+@pytest.mark.parametrize(("engine", "each"), ACTIONS, ids=NAMES)
+def test_a_request_schema_allows_what_the_action_allows(document: dict[str, Any], engine: Engine, each: Action):
+    name = f"{engine.name}.{each.name}.request"
+
+    def allowed(params: Any) -> bool:
+        try:
+            each.validate(params)
+        except InvalidParams:
+            return False
+        return True
+
+    assert conforms(document, name, {"action_name": each.name}) == allowed(None)
+    for params in (None, {}, [], 5, "", "x", {"unknown": 1}, {"database_name": "a"}, {"name": "a"}, {"pid": 1}):
+        assert conforms(document, name, {"action_name": each.name, "params": params}) == allowed(params), params
+    assert not conforms(document, name, {"action_name": "another"})
+    assert not conforms(document, name, {"action_name": each.name, "extra": 1})
+
+
+def test_failures_of_actions_are_the_whole_error_table(document: dict[str, Any]):
+    responses = document["paths"][ACTION_PATH]["post"]["responses"]
+    assert set(responses) == {"200"} | {str(status) for status in STATUS.values()} - {"405"}
+
+
+class Thing(TypedDict):
+    """Another thing of the same name."""
+
+    weight: int
+
+
+class NewThing(Params):
+    """Other params of the same name."""
+
+    weight: Annotated[int, Field(ge=1)]
+
+
+@action("weigh", effect=Effect.READ, example_params={"weight": 1}, example_result={"weight": 1})
+async def weigh(server: Any, params: NewThing) -> Thing:
+    """Weigh a thing."""
+    return {"weight": params.weight}
+
+
+async def test_an_action_of_another_package_appears_by_itself_and_nothing_collides():
+    other = replace(ENGINE, name="other", title="Other", schemes=("other",), added={"weigh": weigh})
+    document = await document_of({"fake": ENGINE, "other": other})
+
+    assert conforms(document, "other.weigh.request", {"action_name": "weigh", "params": {"weight": 1}})
+    assert not conforms(document, "other.weigh.request", {"action_name": "weigh", "params": {"weight": 0}})
+    assert conforms(document, "other.weigh.response", {"ok": 1, "result": {"weight": 1}})
+    assert conforms(document, "fake.add-thing.request", {"action_name": "add-thing", "params": {"name": "x"}})
+    assert not conforms(document, "fake.add-thing.request", {"action_name": "add-thing", "params": {"weight": 1}})
+    assert conforms(document, "fake.list-things.response", {"ok": 1, "result": [{"name": "a", "colour": "b"}]})
+    test_every_reference_leads_somewhere_and_every_component_is_referred_to(document)
+    examples = document["paths"][ACTION_PATH]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    assert "Other: Weigh a thing." in [example["summary"] for example in examples.values()]
+
+
+async def test_it_is_made_once(valet: Valet):
+    first, second = await valet.ask("GET", "/openapi.json", None), await valet.ask("GET", "/openapi.json", None)
+    assert first.content == second.content
