@@ -86,8 +86,7 @@ class Database:
         An engine that was never reached is asked again later: a guess must not become the truth for good.
         """
         async with self._identifying:
-            if self._identity is None:
-                self._identity = await self._find_identity()
+            self._identity = self._identity or await self._find_identity()
         return self._identity or Identity(
             resource_id=self.settings.resource_id or self.id, created_at=self.settings.created_at
         )
