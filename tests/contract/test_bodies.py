@@ -153,8 +153,13 @@ async def test_of_a_key_that_stands_twice_the_last_counts(valet: Valet):
 
 
 async def test_params_that_are_nested_too_deeply_are_refused(valet: Valet):
-    nested = b'{"a":' * 300 + b"1" + b"}" * 300
-    assert (await send(valet, b'{"action_name":"find-things","params":' + nested + b"}")).status_code == 422
+    def nested(levels: int) -> bytes:
+        return b'{"action_name":"count-keys","params":' + b'{"a":' * levels + b"1" + b"}" * levels + b"}"
+
+    assert javascript_action(await send(valet, nested(200))) == 1
+    refused = await send(valet, nested(300))
+    assert refused.status_code == 422
+    assert refused.json()["errors"] == {"params": ["is nested too deeply"]}
 
 
 async def test_text_of_any_script_goes_through_unchanged(valet: Valet):

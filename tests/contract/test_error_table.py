@@ -114,7 +114,6 @@ ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
         "already_exists": [act("add-thing", {"name": "first"})],
         "precondition": [version_too_old, engine_raises(errors.Precondition())],
         "conflict": [engine_raises(errors.Conflict()), engine_raises(errors.BackendReplaced())],
-        "backup_failed": [engine_raises(errors.BackupFailed()), engine_raises(errors.BackupDamaged())],
         "too_large": [body(b" " * (1024 * 1024 + 1))],
         "invalid_params": [
             act("add-thing", None),

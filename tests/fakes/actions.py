@@ -50,6 +50,13 @@ async def find_things(server: FakeServer, params: Filter) -> list[Thing]:
     return [thing for thing in server.list_things() if params.colour in (None, thing["colour"])]
 
 
+@action("count-keys", effect=Effect.READ, example_params={"a": 1}, example_result=1)
+async def count_keys(server: FakeServer, params: dict[str, Any]) -> int:
+    """Count the keys of any object."""
+    await server.perform("count-keys")
+    return len(params)
+
+
 @action("read-clock", effect=Effect.READ, deadline=0.5, example_result="now")
 async def read_clock(server: FakeServer) -> str:
     """Read the clock, in half a second at most."""

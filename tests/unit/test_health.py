@@ -1,6 +1,7 @@
 """Alive, ready: what is asked when everything else has stopped answering."""
 
 import asyncio
+from typing import Any
 
 import httpx
 import pytest
@@ -40,6 +41,21 @@ async def test_they_do_not_touch_an_engine():
         for path in ("/livez", "/readyz"):
             await valet.ask("GET", path, None)
         assert (valet.server().described, valet.server().performed) == (described, [])
+
+
+async def test_it_lives_through_the_start_and_the_end_that_its_server_tells_it():
+    async with running() as valet:
+        pass
+    told: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+    said: asyncio.Queue[Any] = asyncio.Queue()
+    living = asyncio.create_task(valet.app({"type": "lifespan", "state": {}}, told.get, said.put))
+    await told.put({"type": "lifespan.startup"})
+    assert (await said.get())["type"] == "lifespan.startup.complete"
+    assert valet.service.ready
+    await told.put({"type": "lifespan.shutdown"})
+    assert (await said.get())["type"] == "lifespan.shutdown.complete"
+    await living
+    assert not valet.service.ready
 
 
 async def test_it_is_ready_between_its_start_and_its_end():

@@ -219,6 +219,15 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert store_at(file).recall("ad-one", "key") == "before"
 
 
+def test_a_file_that_another_process_filled_in_the_same_moment_keeps_its_values(file: Path):
+    first, second = store_at(file), store_at(file)
+    first.remember("ad-one", "key", 1)
+    second._holds_something = lambda: False
+    second.remember("ad-two", "key", 2)
+
+    assert (first.recall("ad-one", "key"), first.recall("ad-two", "key")) == (1, 2)
+
+
 PROCESS = """
 import sys
 from agent.store import Store
