@@ -16,10 +16,13 @@ _WITHOUT_A_CAUSE = {
 
 
 def causes() -> dict[str, list[Cause]]:
-    """Give the causes that reach a client by their code, the most general first."""
+    """Give the causes that reach a client by their code, the most general first.
+
+    One that has no code of its own reaches none: it ends an operation, or it is a bug.
+    """
     found: dict[str, list[Cause]] = {}
     for cause in (*_below(EngineError), *_below(AgentError)):
-        if cause is not SettingsError:
+        if cause is not SettingsError and cause.code != EngineError.code:
             found.setdefault(cause.code, []).append(cause)
     return found
 

@@ -222,5 +222,10 @@ def test_every_cause_has_a_status_and_every_code_a_meaning() -> None:
         assert meaning(code).endswith("."), code
 
 
+def test_a_cause_without_a_code_of_its_own_is_not_what_internal_means() -> None:
+    assert "internal" not in causes()
+    assert meaning("internal").startswith("A bug of dbvalet.")
+
+
 def test_a_code_that_is_not_known_means_nothing() -> None:
     assert meaning("\x1b[2J") == ""
