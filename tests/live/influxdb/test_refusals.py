@@ -5,13 +5,12 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import influxdb as bare
 import pytest
 
 from engines import deadline
-from engines.errors import ConnectionLost, DeadlineExceeded, EngineUnavailable, PrivilegeMissing
+from engines.errors import DeadlineExceeded, EngineUnavailable, PrivilegeMissing
 from engines.influxdb import ENGINE
 from engines.influxdb.server import CONNECTIONS, InfluxServer
 from tests.live.influxdb.conftest import (
@@ -167,40 +166,6 @@ async def test_proxies_and_netrc_of_the_environment_are_not_asked(
     with pytest.raises(EngineUnavailable, match="refuses the account"):
         await act(server, "list-retention-policies")
     await server.close()
-
-
-@pytest.mark.parametrize("done", [True, False], ids=["it was done", "it was not done"])
-@pytest.mark.parametrize("action", ["add-retention-policy", "del-retention-policy"])
-async def test_after_a_cut_connection_it_looks_at_what_is_true(
-    server: InfluxServer,
-    root: bare.InfluxDBClient,
-    database: str,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    action: str,
-    done: bool,
-) -> None:
-    await act(server, "add-retention-policy", name="victim", duration="1h")
-    write = server.write
-    sent: list[str] = []
-
-    async def cut(statement: str) -> Any:
-        sent.append(statement)
-        if done:
-            await write(statement)
-        raise ConnectionLost
-
-    monkeypatch.setattr(server, "write", cut)
-    if done:
-        await act(server, action, **CALLS[action])
-    else:
-        with pytest.raises(ConnectionLost):
-            await act(server, action, **CALLS[action])
-    assert len(sent) == 1
-    expected = {"autogen", "victim"}
-    if done:
-        expected ^= {"p"} if action == "add-retention-policy" else {"victim"}
-    assert {*policies(root, database)} == expected
 
 
 @pytest.fixture(scope="module")

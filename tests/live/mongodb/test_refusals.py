@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from engines import deadline
 from engines.engine import GrantsFor
-from engines.errors import ConnectionLost, DeadlineExceeded, EngineUnavailable, PrivilegeMissing
+from engines.errors import DeadlineExceeded, EngineUnavailable, PrivilegeMissing
 from engines.mongodb import ENGINE
 from engines.mongodb.grants import grants
 from engines.mongodb.server import CONNECTIONS, MongoServer
@@ -238,35 +238,6 @@ async def until(met: Callable[[], bool], seconds: float = 5) -> None:
     while not met():
         assert time.monotonic() < ends_at
         await asyncio.sleep(0.01)
-
-
-@pytest.mark.parametrize("done", [True, False], ids=["it was done", "it was not done"])
-@pytest.mark.parametrize("action", ["create-database", "delete-database"])
-async def test_after_a_cut_connection_it_looks_at_what_is_true(
-    account: Callable[[str], str], root: Root, fresh: str, monkeypatch: pytest.MonkeyPatch, *, action: str, done: bool
-) -> None:
-    server = connect(account("app"))
-    write = server.write
-    if action == "delete-database":
-        root[fresh]["x"].insert_one({})
-    sent: list[Document] = []
-
-    async def cut(database: str, command: Document) -> Document:
-        sent.append(command)
-        if done:
-            await write(database, command)
-        raise ConnectionLost
-
-    monkeypatch.setattr(server, "write", cut)
-    outcome: Awaitable[Any] = act(server, action, fresh)
-    if done:
-        await outcome
-    else:
-        with pytest.raises(ConnectionLost):
-            await outcome
-    assert len(sent) == 1
-    assert (fresh in names_in(root)) is ((action == "create-database") is done)
-    await server.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,99 @@
+"""A connection that is cut under a statement: a read is sent again, a write never."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import influxdb as bare
+import pytest
+
+from engines.errors import ConnectionLost
+from engines.influxdb.server import InfluxServer
+from tests.live.cutting_proxy import CuttingProxy, cutting_proxy
+from tests.live.influxdb.conftest import act, connect, policies
+from tests.live.servers import LiveServer
+
+
+@pytest.fixture
+async def proxy(influxdb: LiveServer) -> AsyncIterator[CuttingProxy]:
+    async with cutting_proxy(influxdb.host, influxdb.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def server(
+    influxdb: LiveServer, account: Callable[[str], str], database: str, proxy: CuttingProxy
+) -> AsyncIterator[InfluxServer]:
+    connected = connect(account(database).replace(f"{influxdb.host}:{influxdb.port}", f"127.0.0.1:{proxy.port}"))
+    await act(connected, "list-retention-policies")
+    yield connected
+    await connected.close()
+
+
+LOSE: dict[str, Callable[[CuttingProxy, bytes], Any]] = {
+    "request": CuttingProxy.lose_request,
+    "answer": CuttingProxy.lose_answer,
+}
+
+
+@pytest.mark.parametrize("lost", LOSE)
+async def test_a_read_is_sent_once_more_in_silence(server: InfluxServer, proxy: CuttingProxy, lost: str) -> None:
+    LOSE[lost](proxy, b"q=SHOW")
+    assert len(await act(server, "list-retention-policies")) == 1
+    assert proxy.is_done
+
+
+async def test_a_read_is_not_sent_a_third_time(server: InfluxServer, proxy: CuttingProxy) -> None:
+    for _ in range(2):
+        proxy.lose_request(b"q=SHOW")
+    with pytest.raises(ConnectionLost):
+        await act(server, "list-retention-policies")
+    assert len(await act(server, "list-retention-policies")) == 1
+
+
+async def test_a_write_that_did_not_arrive_is_told_as_lost_and_not_sent_again(
+    server: InfluxServer, root: bare.InfluxDBClient, proxy: CuttingProxy, database: str
+) -> None:
+    proxy.lose_request(b"q=CREATE")
+    with pytest.raises(ConnectionLost):
+        await act(server, "add-retention-policy", name="p", duration="1h")
+    assert {*policies(root, database)} == {"autogen"}
+    await act(server, "add-retention-policy", name="p", duration="1h")
+    proxy.lose_request(b"q=DROP")
+    with pytest.raises(ConnectionLost):
+        await act(server, "del-retention-policy", name="p")
+    assert {*policies(root, database)} == {"autogen", "p"}
+    assert proxy.is_done
+
+
+async def test_a_write_whose_answer_was_lost_is_found_done(
+    server: InfluxServer, root: bare.InfluxDBClient, proxy: CuttingProxy, database: str
+) -> None:
+    proxy.lose_answer(b"q=CREATE")
+    await act(server, "add-retention-policy", name="p", duration="1h", default=True)
+    assert policies(root, database)["p"]["default"]
+    await act(server, "add-retention-policy", name="q", duration="1h")
+    proxy.lose_answer(b"q=DROP")
+    await act(server, "del-retention-policy", name="q")
+    assert {*policies(root, database)} == {"autogen", "p"}
+    assert proxy.is_done
+
+
+async def test_when_it_cannot_look_either_the_outcome_is_told_as_unknown(
+    server: InfluxServer, proxy: CuttingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.lose_answer(b"q=CREATE")
+    read = server.read
+    looks = 0
+
+    async def read_and_cut_later(statement: str) -> Any:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            for _ in range(2):
+                proxy.lose_request(b"q=SHOW")
+        return await read(statement)
+
+    monkeypatch.setattr(server, "read", read_and_cut_later)
+    with pytest.raises(ConnectionLost, match="whether it finished is not known"):
+        await act(server, "add-retention-policy", name="p", duration="1h")
+    assert proxy.is_done
