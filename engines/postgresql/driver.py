@@ -36,6 +36,7 @@ from engines.errors import (
     PrivilegeMissing,
 )
 from engines.postgresql.server import UnreadableText
+from engines.postgresql.session import CONNECT_TIMEOUT, STATEMENT_TIMEOUT, parameters
 
 # The pool warns of what is told to those who wait for a session anyway.
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
@@ -43,34 +44,12 @@ logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 Row = dict[str, Any]
 Params = Mapping[str, Any]
 
-APPLICATION_NAME = "dbvalet"
-
-CONNECT_TIMEOUT = 3
-"""Seconds to wait for a session, be it a new one or one that others are using."""
-
 MAX_IDLE = 60.0
 """Seconds after which the pool lets an unused session go, one at a time."""
-
-STATEMENT_TIMEOUT = 10.0
-"""Seconds: the default of each session and the most that one statement gets. It is the deadline of a read, so that the
-usual read need not set its own."""
 
 CLOSE_ENOUGH = 0.4
 """Seconds by which the session's limit may exceed what is left, rather than spend a round trip on setting it.
 Below `deadline.GRACE`, so that the engine still stops before dbvalet gives up."""
-
-SESSION = " ".join(
-    (
-        # Only pg_catalog is looked into, so nothing in `public` can shadow a function or an operator.
-        "-c search_path=pg_catalog",
-        f"-c statement_timeout={STATEMENT_TIMEOUT:g}s",
-        "-c TimeZone=UTC",
-        "-c DateStyle=ISO",
-        # Compiling costs more than running anything that dbvalet asks.
-        "-c jit=off",
-    )
-)
-"""Settings of every session, given at connect: they outrank those of the role and of the database."""
 
 DO_NOT_CONVERT = b"""
 SELECT pg_catalog.set_config('client_encoding', pg_catalog.current_setting('server_encoding'), false)
@@ -310,13 +289,18 @@ class Sessions:
                 return connection
 
     async def _get(self, patience: float) -> Connection:
-        pool = self._pool or await self._open()
-        if pool.get_stats()["pool_available"]:
-            return await pool.getconn(patience)
-        loop = asyncio.get_running_loop()
-        refused: asyncio.Future[Exception] = loop.create_future()
+        try:
+            pool = self._pool or await self._open()
+            if pool.get_stats()["pool_available"]:
+                return await pool.getconn(patience)
+            return await self._wait_for_one(asyncio.create_task(pool.getconn(patience)))
+        except (PoolTimeout, PoolClosed) as failure:
+            raise self._unavailable(failure) from None
+
+    async def _wait_for_one(self, getting: asyncio.Task[Connection]) -> Connection:
+        """Wait for a session to be opened or to come free, or for the news that none can be opened."""
+        refused: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._waiting.add(refused)
-        getting = loop.create_task(pool.getconn(patience))
         try:
             await asyncio.wait((getting, refused), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -324,13 +308,10 @@ class Sessions:
             raise
         finally:
             self._waiting.discard(refused)
-        if not getting.done():
-            self._abandon(getting)
-            raise self._unavailable(refused.result())
-        try:
+        if getting.done():
             return getting.result()
-        except (PoolTimeout, PoolClosed) as failure:
-            raise self._unavailable(failure) from None
+        self._abandon(getting)
+        raise self._unavailable(refused.result())
 
     def _abandon(self, getting: asyncio.Task[Connection]) -> None:
         """Stop waiting for a session; one that comes all the same goes back."""
@@ -349,7 +330,7 @@ class Sessions:
 
     async def _open(self) -> AsyncConnectionPool[Connection]:
         try:
-            conninfo = _conninfo(self._address)
+            conninfo = make_conninfo("", **parameters(self._address))
         except psycopg.Error as invalid:
             raise self._unavailable(invalid) from None
         pool = self._pool = AsyncConnectionPool(
@@ -377,6 +358,7 @@ class Sessions:
                 return EngineUnavailable(
                     f"All {use.limit} connections that dbvalet may hold to this database are in use."
                 )
+            failure = self._failure or failure
         if isinstance(failure, (PoolTimeout, psycopg.errors.ConnectionTimeout, TimeoutError)):
             return EngineUnavailable(f"{self._where} did not accept a connection within {CONNECT_TIMEOUT} s.")
         text = " ".join(str(failure).split())
@@ -395,31 +377,3 @@ class Sessions:
         if cause is None and connection.closed:
             cause = ConnectionLost
         return cause and cause(f"{self._where}: {error.diag.message_primary or 'the connection was cut'}.")
-
-
-def _conninfo(address: Address) -> str:
-    """Write libpq's connection string; what the URL says after `?` is libpq's to judge."""
-    given = address.options
-    return make_conninfo(
-        "",
-        **{
-            "host": address.host,
-            "port": address.port,
-            "user": address.user,
-            "password": address.password,
-            "dbname": address.database,
-            "connect_timeout": CONNECT_TIMEOUT,
-            "gssencmode": "disable",
-            # A peer that vanished without a word is noticed within seconds, also between statements.
-            "keepalives_idle": 30,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 15000,
-        }
-        | given
-        | {
-            "application_name": APPLICATION_NAME,
-            "client_encoding": "UTF8",
-            "options": f"{given.get('options', '')} {SESSION}".strip(),
-        },
-    )

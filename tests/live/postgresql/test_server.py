@@ -366,3 +366,11 @@ async def test_a_closed_server_holds_no_session(deployment: Deployment) -> None:
         return await deployment.value(own, [deployment.account]) == 0
 
     await until(none_left)
+
+
+async def test_a_time_that_is_up_already_is_told_as_such(deployment: Deployment) -> None:
+    await deployment.act("pg-list-queries")
+    for _ in range(20):
+        with pytest.raises((DeadlineExceeded, EngineUnavailable)), deadline.within(-1):
+            await deployment.server.read("SELECT pg_catalog.pg_sleep(1)::text")
+    assert await deployment.act("pg-list-queries")

@@ -3,7 +3,7 @@
 import pytest
 
 from engines.engine import lacking
-from engines.postgresql import ENGINE, driver
+from engines.postgresql import ENGINE, session
 from tests.live.postgresql.deployment import Deployment
 
 SPRUNG = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM public.sprung"
@@ -134,7 +134,7 @@ async def test_the_traps_catch_whoever_does_not_pin_the_search_path(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, statement: str
 ) -> None:
     await plant(deployment)
-    monkeypatch.setattr(driver, "SESSION", "")
+    monkeypatch.setattr(session, "SETTINGS", "")
     with pytest.raises(Exception, match=r"planted .* was called"):
         await deployment.server.read(statement)
     assert await deployment.value(SPRUNG) == 1
