@@ -8,16 +8,15 @@ from engines.influxdb.influxql import identifier, literal
 SCRIPT = """\
 -- Makes the account of dbvalet on an InfluxDB 1.x server. Run it once as an admin:
 --   influx -host HOST -username ADMIN -password '' < THIS_FILE
--- CREATE USER is silent when the account is there with the same password, and fails with "user already exists" when it
--- is there with another; then run the other statements alone.
+-- Running it again changes nothing. When the account is there with another password or is no admin, it says
+-- "user already exists": then SET PASSWORD FOR and GRANT ALL PRIVILEGES TO that account do the same.
 --
 -- It has to be an admin: InfluxDB 1.x lets nobody else create a retention policy, not even who has ALL on the database.
--- Where add-retention-policy is not wanted, leave out the third statement: the second is enough for
+-- Where add-retention-policy is not wanted, leave out WITH ALL PRIVILEGES: the second statement is enough for
 -- list-retention-policies and del-retention-policy.
 
-CREATE USER {user} WITH PASSWORD {password};
-GRANT ALL ON {database} TO {user};
-GRANT ALL PRIVILEGES TO {user}
+CREATE USER {user} WITH PASSWORD {password} WITH ALL PRIVILEGES;
+GRANT ALL ON {database} TO {user}
 """
 
 

@@ -10,10 +10,14 @@ import influxdb as bare
 import pytest
 
 from engines import deadline
+from engines.engine import GrantsFor
 from engines.errors import DeadlineExceeded, EngineUnavailable, PrivilegeMissing
 from engines.influxdb import ENGINE
+from engines.influxdb.grants import grants
 from engines.influxdb.server import CONNECTIONS, InfluxServer
 from tests.live.influxdb.conftest import (
+    PASSWORD,
+    USER,
     act,
     bare_client,
     catalogue,
@@ -77,6 +81,12 @@ async def test_a_missing_privilege_is_named_with_a_grant_that_helps(
 
 async def test_the_account_of_the_script_meets_every_requirement(server: InfluxServer) -> None:
     assert all([await requirement.met(server) for requirement in ENGINE.requirements.values()])
+
+
+def test_the_script_can_be_run_again(root: bare.InfluxDBClient, account: object) -> None:
+    before = catalogue(root)
+    run_script(root, grants(GrantsFor(user=USER, password=PASSWORD)))
+    assert catalogue(root) == before
 
 
 @pytest.mark.parametrize(

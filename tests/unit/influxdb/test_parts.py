@@ -116,8 +116,8 @@ def test_the_certificate_is_checked_unless_the_url_says_otherwise() -> None:
 
 def test_the_script_quotes_what_it_is_given() -> None:
     script = grants(GrantsFor(user='u"; DROP', password="p'; DROP", database='d"\n'))
-    assert "CREATE USER \"u\\\"; DROP\" WITH PASSWORD 'p\\'; DROP';" in script
-    assert 'GRANT ALL ON "d\\"\\n" TO "u\\"; DROP";' in script
+    assert r"""CREATE USER "u\"; DROP" WITH PASSWORD 'p\'; DROP' WITH ALL PRIVILEGES;""" in script
+    assert r'GRANT ALL ON "d\"\n" TO "u\"; DROP"' in script
 
 
 def test_without_a_password_the_script_has_a_placeholder() -> None:
