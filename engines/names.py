@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 from typing_extensions import TypedDict
 
 from engines.action import Params
 
+PATTERN = "[A-Za-z_][A-Za-z0-9_-]{0,63}"
+
+RULE = "ASCII letters, digits, _ and -, not starting with a digit or -, at most 64 characters"
+
+
+def _check(name: str) -> str:
+    # Not pydantic's own pattern: its message shows the expression alone.
+    if re.fullmatch(PATTERN, name) is None:
+        raise ValueError(f"must be {RULE}")
+    return name
+
+
 LogicalDatabaseName = Annotated[
     str,
-    StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", max_length=64),
-    Field(description="ASCII letters, digits, _ and -, not starting with a digit or -, at most 64 characters"),
+    AfterValidator(_check),
+    Field(description=RULE, json_schema_extra={"pattern": f"^{PATTERN}$"}),
 ]
 
 
