@@ -90,7 +90,12 @@ async def create_database(server: MySQLServer, params: NewLogicalDatabase) -> Lo
         session.prepare_to_write()
         session.execute(CREATE, Identifier(name))
 
-    names = await names_after(server, create, lambda names: kept_as(name, names, server.facts.folds_case) is not None)
+    names = await names_after(
+        server,
+        create,
+        lambda names: kept_as(name, names, server.facts.folds_case) is not None,
+        "The logical database was not created.",
+    )
     created = kept_as(name, names, server.facts.folds_case) or name
     return LogicalDatabase(name=created, protected=server.is_own(created))
 
@@ -125,7 +130,12 @@ async def delete_database(server: MySQLServer, params: ExistingLogicalDatabase) 
         session.prepare_to_write()
         session.execute(DELETE, Identifier(name))
 
-    await names_after(server, delete, lambda names: name not in names)
+    await names_after(
+        server,
+        delete,
+        lambda names: name not in names,
+        "The logical database is still there, perhaps without some of its tables; doing it again completes it.",
+    )
 
 
 def look_up(server: MySQLServer, session: Session, name: str) -> None:
@@ -142,11 +152,12 @@ def look_up(server: MySQLServer, session: Session, name: str) -> None:
 
 
 async def names_after(
-    server: MySQLServer, job: Callable[[Session], None], holds: Callable[[Collection[str]], bool]
+    server: MySQLServer, job: Callable[[Session], None], holds: Callable[[Collection[str]], bool], otherwise: str
 ) -> list[str]:
     """Run a job that writes, make sure of what it was for, and give the names that there are then.
 
-    When it was cut or came late, what is true decides: its statement has been stopped by then.
+    When it was cut or came late, what is true decides, as its statement has been stopped by then; `otherwise` tells
+    what holds when it was not done.
 
     Raises: whatever the job raises, Conflict (somebody else undid it at once)
     """
@@ -158,7 +169,7 @@ async def names_after(
         except (EngineUnavailable, DeadlineExceeded):
             raise unfinished from None
         if not holds(names):
-            raise type(unfinished)(f"{unfinished.message} It was not done.") from unfinished
+            raise type(unfinished)(f"{unfinished.message} {otherwise}") from unfinished
         return names
     names = names_in(await server.fetch(LIST))
     if not holds(names):

@@ -330,7 +330,7 @@ def _text(error: pymysql.MySQLError) -> str:
 def cause_of(error: pymysql.MySQLError) -> errors.EngineError:
     """Turn what the server or PyMySQL says into its cause; an unknown number is one that no action foresaw."""
     number = _number(error)
-    text = f"{_text(error)} (error {number})"
+    text = f"{_text(error).rstrip('.')} (error {number})."
     cause = CAUSES.get(number)
     if cause is None:
         if isinstance(error, pymysql.InterfaceError | pymysql.InternalError):

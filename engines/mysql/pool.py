@@ -74,9 +74,11 @@ class _Worker:
                 result = self._done(call.job)
             except BaseException as error:  # noqa: BLE001 - handed over to the task that waits for it
                 raised = error
-            if call.loop.is_closed():
+            try:
+                call.loop.call_soon_threadsafe(self._finished, self, call, result, raised)
+            except RuntimeError:
+                # The loop has been closed: nobody waits any more.
                 break
-            call.loop.call_soon_threadsafe(self._finished, self, call, result, raised)
         self.session.close()
 
     def _done(self, job: Callable[[Session], T]) -> T:

@@ -26,6 +26,7 @@ USER, PASSWORD = "valet", 'it\'s "50%" \\ of:it/@ü€'
 
 ONLY_ON = {
     "newest_mysql": ("on MySQL only, as it is of that alone", {newest("mysql").key}),
+    "one_mariadb": ("on one MariaDB only, which starts fast, as no server differs in it", {"mariadb:10.5"}),
     "each_flavour": (
         "on one MySQL and one MariaDB, as no version differs in it",
         {newest("mysql").key, "mariadb:10.5"},

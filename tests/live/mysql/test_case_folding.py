@@ -9,7 +9,7 @@ from engines.mysql.server import MySQLServer
 from tests.live.mysql.conftest import PASSWORD, USER, Root, act, act_on, connect, make_account
 from tests.live.servers import LiveServer, spawn
 
-pytestmark = pytest.mark.each_flavour
+pytestmark = pytest.mark.one_mariadb
 
 
 @pytest.fixture(scope="module")

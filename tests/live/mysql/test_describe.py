@@ -50,14 +50,6 @@ async def test_the_data_directory_is_older_than_the_start(server: MySQLServer) -
     )
 
 
-async def test_a_restart_is_seen(private: LiveServer, private_server: MySQLServer) -> None:
-    before = await private_server.describe()
-    private.restart()
-    after = await private_server.describe()
-    assert after.started_at > before.started_at
-    assert (after.resource_id, after.created_at) == (before.resource_id, before.created_at)
-
-
 async def test_a_frozen_server_takes_two_seconds_at_most(private: LiveServer, private_server: MySQLServer) -> None:
     await private_server.describe()
     began = time.monotonic()

@@ -112,10 +112,10 @@ async def test_hostile_names_that_are_there_are_deleted_and_reset_alone(server: 
         root.drop(there)
         assert root.names() == before["databases"]
         done += 1
-        if done == BATCH:
+        if done == BATCH // 2:
             break
     assert catalogue(root) == before
-    assert done > 100
+    assert done > 50
 
 
 async def test_hostile_modes_change_nothing(server: MySQLServer, root: Root) -> None:

@@ -6,9 +6,10 @@ import pytest
 
 from engines.engine import ForgetfulMemory
 from engines.errors import InvalidParams
+from engines.mysql import sql_mode
 from engines.mysql.server import MySQLServer
 from tests.live.mysql.conftest import Root, act, connect, make_account
-from tests.live.servers import LiveServer, spawn
+from tests.live.servers import LiveServer
 
 DOCUMENTED = "NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO"
 
@@ -131,30 +132,29 @@ async def test_the_statements_of_dbvalet_do_not_depend_on_the_mode(server: MySQL
 
 
 async def test_the_mode_survives_a_restart_of_the_server(private: LiveServer, private_server: MySQLServer) -> None:
+    before = await private_server.describe()
     await act(private_server, "set-sqlmode", DOCUMENTED)
     private.restart()
+    # Nobody has described the server since: the first read notices by itself.
     assert await act(private_server, "get-sqlmode") == DOCUMENTED
     root = Root(private)
     assert global_mode(root) == DOCUMENTED
-    await act(private_server, "set-sqlmode", "")
-    private.restart()
-    assert await act(private_server, "get-sqlmode") == ""
-    root = Root(private)
-    assert global_mode(root) == ""
     root.close()
+    after = await private_server.describe()
+    assert after.started_at > before.started_at
+    assert (after.resource_id, after.created_at) == (before.resource_id, before.created_at)
 
 
-async def test_it_is_set_again_when_the_service_says_that_the_server_restarted(private: LiveServer) -> None:
+async def test_a_cleared_mode_survives_a_restart_of_the_server_and_of_dbvalet(private: LiveServer) -> None:
     url, memory = make_account(private), ForgetfulMemory()
     first = connect(url, memory)
-    await act(first, "set-sqlmode", "ANSI_QUOTES")
+    await act(first, "set-sqlmode", "")
     await first.close()
     private.restart()
-    # dbvalet too was restarted.
     second = connect(url, memory)
     await second.restarted(await second.describe())
     root = Root(private)
-    assert global_mode(root) == "ANSI_QUOTES"
+    assert global_mode(root) == ""
     # What somebody sets afterwards on the same run of the server is left alone.
     root.run("SET GLOBAL sql_mode = 'IGNORE_SPACE'")
     await second.restarted(await second.describe())
@@ -165,12 +165,11 @@ async def test_it_is_set_again_when_the_service_says_that_the_server_restarted(p
     root.close()
 
 
-async def test_mysql_keeps_it_itself_and_mariadb_is_remembered(private: LiveServer) -> None:
+async def test_mysql_keeps_it_itself_and_mariadb_is_remembered(account: str, root: Root) -> None:
     memory = ForgetfulMemory()
-    server = connect(make_account(private), memory)
+    server = connect(account, memory)
     await act(server, "set-sqlmode", "ANSI_QUOTES")
     remembered = await memory.recall("sql_mode")
-    root = Root(private)
     if root.is_mariadb:
         assert remembered == {"mode": "ANSI_QUOTES", "started_at": server.facts.started_at.isoformat()}
     else:
@@ -178,17 +177,18 @@ async def test_mysql_keeps_it_itself_and_mariadb_is_remembered(private: LiveServ
         kept = "SELECT VARIABLE_VALUE FROM performance_schema.persisted_variables WHERE VARIABLE_NAME = 'sql_mode'"
         assert root.value(kept) == "ANSI_QUOTES"
     await server.close()
-    root.close()
 
 
 @pytest.mark.newest_mysql
-async def test_a_mysql_that_does_not_load_what_it_persisted_is_remembered(mysql: LiveServer) -> None:
-    with spawn(mysql.flavour, mysql.version, options=["--persisted-globals-load=OFF"]) as live:
-        server = connect(make_account(live), ForgetfulMemory())
-        await act(server, "set-sqlmode", "ANSI_QUOTES")
-        live.restart()
-        assert await act(server, "get-sqlmode") == "ANSI_QUOTES"
-        root = Root(live)
-        assert global_mode(root) == "ANSI_QUOTES"
-        root.close()
-        await server.close()
+async def test_a_mysql_that_does_not_load_what_it_persists_is_remembered(
+    account: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_mode, "KEPT", sql_mode.KEPT.replace("@@GLOBAL.persisted_globals_load", "0"))
+    memory = ForgetfulMemory()
+    server = connect(account, memory)
+    await act(server, "set-sqlmode", "ANSI_QUOTES")
+    assert (await memory.recall("sql_mode"))["mode"] == "ANSI_QUOTES"
+    monkeypatch.undo()
+    await act(server, "set-sqlmode", "ANSI_QUOTES")
+    assert await memory.recall("sql_mode") is None
+    await server.close()
