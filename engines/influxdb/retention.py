@@ -165,13 +165,17 @@ async def write_and_look(server: InfluxServer, statement: str, name: str, wanted
 
     Raises: ConnectionLost, when the connection was cut and it is not as wanted
     """
+    lost: ConnectionLost | None = None
     try:
         await server.write(statement)
-    except ConnectionLost as lost:
-        try:
-            done = await find(server, name) == wanted
-        except (EngineUnavailable, DeadlineExceeded):
-            raise lost from None
-        if not done:
-            raise
-    return await find(server, name) == wanted
+    except ConnectionLost as cut:
+        lost = cut
+    try:
+        done = await find(server, name) == wanted
+    except (EngineUnavailable, DeadlineExceeded) as blind:
+        raise lost or type(blind)(
+            f"InfluxDB said that it is done, but could not be asked again: {blind.message}"
+        ) from blind
+    if lost is not None and not done:
+        raise lost
+    return done

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from engines import deadline
@@ -117,15 +118,21 @@ class InfluxServer:
         self._in_use += 1
         if self._threads is None:
             self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="influxdb")
-        loop = asyncio.get_running_loop()
         done = self._threads.submit(self._with_connection, self._threads, work)
-        done.add_done_callback(lambda _: loop.call_soon_threadsafe(self._freed))
+        done.add_done_callback(partial(self._tell, asyncio.get_running_loop()))
         try:
             async with asyncio.timeout(seconds + deadline.GRACE / 3):
                 return await asyncio.wrap_future(done)
         except TimeoutError:
             # The limit of the library is for each piece of an answer, not for all of it.
-            raise DeadlineExceeded("The time for this action is up: InfluxDB answers too slowly.") from None
+            raise DeadlineExceeded(
+                "The time for this action is up: InfluxDB answers too slowly. What was asked may still be done."
+            ) from None
+
+    def _tell(self, loop: asyncio.AbstractEventLoop, _: object) -> None:
+        """Say in the event loop that a thread is done; dbvalet may have ended while it waited for the server."""
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(self._freed)
 
     def _freed(self) -> None:
         self._in_use -= 1

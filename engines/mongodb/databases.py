@@ -166,16 +166,20 @@ async def write_and_look(server: MongoServer, name: str, command: dict[str, Any]
 
     Raises: ConnectionLost, when the connection was cut and it is not as it should be
     """
+    lost: ConnectionLost | None = None
     try:
         await server.write(name, command)
-    except ConnectionLost as lost:
-        try:
-            done = (name in await existing_names(server)) is there
-        except (EngineUnavailable, DeadlineExceeded):
-            raise lost from None
-        if not done:
-            raise
-    return (name in await existing_names(server)) is there
+    except ConnectionLost as cut:
+        lost = cut
+    try:
+        done = (name in await existing_names(server)) is there
+    except (EngineUnavailable, DeadlineExceeded) as blind:
+        raise lost or type(blind)(
+            f"MongoDB said that it is done, but could not be asked again: {blind.message}"
+        ) from blind
+    if lost is not None and not done:
+        raise lost
+    return done
 
 
 async def empty(server: MongoServer, name: str) -> None:

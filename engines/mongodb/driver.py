@@ -38,6 +38,8 @@ CONNECT_SECONDS = 3.0
 GRACE = deadline.GRACE / 3
 """Seconds that an answer may be later than maxTimeMS: the server looks at its clock between two steps of the work."""
 
+UNKNOWN = "Whether it was done is not known; look before trying again."
+
 CAUSES: dict[int, Callable[[str], errors.EngineError]] = {
     13: lambda text: errors.PrivilegeMissing(f"MongoDB refused: {text}"),
     18: lambda _: errors.EngineUnavailable("MongoDB refuses the account: wrong user, password or authSource."),
@@ -60,6 +62,10 @@ CAUSES: dict[int, Callable[[str], errors.EngineError]] = {
 
 class NoAnswer(errors.DeadlineExceeded):
     """The time for this action is up and MongoDB does not answer."""
+
+
+class NoServer(errors.EngineUnavailable):
+    """The time for this action is up and no server is known that would take it."""
 
 
 class NamespaceNotFound(errors.NotFound):
@@ -162,9 +168,10 @@ class Client:
         try:
             return await self._command(database, command)
         except NoAnswer as silent:
-            raise errors.DeadlineExceeded(
-                f"{silent.message} Whether it was done is not known; look before trying again."
-            ) from silent
+            raise errors.DeadlineExceeded(f"{silent.message} {UNKNOWN}") from silent
+        except NoServer as gone:
+            # The monitor may have given up a server that had the command already.
+            raise errors.ConnectionLost(f"{gone.message} {UNKNOWN}") from gone
 
     async def _command(self, database: str, command: dict[str, Any]) -> dict[str, Any]:
         """Run one command on the primary, stopped by the server itself when the deadline has passed.
@@ -184,7 +191,7 @@ class Client:
         except TimeoutError:
             # With a deadline below that of the driver for finding a server, this one is the first to pass.
             if not self._mongo.topology_description.has_writable_server():
-                raise errors.EngineUnavailable(self._unreachable("no server was found")) from None
+                raise NoServer(self._unreachable("no server was found")) from None
             raise NoAnswer() from None
 
     def pool_use(self) -> PoolUse:

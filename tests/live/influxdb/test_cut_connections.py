@@ -78,10 +78,14 @@ async def test_a_write_whose_answer_was_lost_is_found_done(
     assert proxy.is_done
 
 
-async def test_when_it_cannot_look_either_the_outcome_is_told_as_unknown(
-    server: InfluxServer, proxy: CuttingProxy, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("acknowledged", "told"), [(False, "whether it finished is not known"), (True, "said that it is done")]
+)
+async def test_when_it_cannot_look_it_tells_what_is_known(
+    server: InfluxServer, proxy: CuttingProxy, monkeypatch: pytest.MonkeyPatch, *, acknowledged: bool, told: str
 ) -> None:
-    proxy.lose_answer(b"q=CREATE")
+    if not acknowledged:
+        proxy.lose_answer(b"q=CREATE")
     read = server.read
     looks = 0
 
@@ -94,6 +98,6 @@ async def test_when_it_cannot_look_either_the_outcome_is_told_as_unknown(
         return await read(statement)
 
     monkeypatch.setattr(server, "read", read_and_cut_later)
-    with pytest.raises(ConnectionLost, match="whether it finished is not known"):
+    with pytest.raises(ConnectionLost, match=told):
         await act(server, "add-retention-policy", name="p", duration="1h")
     assert proxy.is_done

@@ -74,10 +74,20 @@ async def test_a_write_whose_answer_was_lost_is_found_done(
     assert proxy.is_done
 
 
-async def test_when_it_cannot_look_either_the_outcome_is_told_as_unknown(
-    server: MongoServer, proxy: CuttingProxy, fresh: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("acknowledged", "told"), [(False, "whether it finished is not known"), (True, "said that it is done")]
+)
+async def test_when_it_cannot_look_it_tells_what_is_known(
+    server: MongoServer,
+    proxy: CuttingProxy,
+    fresh: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    acknowledged: bool,
+    told: str,
 ) -> None:
-    proxy.lose_answer(b"\x02create\0")
+    if not acknowledged:
+        proxy.lose_answer(b"\x02create\0")
     # The look before goes through; both tries of the one after do not.
     read = server.read
     looks = 0
@@ -91,7 +101,7 @@ async def test_when_it_cannot_look_either_the_outcome_is_told_as_unknown(
         return await read(database, command)
 
     monkeypatch.setattr(server, "read", read_and_cut_later)
-    with pytest.raises(ConnectionLost, match="whether it finished is not known"):
+    with pytest.raises(ConnectionLost, match=told):
         await act(server, "create-database", fresh)
     assert proxy.is_done
 

@@ -11,7 +11,7 @@ import pytest
 
 from engines import deadline
 from engines.engine import GrantsFor
-from engines.errors import DeadlineExceeded, EngineUnavailable, PrivilegeMissing
+from engines.errors import ConnectionLost, DeadlineExceeded, EngineUnavailable, PrivilegeMissing
 from engines.mongodb import ENGINE
 from engines.mongodb.grants import grants
 from engines.mongodb.server import CONNECTIONS, MongoServer
@@ -262,6 +262,17 @@ async def test_a_frozen_server_is_given_up_in_time(private: LiveServer, action: 
     with Root(private.url()) as root:
         assert "name" not in names_in(root)
     await server.close()
+
+
+@pytest.mark.newest_mongodb
+async def test_a_write_on_a_server_that_the_monitor_gives_up_is_told_as_unknown(private: LiveServer) -> None:
+    server = connect(private.url(heartbeatFrequencyMS="500"))
+    await act(server, "list-databases")
+    with private.paused(), deadline.within(6), pytest.raises(ConnectionLost, match="is not known"):
+        await server.write("late", {"create": "x"})
+    await server.close()
+    with Root(private.url()) as root:
+        root.drop_database("late")
 
 
 @pytest.mark.newest_mongodb
