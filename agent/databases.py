@@ -235,13 +235,14 @@ def declare(settings: Settings, engines: Mapping[str, Engine], store: Store, log
         if engine is None:
             schemes = ", ".join(f"{scheme}://" for engine in engines.values() for scheme in engine.schemes)
             raise SettingsError(key, f"must begin with one of {schemes}")
+        memory = DatabaseMemory(store, each.id)
         try:
-            address = parse_address(url, engine.default_port)
+            # An engine too may find a mistake in the URL: a TLS option that it does not know, say.
+            server = engine.connect(parse_address(url, engine.default_port), memory)
         except ValueError as problem:
             raise SettingsError(key, str(problem)) from None
         unknown = [name for name in each.disabled_actions if name not in engine.actions]
         if unknown:
             raise SettingsError(f"databases.{number}.disabled_actions", f"{engine.title} has no action {unknown[0]}")
-        memory = DatabaseMemory(store, each.id)
-        found.append(Database(each, engine.connect(address, memory), memory, log))
+        found.append(Database(each, server, memory, log))
     return Databases(found, log)
