@@ -9,7 +9,7 @@ import pytest
 from engines import deadline
 from engines.errors import DeadlineExceeded, EngineUnavailable
 from engines.mysql.server import MySQLServer
-from tests.live.mysql.conftest import Root
+from tests.live.mysql.conftest import Root, connect
 from tests.live.servers import LiveServer
 
 
@@ -48,6 +48,17 @@ async def test_the_data_directory_is_older_than_the_start(server: MySQLServer) -
     assert (
         described.started_at - timedelta(minutes=2) < described.created_at < described.started_at + timedelta(minutes=1)
     )
+
+
+async def test_the_servers_time_zone_changes_nothing(server: MySQLServer, account: str, root: Root) -> None:
+    before = await server.describe()
+    root.run("SET GLOBAL time_zone = '+09:00'")
+    elsewhere = connect(account)
+    try:
+        assert await elsewhere.describe() == before
+    finally:
+        await elsewhere.close()
+        root.run("SET GLOBAL time_zone = 'SYSTEM'")
 
 
 async def test_a_frozen_server_takes_two_seconds_at_most(private: LiveServer, private_server: MySQLServer) -> None:

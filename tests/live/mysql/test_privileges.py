@@ -169,6 +169,8 @@ async def test_privileges_on_one_database_are_enough_to_reset_it(refused: MySQLS
         root.run(f"GRANT ALL ON app.* TO {PLAIN}", rf"GRANT DROP, ALTER ROUTINE, EVENT ON `app\_x`.* TO {PLAIN}")
         if not root.is_mariadb:
             root.run(f"GRANT SYSTEM_USER ON *.* TO {PLAIN}")
+        # The names in SHOW GRANTS are quoted as the session's mode says.
+        root.run("SET GLOBAL sql_mode = 'ANSI_QUOTES'")
         await act_on(refused, "reset-database", "app")
         await act_on(refused, "reset-database", near)
         assert root.rows("SHOW TABLES FROM app") == root.rows(f"SHOW TABLES FROM {near}") == []
@@ -176,4 +178,5 @@ async def test_privileges_on_one_database_are_enough_to_reset_it(refused: MySQLS
             with pytest.raises(PrivilegeMissing):
                 await act_on(refused, "reset-database", hidden)
     finally:
+        root.run("SET GLOBAL sql_mode = DEFAULT")
         root.drop(near, "appzx")

@@ -167,18 +167,27 @@ async def test_who_stops_waiting_when_the_job_has_just_ended_disturbs_nobody(
     assert pool.use().in_use == 0
 
 
-async def test_who_stops_waiting_for_a_turn_takes_no_connection_away(pool: Pool, sessions: list[FakeSession]) -> None:
+async def test_who_stops_waiting_just_when_its_turn_has_come_takes_no_connection_away(
+    pool: Pool, sessions: list[FakeSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
     running = [asyncio.create_task(pool.read(wait)) for _ in range(LIMIT)]
     await started(pool, LIMIT)
-    waiting = [asyncio.create_task(pool.read(lambda _: "done")) for _ in range(3)]
+    given_up, next_in_turn = (asyncio.create_task(pool.read(lambda _: "done")) for _ in range(2))
     await asyncio.sleep(0.01)
+    release = pool._release
+
+    def release_and_cancel(worker: Any) -> None:
+        release(worker)
+        given_up.cancel()
+
+    monkeypatch.setattr(pool, "_release", release_and_cancel)
     sessions[0].stop.set()
-    waiting[0].cancel()
-    assert await asyncio.wait_for(asyncio.gather(*waiting[1:]), 2) == ["done", "done"]
+    assert await asyncio.wait_for(next_in_turn, 2) == "done"
+    assert given_up.cancelled()
     for session in sessions:
         session.stop.set()
     await asyncio.gather(*running)
-    assert await asyncio.gather(*(pool.read(lambda _: 1) for _ in range(LIMIT))) == [1] * LIMIT
+    await until_idle(pool)
 
 
 async def test_a_refusal_on_an_old_connection_is_tried_once_on_a_new_one(
