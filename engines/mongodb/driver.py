@@ -165,8 +165,11 @@ class Client:
 
         Raises: ConnectionLost, when it may or may not have been done; and as `read`
         """
+        # Without this a server that is killed within the next 100 ms forgets what it acknowledged. With it the answer
+        # comes after the journal is on disk, and in a replica set after most members have it.
+        durable = {"w": "majority", "wtimeout": max(int(deadline.remaining() * 1000), 1)}
         try:
-            return await self._command(database, command)
+            return await self._command(database, {**command, "writeConcern": durable})
         except NoAnswer as silent:
             raise errors.DeadlineExceeded(f"{silent.message} {UNKNOWN}") from silent
         except NoServer as gone:
