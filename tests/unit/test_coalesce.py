@@ -54,12 +54,15 @@ def asking(coalescer: Coalescer, run: Callable[[], Awaitable[bytes]], patience: 
     return asyncio.create_task(coalescer.read("key", run, patience))
 
 
-async def test_a_read_alone_gets_its_own_run(reads: Reads):
-    asked = asking(Coalescer(), reads.run)
-    await settled()
-    reads.let_go(1)
+async def test_a_read_alone_gets_its_own_run_and_so_does_the_one_after_it(reads: Reads):
+    coalescer = Coalescer()
+    for number in (1, 2):
+        asked = asking(coalescer, reads.run)
+        await settled()
+        reads.let_go(number)
 
-    assert await asked == b"run 1"
+        assert await asked == b"run %d" % number
+        assert len(coalescer) == 0
 
 
 async def test_a_read_that_comes_while_one_runs_gets_the_next_run(reads: Reads):
