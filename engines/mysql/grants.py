@@ -37,6 +37,10 @@ GRANT SYSTEM_VARIABLES_ADMIN ON *.* TO {account};
 SYSTEM_USER = """
 -- reset-database: only a system user may drop a view or a routine that a system user such as root has defined
 GRANT SYSTEM_USER ON *.* TO {account};
+
+-- dbvalet never touches the server's own schemas. A server with partial_revokes=ON can make sure of that:
+--   REVOKE CREATE, DROP, ALTER ROUTINE, EVENT ON mysql.* FROM {account};
+--   REVOKE CREATE, DROP, ALTER ROUTINE, EVENT ON sys.* FROM {account};
 """
 
 SUPER = """

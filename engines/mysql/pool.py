@@ -60,6 +60,8 @@ class _Worker:
         self.thread.start()
 
     def begin(self, call: _Call) -> None:
+        # Here and not in the thread, where it could come after an interruption and undo it.
+        self.session.begin(call.ends_at)
         self._calls.put(call)
 
     def end(self) -> None:
@@ -69,7 +71,6 @@ class _Worker:
         while (call := self._calls.get()) is not None:
             result: Any = None
             raised: BaseException | None = None
-            self.session.begin(call.ends_at)
             try:
                 result = self._done(call.job)
             except BaseException as error:  # noqa: BLE001 - handed over to the task that waits for it

@@ -38,7 +38,7 @@ DESCRIBE: dict[Flavour, str] = {
 }
 
 CREATED = "SELECT MIN(CREATE_TIME) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql'"
-"""When the data directory was made: its system tables are as old."""
+"""When the data directory was made: its system tables are as old. NULL where the account may not see them."""
 
 RESTARTS_WITHIN = 5.0
 """Seconds to wait for a server that cut a connection, to see whether the work was done."""
@@ -58,7 +58,7 @@ class MySQLServer:
         self._tls = requested(address.options)
         self._login: Login | None = None
         self._facts: Facts | None = None
-        self._created_at: datetime | None = None
+        self._created: Rows | None = None
         self._restoring = asyncio.Lock()
         self._restored_after: datetime | None = None
         self._pool = Pool(self._new_session)
@@ -146,15 +146,16 @@ class MySQLServer:
         """
         with deadline.within(2):
             version, now, uptime, secure_transport, uuid = await self._pool.read(_describe)
-            if self._created_at is None:
-                self._created_at = (await self._pool.read(lambda session: session.fetch(CREATED)))[0][0]
+            if self._created is None:
+                self._created = await self._pool.read(lambda session: session.fetch(CREATED))
+        [(created_at,)] = self._created
         numbers = parse_version(version)
         return Description(
             version=numbers,
             readable_version=readable(self.facts.flavour, numbers),
             started_at=started(now, uptime),
             resource_id=uuid,
-            created_at=self._created_at.replace(tzinfo=UTC) if self._created_at else None,
+            created_at=created_at.replace(tzinfo=UTC) if created_at else None,
             features=(Feature(name="force-ssl"),) if secure_transport else (),
         )
 

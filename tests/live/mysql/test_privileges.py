@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from engines.engine import lacking
+from engines.engine import GrantsFor, lacking
 from engines.errors import PrivilegeMissing
 from engines.mysql import ENGINE
 from engines.mysql.server import MySQLServer
@@ -150,6 +150,28 @@ async def test_the_script_can_be_run_again_and_sets_the_password(mysql: LiveServ
     assert await act(server, "list-databases")
     await server.close()
     root.rows("DROP USER %s", odd)
+
+
+@pytest.mark.newest_mysql
+async def test_what_the_script_says_of_partial_revokes_holds(mysql: LiveServer, root: Root, filled: str) -> None:
+    url = make_account(mysql, "without_system")
+    script = ENGINE.grants(GrantsFor(user="without_system"))
+    revokes = re.findall(r"^--   (REVOKE .+;)$", script, flags=re.MULTILINE)
+    assert len(revokes) == 2
+    root.run("SET GLOBAL partial_revokes = ON", *revokes)
+    server = connect(url)
+    try:
+        for action in ENGINE.actions.values():
+            assert await lacking(server, action.privileges) == []
+        assert {"name": filled, "protected": False} in await act(server, "list-databases")
+        await act_on(server, "reset-database", filled)
+        await act_on(server, "delete-database", filled)
+        assert (await server.describe()).created_at is None
+        with pytest.raises(PrivilegeMissing):
+            await server.fetch("DROP TABLE mysql.plugin")
+    finally:
+        await server.close()
+        root.run("DROP USER without_system", "SET GLOBAL partial_revokes = OFF")
 
 
 async def test_the_account_of_the_script_reads_and_changes_no_row(account: str, root: Root, filled: str) -> None:

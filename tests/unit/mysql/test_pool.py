@@ -147,6 +147,16 @@ async def test_who_stops_waiting_interrupts_the_job_and_the_thread_is_free_again
     assert len(sessions) == 1
 
 
+async def test_who_stops_waiting_before_the_thread_has_begun_is_heard(pool: Pool) -> None:
+    for _ in range(200):
+        task = asyncio.create_task(pool.read(wait))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until_idle(pool)
+
+
 async def test_who_stops_waiting_when_the_job_has_just_ended_disturbs_nobody(
     pool: Pool, sessions: list[FakeSession]
 ) -> None:
