@@ -13,7 +13,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Literal, Self
 
 import orjson
 from pydantic import (
@@ -31,6 +31,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from agent.errors import SettingsError
 from agent.roles import Role
+from agent.settings_file import interpolated, read_yaml
 from engines.action import texts_by_field
 
 SHORTEST_TOKEN = 16
@@ -287,12 +288,12 @@ def load_settings(config: Path | None = None) -> Settings:
     Raises: SettingsError
     """
     _check_variables(os.environ)
-    raw = _read_yaml(config) if config else {}
+    raw = read_yaml(config) if config else {}
     for key in raw:
         if key not in Settings.model_fields:
             raise SettingsError(key, "is not known")
     try:
-        return Settings(**_interpolated(raw, os.environ, ""))
+        return Settings(**interpolated(raw, os.environ))
     except ValidationError as invalid:
         raise SettingsError(*_first_mistake(invalid)) from None
 
@@ -313,65 +314,6 @@ def _mistakes_named(variable: str) -> Generator[None]:
 def _refuse_both(variable: str, value: SecretStr | None, file: Path | None) -> None:
     if value is not None and file is not None:
         raise SettingsError(variable, f"exactly one of {variable} and {variable}_FILE is needed")
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    # The parser in C where PyYAML was built with it: a file of a hundred databases takes 5 ms instead of 80.
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        text = path.read_bytes()
-        _refuse_double_keys(path, yaml.compose(text, Loader=loader))
-        loaded: Any = yaml.load(text, Loader=loader)  # noqa: S506 - safe loaders both
-    except OSError as problem:
-        raise SettingsError("--config", f"{path} cannot be read: {problem.strerror}") from None
-    except yaml.YAMLError as problem:
-        mark = getattr(problem, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        raise SettingsError("--config", f"{path} is not YAML{where}") from None
-    if loaded is None:
-        return {}
-    if not isinstance(loaded, dict):
-        raise SettingsError("--config", f"{path} must hold keys and values")
-    return {str(key): value for key, value in cast(dict[Any, Any], loaded).items()}
-
-
-def _refuse_double_keys(path: Path, node: Any) -> None:
-    """YAML forbids a key that stands twice; PyYAML takes the last and says nothing."""
-    import yaml
-
-    if isinstance(node, yaml.SequenceNode):
-        for element in node.value:
-            _refuse_double_keys(path, element)
-    elif isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise SettingsError(str(key.value), f"stands twice in {path}, again in line {key.start_mark.line + 1}")
-            seen.add(key.value)
-            _refuse_double_keys(path, value)
-
-
-def _interpolated(value: Any, environ: Mapping[str, str], key: str) -> Any:
-    """Put variables in place of `${VAR}`; `$${` stands for `${` itself."""
-    if isinstance(value, dict):
-        items = cast(dict[Any, Any], value)
-        return {k: _interpolated(v, environ, f"{key}.{k}".lstrip(".")) for k, v in items.items()}
-    if isinstance(value, list):
-        elements = cast(list[Any], value)
-        return [_interpolated(v, environ, f"{key}.{n}") for n, v in enumerate(elements)]
-    if not isinstance(value, str):
-        return value
-
-    def put(match: re.Match[str]) -> str:
-        if match[0].startswith("$$"):
-            return match[0][1:]
-        if match[1] not in environ:
-            raise SettingsError(key, f"the variable {match[1]} is not set")
-        return environ[match[1]]
-
-    return re.sub(r"\$?\$\{([A-Za-z_][A-Za-z0-9_]*)\}", put, value)
 
 
 _OF_KUBERNETES = re.compile(
