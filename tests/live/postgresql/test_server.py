@@ -13,8 +13,10 @@ from psycopg_pool import AsyncConnectionPool
 from engines import deadline
 from engines.engine import perform
 from engines.errors import ConnectionLost, DeadlineExceeded, EngineUnavailable
-from engines.postgresql import ENGINE, driver
+from engines.postgresql import ENGINE
 from engines.postgresql import server as server_module
+from engines.postgresql.driver import sessions
+from engines.postgresql.driver.connection import Connection
 from engines.postgresql.server import PostgresServer
 from tests.live.images import newest
 from tests.live.postgresql.deployment import PASSWORD, Deployment, new_deployment, until
@@ -283,7 +285,7 @@ async def test_at_most_four_readers_are_opened_and_all_of_them_serve(deployment:
 
 
 async def test_unused_sessions_are_let_go(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "MAX_IDLE", 0.2)
+    monkeypatch.setattr(sessions, "MAX_IDLE", 0.2)
     server = deployment.connect_valet()
     await asyncio.gather(*(server.read("SELECT pg_catalog.pg_sleep(0.1)::text") for _ in range(3)))
     assert server.pool_use().open >= 2
@@ -319,9 +321,9 @@ async def test_callers_that_leave_at_any_moment_take_no_session_with_them(deploy
 async def test_a_session_that_comes_just_when_its_caller_leaves_goes_back(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    getconn = AsyncConnectionPool[driver.Connection].getconn
+    getconn = AsyncConnectionPool[Connection].getconn
 
-    async def come_all_the_same(pool: AsyncConnectionPool[driver.Connection], patience: float) -> driver.Connection:
+    async def come_all_the_same(pool: AsyncConnectionPool[Connection], patience: float) -> Connection:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(5)
         return await getconn(pool, patience)

@@ -1,25 +1,14 @@
-"""psycopg: sessions that are kept, one statement at a time on each, and the causes behind its errors.
-
-This is the one module that imports the driver; `server` imports it when a session is first needed.
-"""
+"""The sessions of one database: how many, which is given to whom, and what their errors mean."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import select
 import time
-from collections.abc import Generator, Mapping
-from typing import Any, Self
 from weakref import WeakSet
 
 import psycopg
-from psycopg import AsyncConnection, AsyncCursor
-from psycopg.abc import AdaptContext, Buffer
-from psycopg.adapt import Loader
 from psycopg.conninfo import make_conninfo
-from psycopg.pq import Format, TransactionStatus
-from psycopg.waiting import wait_async
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from engines import deadline
@@ -35,27 +24,15 @@ from engines.errors import (
     Precondition,
     PrivilegeMissing,
 )
+from engines.postgresql.driver.connection import Connection, Params, Row
 from engines.postgresql.server import UnreadableText
 from engines.postgresql.session import CONNECT_TIMEOUT, STATEMENT_TIMEOUT, parameters
 
 # The pool warns of what is told to those who wait for a session anyway.
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
-Row = dict[str, Any]
-Params = Mapping[str, Any]
-
 MAX_IDLE = 60.0
 """Seconds after which the pool lets an unused session go, one at a time."""
-
-CLOSE_ENOUGH = 0.4
-"""Seconds by which the session's limit may exceed what is left, rather than spend a round trip on setting it.
-Below `deadline.GRACE`, so that the engine still stops before dbvalet gives up."""
-
-DO_NOT_CONVERT = b"""
-SELECT pg_catalog.set_config('client_encoding', pg_catalog.current_setting('server_encoding'), false)
-"""
-
-SET_STATEMENT_TIMEOUT = b"SELECT pg_catalog.set_config('statement_timeout', %(timeout)s, false)"
 
 CAUSES: dict[str, type[EngineError]] = {
     "08": ConnectionLost,
@@ -79,111 +56,6 @@ CAUSES: dict[str, type[EngineError]] = {
     "42710": AlreadyExists,
 }
 """Causes by SQLSTATE or its class: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
-
-
-class LenientTextLoader(Loader):
-    """Reads text of any bytes, with U+FFFD for those that are no characters."""
-
-    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
-        super().__init__(oid, context)
-        encoding = context.connection.info.encoding if context and context.connection else "ascii"
-        self._encoding = "utf-8" if encoding == "ascii" else encoding
-
-    def load(self, data: Buffer) -> str:
-        """Decode."""
-        return bytes(data).decode(self._encoding, errors="replace")
-
-
-class LenientBinaryTextLoader(LenientTextLoader):
-    """The same for results in binary form, where text looks the same."""
-
-    format = Format.BINARY
-
-
-class Connection(AsyncConnection[tuple[Any, ...]]):
-    """A session of dbvalet, with one cursor that is used again and again: a new one costs a fifth of a read."""
-
-    kept_cursor: AsyncCursor[tuple[Any, ...]]
-    column_names: dict[str, tuple[str, ...]]
-    """By statement: psycopg describes the columns of each result anew, which costs another fifth."""
-    timeout_set = STATEMENT_TIMEOUT
-    """The session's statement_timeout in seconds."""
-    takes_any_text = False
-
-    @classmethod
-    async def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
-        """Open a session for the `opener` among kwargs, which hears of a failure sooner than from the pool."""
-        opener: Sessions = kwargs.pop("opener")
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT + 1):  # psycopg's own limit leaves out looking up the host
-                connection = await super().connect(conninfo, **kwargs)
-        except Exception as failure:
-            opener.failed(failure)
-            raise
-        connection.kept_cursor = connection.cursor(binary=True)
-        connection.column_names = {}
-        opener.opened(connection)
-        return connection
-
-    async def wait(self, gen: Generator[Any, Any, Any], interval: float = 0.1, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - psycopg's signature
-        """Wait as psycopg does, but let go at once when told to.
-
-        psycopg would first ask the server to stop and wait up to 10 s for that: a server that hangs would hold the
-        answer so long. statement_timeout ends the statement there.
-        """
-        try:
-            return await wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout)
-        except asyncio.CancelledError:
-            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                self.pgconn.finish()
-            raise
-
-    async def take_any_text(self) -> None:
-        """Read text from now on that is not in the encoding of the database; slower, so only where it is met.
-
-        A database of encoding SQL_ASCII keeps any bytes, and shared catalogues hold names in the encoding of whichever
-        database they were made in. Asked to convert, PostgreSQL fails with 22021.
-        """
-        await self.kept_cursor.execute(DO_NOT_CONVERT)
-        for name in ("text", "varchar", "name"):
-            self.kept_cursor.adapters.register_loader(name, LenientTextLoader)
-            self.kept_cursor.adapters.register_loader(name, LenientBinaryTextLoader)
-        self.takes_any_text = True
-
-    def is_stale(self) -> bool:
-        """Tell, without sending anything, whether the server closed this session while nobody used it."""
-        try:
-            while _readable(self.pgconn.socket):
-                # What arrives unasked is the change of a setting, a notice, or the end.
-                self.pgconn.consume_input()
-        except psycopg.Error:
-            return True
-        return False
-
-    async def answers(self) -> bool:
-        """Tell whether the server answers on this session."""
-        try:
-            await self.kept_cursor.execute(b"")
-        except psycopg.OperationalError:
-            return False
-        return True
-
-    async def run(self, statement: str, params: Params | None, limit: float) -> list[Row]:
-        """Run one statement for at most `limit` seconds."""
-        if not limit <= self.timeout_set <= limit + CLOSE_ENOUGH:
-            await self.kept_cursor.execute(SET_STATEMENT_TIMEOUT, {"timeout": f"{max(round(limit * 1000), 1)}ms"})
-            self.timeout_set = limit
-        cursor = await self.kept_cursor.execute(statement.encode(), params)
-        names = self.column_names.get(statement)
-        if names is None:
-            names = self.column_names[statement] = tuple(column.name for column in cursor.description or ())
-        return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()] if names else []
-
-
-def _readable(fileno: int) -> bool:
-    poll = select.poll()
-    poll.register(fileno, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 class Sessions:
@@ -255,29 +127,29 @@ class Sessions:
 
     async def _run(self, statement: str, params: Params | None, *, answering: bool) -> list[Row]:
         limit = min(deadline.remaining(), STATEMENT_TIMEOUT)
-        started = time.monotonic()
+        ends_at = time.monotonic() + limit
         try:
-            async with asyncio.timeout(limit + 0.8 * deadline.GRACE):
-                connection = await self._take(limit, answering=answering)
-                try:
-                    if self._met_odd_text and not connection.takes_any_text:
-                        await connection.take_any_text()
-                    return await connection.run(statement, params, limit - (time.monotonic() - started))
-                except psycopg.Error as error:
-                    cause = self._cause(error, connection, time_up=time.monotonic() - started > limit - 0.05)
-                    if cause is None:
-                        raise
-                    raise cause from error
-                finally:
-                    await self._put(connection)
+            connection = await self._take(ends_at, answering=answering)
+            try:
+                if self._met_odd_text and not connection.takes_any_text:
+                    await connection.take_any_text()
+                return await connection.run(statement, params, ends_at - time.monotonic())
+            except psycopg.Error as error:
+                cause = self._cause(error, connection, time_up=time.monotonic() > ends_at - 0.05)
+                if cause is None:
+                    raise
+                raise cause from error
+            finally:
+                await self._put(connection)
         except TimeoutError:
             raise DeadlineExceeded(f"{self._where} does not answer: given up after {limit:.3g} s.") from None
 
-    async def _take(self, limit: float, *, answering: bool) -> Connection:
+    async def _take(self, ends_at: float, *, answering: bool) -> Connection:
         """Give a session that was not cut while it was idle; with `answering`, make sure by asking."""
-        ends_at = time.monotonic() + min(limit, CONNECT_TIMEOUT)
+        patient_until = min(ends_at, time.monotonic() + CONNECT_TIMEOUT)
         while True:
-            connection = await self._get(ends_at - time.monotonic())
+            connection = await self._get(patient_until - time.monotonic())
+            connection.ends_at = ends_at + 0.8 * deadline.GRACE
             usable = False
             try:
                 usable = not connection.is_stale() and (not answering or await connection.answers())
