@@ -107,30 +107,21 @@ class Connection(AsyncConnection[Row]):
         return connection
 
     async def wait(self, gen: Generator[Any, Any, Any], interval: float = 0, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - psycopg's signature
-        """Wait as psycopg does, but until `ends_at`, and let go at once when told to.
+        """Wait as psycopg does, but until `ends_at`, and not at all when the task is cancelled.
 
-        psycopg would first ask the server to stop and wait up to 10 s for that: a server that hangs would hold the
-        answer so long. statement_timeout ends the statement there.
+        psycopg would then ask the server to stop and wait up to 10 s for that: a server that hangs would hold the
+        answer so long. The pool closes a session that comes back at work; statement_timeout ends the statement.
 
         Raises: TimeoutError
         """
         patience = min(max(self.ends_at - time.monotonic(), 0.001), deadline.LONGEST)
         try:
             return await wait_async(gen, self.pgconn.socket, interval=patience, timeout=patience)
-        except asyncio.CancelledError:
-            self._let_go()
-            raise
         except psycopg.OperationalError as error:
-            if self._let_go():
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.pgconn.finish()
                 raise TimeoutError from error
             raise
-
-    def _let_go(self) -> bool:
-        """Cut the session if it still waits for the server, and tell whether it did."""
-        waits = self.pgconn.transaction_status == TransactionStatus.ACTIVE
-        if waits:
-            self.pgconn.finish()
-        return waits
 
     async def take_any_text(self) -> None:
         """Read text from now on that is not in the encoding of the database; slower, so only where it is met.

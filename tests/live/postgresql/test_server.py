@@ -243,6 +243,20 @@ async def test_a_frozen_server_is_answered_for_in_time(private_deployment: Deplo
     await deployment.act("pg-cancel-query", {"pid": session.info.backend_pid})
 
 
+async def test_a_caller_that_leaves_does_not_wait_for_a_frozen_server(private_deployment: Deployment) -> None:
+    deployment = private_deployment
+    await deployment.act("pg-list-queries")
+    with deployment.live.paused():
+        reading = asyncio.create_task(deployment.act("pg-list-queries"))
+        await asyncio.sleep(0.1)
+        started = time.monotonic()
+        reading.cancel()
+        await asyncio.wait({reading})
+        assert time.monotonic() - started < 0.5
+    assert await deployment.act("pg-list-queries")
+    assert deployment.server.pool_use().in_use == 0
+
+
 async def test_describe_takes_two_seconds_at_most(private_deployment: Deployment) -> None:
     deployment = private_deployment
     await deployment.server.describe()
