@@ -18,7 +18,7 @@ from agent.limits import Limits
 from agent.log import Log, make_log, secrets_in_url
 from agent.metrics import Metrics
 from agent.settings import Settings
-from agent.store import Store
+from agent.state.state import State
 from agent.tokens import Tokens
 from engines.engine import Engine, installed_engines
 
@@ -44,7 +44,8 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     """
     engines = engines if engines is not None else installed_engines()
     log = log or make_log(settings.log_level, secrets_of(settings))
-    known = declare(settings, engines, Store(settings.state), log)
+    state = State(settings.state_url())
+    known = declare(settings, engines, state, log)
     _check_action_names(settings, {name for each in engines.values() for name in each.actions})
     tokens, limits, metrics = Tokens(settings), Limits(settings.limits), Metrics()
     metrics.watch(known.observed)
@@ -66,6 +67,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
         finally:
             service.ready = False
             await known.close()
+            state.close()
 
     app = Application(
         title="dbvalet",
@@ -88,6 +90,9 @@ def secrets_of(settings: Settings) -> set[str]:
     """List what must never be seen: tokens, URLs and the passwords in them."""
     urls = [each.address().get_secret_value() for each in settings.all_databases()]
     tokens = {each.secret().get_secret_value() for each in settings.all_tokens() if not each.sha256}
+    state = settings.state_url()
+    if not state.startswith("sqlite:"):
+        urls.append(state)
     return tokens.union(*map(secrets_in_url, urls))
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from agent.errors import DatabaseNotFound, SettingsError
 from agent.log import Log
 from agent.settings import DatabaseSettings, Settings
-from agent.store import DatabaseMemory, Store
+from agent.state.state import State
 from agent.tokens import Principal
 from engines import deadline
 from engines.address import parse_address
@@ -222,7 +222,7 @@ class Databases:
         return iter(self._by_id.values())
 
 
-def declare(settings: Settings, engines: Mapping[str, Engine], store: Store, log: Log) -> Databases:
+def declare(settings: Settings, engines: Mapping[str, Engine], state: State, log: Log) -> Databases:
     """Make the databases of a configuration; nothing is connected yet.
 
     Raises: SettingsError
@@ -235,7 +235,7 @@ def declare(settings: Settings, engines: Mapping[str, Engine], store: Store, log
         if engine is None:
             schemes = ", ".join(f"{scheme}://" for engine in engines.values() for scheme in engine.schemes)
             raise SettingsError(key, f"must begin with one of {schemes}")
-        memory = DatabaseMemory(store, each.id)
+        memory = state.memory_of(each.id)
         try:
             # An engine too may find a mistake in the URL: a TLS option that it does not know, say.
             server = engine.connect(parse_address(url, engine.default_port), memory)

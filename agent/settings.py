@@ -33,6 +33,7 @@ from agent.errors import SettingsError
 from agent.roles import Role
 from agent.settings_file import interpolated, read_yaml
 from engines.action import texts_by_field
+from engines.address import parse_address
 
 SHORTEST_TOKEN = 16
 
@@ -63,7 +64,7 @@ Rate = Annotated[
     str, _like(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", "must be a number a second, minute, hour or day: 10/minute")
 ]
 
-StateUrl = Annotated[str, _like(r"sqlite:///[^\0]+", "must be sqlite:///FILE, with a fourth / for an absolute path")]
+DEFAULT_STATE = "sqlite:///dbvalet-state.db"
 
 
 def _check_listen(value: str) -> str:
@@ -176,8 +177,12 @@ class Settings(BaseSettings):
 
     listen: Annotated[str, AfterValidator(_check_listen)] = "127.0.0.1:8000"
     """`HOST:PORT`, `[::1]:8000` with IPv6. Port 0 takes a free one; the line `listening` of the log has it."""
-    state: StateUrl = "sqlite:///dbvalet-state.db"
-    """`sqlite:////absolute/path` or `sqlite:///relative/path`; the file is made when there is something to keep."""
+    state: SecretStr | None = None
+    """`sqlite:////absolute/path` or `sqlite:///relative/path`, a file that is made when there is something to keep; or
+    `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`, which several dbvalets may share. `sqlite:///dbvalet-state.db`
+    unless given."""
+    state_file: Path | None = None
+    """A file that holds that URL."""
     tokens: list[TokenSettings] = []
     """Who may do what: see below."""
     databases: list[DatabaseSettings] = []
@@ -201,6 +206,7 @@ class Settings(BaseSettings):
     token_file: Path | None = None
     """A file that holds that token."""
 
+    _state_url: str = PrivateAttr(default=DEFAULT_STATE)
     _every_database: list[DatabaseSettings] = PrivateAttr(default_factory=list[DatabaseSettings])
     _every_token: list[TokenSettings] = PrivateAttr(default_factory=list[TokenSettings])
 
@@ -226,6 +232,10 @@ class Settings(BaseSettings):
         """Where to listen; 0 takes a free port."""
         return int(self.listen.rpartition(":")[2])
 
+    def state_url(self) -> str:
+        """Give the URL of the state, password included."""
+        return self._state_url
+
     def all_databases(self) -> list[DatabaseSettings]:
         """Give the declared databases and the one of `DBVALET_DATABASE_URL`."""
         return self._every_database
@@ -246,6 +256,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         """Put the parts together and check what concerns several of them."""
+        self._state_url = self._find_state()
         databases = self._every_database = [*self.databases, *self._single_database()]
         tokens = self._every_token = [*self.tokens, *self._single_token()]
         if not databases:
@@ -262,6 +273,19 @@ class Settings(BaseSettings):
             if unknown:
                 raise SettingsError(f"tokens.{number}.databases", f"the database {unknown[0]} is not declared")
         return self
+
+    def _find_state(self) -> str:
+        if self.state is None and self.state_file is None:
+            return DEFAULT_STATE
+        if self.state is not None and self.state_file is not None:
+            raise SettingsError("state", "exactly one of state and state_file is needed")
+        key = "state" if self.state_file is None else "state_file"
+        try:
+            url = _secret(self.state, self.state_file).get_secret_value()
+            _check_state(url)
+        except ValueError as problem:
+            raise SettingsError(key, str(problem)) from None
+        return url
 
     def _single_database(self) -> list[DatabaseSettings]:
         if self.database_url is None and self.database_url_file is None:
@@ -341,6 +365,15 @@ def _is_json(text: str) -> bool:
     except orjson.JSONDecodeError:
         return False
     return True
+
+
+def _check_state(url: str) -> None:
+    if url.startswith("postgresql://"):
+        parse_address(url, 5432)
+    elif not re.fullmatch(r"sqlite:///[^\0]+", url):
+        raise ValueError(
+            "must be sqlite:///FILE, with a fourth / for an absolute path, or postgresql://USER:PASSWORD@HOST/DATABASE"
+        )
 
 
 def _secret(value: SecretStr | None, file: Path | None) -> SecretStr:

@@ -55,8 +55,16 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     ),
     "listen on a number": (sound(listen=8000), "listen: Input should be a valid string"),
     "a state elsewhere": (
-        sound(state="postgresql://planted@x/y"),
-        "state: must be sqlite:///FILE, with a fourth / for an absolute path",
+        sound(state="mysql://planted@x/y"),
+        "state: must be sqlite:///FILE, with a fourth / for an absolute path, or postgresql://USER:PASSWORD@HOST/DATABASE",
+    ),
+    "a state without a database": (
+        sound(state="postgresql://planted@x"),
+        "state: names no logical database (the path of the URL)",
+    ),
+    "a state twice": (
+        sound(state="sqlite:///a", state_file="/planted"),
+        "state: exactly one of state and state_file is needed",
     ),
     "metrics for some": (sound(metrics="planted"), "metrics: Input should be 'token' or 'public'"),
     "an unknown log level": (

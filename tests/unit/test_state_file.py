@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent.errors import SettingsError
-from agent.store import APPLICATION_ID, SCHEMA_VERSION, DatabaseMemory, Store
+from agent.state.file import APPLICATION_ID, SCHEMA_VERSION, StateFile
+from agent.state.state import DatabaseMemory
 from engines.errors import Precondition
 
 
@@ -19,8 +20,8 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "folder" / "state.db"
 
 
-def store_at(file: Path) -> Store:
-    return Store(f"sqlite:///{file}")
+def store_at(file: Path) -> StateFile:
+    return StateFile(file)
 
 
 def test_nothing_is_made_until_something_is_kept(file: Path):
@@ -71,7 +72,7 @@ def test_a_file_may_have_any_name(tmp_path: Path, name: str):
 
 def test_a_relative_file_stands_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    Store("sqlite:///state.db").remember("ad-one", "key", 1)
+    StateFile(Path("state.db")).remember("ad-one", "key", 1)
     assert (tmp_path / "state.db").exists()
 
 
@@ -123,7 +124,7 @@ def a_folder(file: Path) -> None:
         (damaged_in_the_middle, "is damaged: |malformed"),
         (cut_off, "is damaged: |malformed"),
         (no_database, "cannot be read: file is not a database"),
-        (newer, r"was written by a newer dbvalet \(schema 2, known 1\)"),
+        (newer, r"was written by a newer dbvalet \(schema 3, known 2\)"),
         (somebody_elses, "is not a state file of dbvalet"),
         (with_our_mark_alone, "is not a state file of dbvalet"),
         (a_folder, "cannot be read: unable to open database file"),
@@ -230,8 +231,9 @@ def test_a_file_that_another_process_filled_in_the_same_moment_keeps_its_values(
 
 PROCESS = """
 import sys
-from agent.store import Store
-store = Store(f"sqlite:///{sys.argv[1]}")
+from pathlib import Path
+from agent.state.file import StateFile
+store = StateFile(Path(sys.argv[1]))
 for number in range(30):
     store.remember(sys.argv[2], f"key {number}", number)
     store.remember("ad-shared", "key", sys.argv[2])

@@ -1,0 +1,192 @@
+"""What survives a restart of dbvalet, and what several dbvalets share: one SQLite file, or a PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from agent.errors import SettingsError
+from agent.state.file import StateFile
+from engines.errors import Precondition
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+T = TypeVar("T")
+
+FILE_SCHEME = "sqlite:///"
+
+_THREADS = 2
+"""Of its own, so that a heartbeat never waits for threads that drivers keep busy."""
+
+
+class Values(Protocol):
+    """A few JSON values by database and key. Each method raises OSError when it cannot."""
+
+    def recall(self, database_id: str, key: str) -> Any:
+        """Give a value, or None."""
+        ...
+
+    def remember(self, database_id: str, key: str, value: Any) -> None:
+        """Keep a value; durable when this returns."""
+        ...
+
+    def keep_first(self, database_id: str, key: str, value: Any) -> Any:
+        """Keep a value unless there is one, and give the one that is kept."""
+        ...
+
+
+class State:
+    """The state. Its tables are opened, and SQLAlchemy imported, when they are first needed."""
+
+    def __init__(self, url: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        """Check a state that is there, and migrate one of an earlier dbvalet; make no file.
+
+        Raises: SettingsError, when it is damaged, newer than this dbvalet, none at all or cannot be reached; it is
+        left untouched
+        """
+        self._clock = clock
+        self._opening = threading.Lock()
+        self._engine: Engine | None = None
+        self._threads = ThreadPoolExecutor(_THREADS, "state")
+        self._file: StateFile | None = None
+        self._server_url = url
+        self._values: Values
+        if url.startswith(FILE_SCHEME):
+            self._values = self._file = StateFile(Path(url.removeprefix(FILE_SCHEME)))
+            if self._file.is_behind:
+                self._open_checked()
+        else:
+            from agent.state.server import ServerValues
+
+            self._values = ServerValues(self._open_checked())
+
+    def memory_of(self, database_id: str) -> DatabaseMemory:
+        """Give the part that belongs to one database."""
+        return DatabaseMemory(self._values, database_id)
+
+    async def holds_work(self) -> bool:
+        """Tell whether there may be more than values: without importing anything where that is known without.
+
+        Raises: Precondition, when the state cannot be read
+        """
+        if self._file is None or self._engine is not None:
+            return True
+        try:
+            return await asyncio.to_thread(self._file.holds_work)
+        except OSError as problem:
+            raise Precondition(sentence(problem)) from problem
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Do something with the tables in one transaction; it is durable when this returns.
+
+        Raises: Precondition, when the state cannot be used; IntegrityError, when a row may not be
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._in_transaction, work)
+
+    def now(self, connection: Connection) -> datetime:
+        """Give the time by the one clock of all who share this state."""
+        if self._file is not None:
+            return self._clock()
+        from sqlalchemy import func, select
+
+        return connection.execute(select(func.clock_timestamp())).scalar_one().astimezone(UTC)
+
+    def close(self) -> None:
+        """Close what is open; what is under way is finished first."""
+        self._threads.shutdown()
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def _in_transaction(self, work: Callable[[Connection], T]) -> T:
+        from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+        try:
+            with self._opened().begin() as connection:
+                return work(connection)
+        except IntegrityError:
+            raise
+        except (SQLAlchemyError, sqlite3.Error, OSError) as problem:
+            raise Precondition(sentence(OSError(f"the state cannot be used: {reason_of(problem)}"))) from problem
+
+    def _opened(self) -> Engine:
+        with self._opening:
+            if self._engine is None:
+                from agent.state import database
+
+                if self._file is None:
+                    self._engine = database.open_server(self._server_url)
+                else:
+                    self._file.make()
+                    self._engine = database.open_file(self._file.path)
+        return self._engine
+
+    def _open_checked(self) -> Engine:
+        """Open the tables at the start and bring them up to date.
+
+        Raises: SettingsError
+        """
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from agent.state import database
+
+        try:
+            engine = self._opened()
+            database.migrate(engine)
+        except (SQLAlchemyError, sqlite3.Error, OSError) as problem:
+            raise SettingsError("state", f"it cannot be opened: {reason_of(problem)}") from None
+        return engine
+
+
+class DatabaseMemory:
+    """The part of a state that belongs to one database: the `Memory` of its server."""
+
+    def __init__(self, values: Values, database_id: str) -> None:
+        self._values = values
+        self._database_id = database_id
+
+    async def recall(self, key: str) -> Any:
+        """Give a value, or None.
+
+        Raises: Precondition, when the state cannot be read
+        """
+        return await self._asked(self._values.recall, key)
+
+    async def remember(self, key: str, value: Any) -> None:
+        """Keep a value; it is durable when this returns.
+
+        Raises: Precondition, when the state cannot be written
+        """
+        await self._asked(self._values.remember, key, value)
+
+    async def keep_first(self, key: str, value: Any) -> Any:
+        """Keep a value unless there is one, and give the one that is kept.
+
+        Raises: Precondition, when the state cannot be written
+        """
+        return await self._asked(self._values.keep_first, key, value)
+
+    async def _asked(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return await asyncio.to_thread(method, self._database_id, *arguments)
+        except OSError as problem:
+            raise Precondition(sentence(problem)) from problem
+
+
+def reason_of(problem: Exception) -> str:
+    """Give what went wrong in one line; SQLAlchemy's own text would show the statement and its values."""
+    cause = getattr(problem, "orig", None) or problem
+    text = (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
+    return " ".join(text.split())
+
+
+def sentence(problem: OSError) -> str:
+    """Write a text that ends with where to look."""
+    text = str(problem)
+    return f"{text[0].upper()}{text[1:]}. The key `state` of dbvalet's configuration says where it is."

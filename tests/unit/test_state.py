@@ -1,0 +1,256 @@
+"""The tables of the state: migrated from every earlier version, shared, and not touched when they are not ours."""
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from agent.errors import SettingsError
+from agent.state import database
+from agent.state.file import APPLICATION_ID, SCHEMA_VERSION, StateFile
+from agent.state.state import State
+from agent.state.tables import metadata, schedule_slots
+from engines.errors import Precondition
+
+VERSION_1 = """
+CREATE TABLE memory (
+    database_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (database_id, key)
+) STRICT, WITHOUT ROWID;
+INSERT INTO memory VALUES ('ad-one', 'sql_mode', '"ANSI"'), ('ad-two', 'identity', '{"resource_id": "x"}');
+"""
+"""As dbvalet 0.1 wrote it, by hand."""
+
+VERSIONS = {1: VERSION_1}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+def state(file: Path) -> Iterator[State]:
+    state = State(f"sqlite:///{file}")
+    yield state
+    state.close()
+
+
+def write_version(file: Path, version: int, more: str = "") -> None:
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript(VERSIONS[version] + more)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {version}")
+
+
+def layout(file: Path) -> dict[str, str]:
+    """Give the statements that would make the tables of a file, without differences in blanks and quotes."""
+    with closing(sqlite3.connect(file)) as connection:
+        rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    return {name: " ".join(sql.replace('"', "").split()).replace("( ", "(").replace(" )", ")") for name, sql in rows}
+
+
+def marks(file: Path) -> tuple[Any, ...]:
+    with closing(sqlite3.connect(file)) as connection:
+        return (
+            connection.execute("PRAGMA application_id").fetchone()[0],
+            connection.execute("PRAGMA user_version").fetchone()[0],
+            connection.execute("SELECT version_num FROM alembic_version").fetchone()[0],
+        )
+
+
+def test_every_earlier_version_is_known_here():
+    assert list(VERSIONS) == list(range(1, SCHEMA_VERSION))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_file_of_an_earlier_version_is_migrated_at_the_start_and_keeps_its_values(file: Path, version: int):
+    write_version(file, version)
+    state = State(f"sqlite:///{file}")
+    kept = StateFile(file)
+
+    assert not kept.is_behind
+    assert kept.recall("ad-one", "sql_mode") == "ANSI"
+    assert kept.recall("ad-two", "identity") == {"resource_id": "x"}
+    assert marks(file) == (APPLICATION_ID, SCHEMA_VERSION, f"{SCHEMA_VERSION:04}")
+    state.close()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_new_file_is_what_the_migrations_make_of_an_old_one(tmp_path: Path, version: int):
+    old, new = tmp_path / "old.db", tmp_path / "new.db"
+    write_version(old, version)
+    State(f"sqlite:///{old}").close()
+    StateFile(new).remember("ad-one", "key", 1)
+
+    made = layout(old)
+    made["memory"] = layout(new)["memory"]  # the first was written by hand, in another order of its options
+    assert layout(new) == made
+    assert marks(new) == marks(old)
+
+
+def test_the_tables_are_what_the_migrations_make(file: Path):
+    StateFile(file).remember("ad-one", "key", 1)
+    engine = database.open_file(file)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(file: Path):
+    write_version(file, 1, "CREATE TABLE backups (theirs TEXT);")
+    before = file.read_bytes()
+    with pytest.raises(SettingsError, match=r"^state: it cannot be opened: table backups already exists$"):
+        State(f"sqlite:///{file}")
+
+    assert file.read_bytes() == before
+
+
+def test_a_newer_file_ends_the_start_and_is_left_untouched(file: Path):
+    StateFile(file).remember("ad-one", "key", 1)
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    before = file.read_bytes()
+    with pytest.raises(SettingsError, match=r"^state: .* was written by a newer dbvalet \(schema 3, known 2\)$"):
+        State(f"sqlite:///{file}")
+
+    assert file.read_bytes() == before
+
+
+def test_an_old_file_that_cannot_be_written_ends_the_start_with_one_line(file: Path):
+    write_version(file, 1)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(SettingsError, match=r"^state: it cannot be opened: database is locked$"):
+            State(f"sqlite:///{file}")
+
+
+def test_two_that_start_at_once_migrate_one_file_once(file: Path):
+    write_version(file, 1)
+    script = "import sys; from agent.state.state import State; State('sqlite:///' + sys.argv[1]).close()"
+    started = [subprocess.Popen([sys.executable, "-c", script, str(file)]) for _ in range(3)]
+
+    assert [each.wait(timeout=60) for each in started] == [0] * 3
+    assert marks(file) == (APPLICATION_ID, SCHEMA_VERSION, f"{SCHEMA_VERSION:04}")
+
+
+def beside(file: Path) -> list[str]:
+    return [each.name for each in file.parent.iterdir()]
+
+
+async def test_nothing_is_made_by_asking_whether_there_is_work(state: State, file: Path):
+    assert not await state.holds_work()
+    assert not beside(file)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "INSERT INTO database_settings VALUES ('ad-one', 1, '[3]', NULL, NULL, NULL)",
+        "INSERT INTO operations VALUES ('1', 'ad-one', 'backup', 'running', 0, '', NULL, '{}', '[]', 'x', '2026', NULL,"
+        " NULL, 0, 0)",
+        "INSERT INTO backups VALUES ('1', 'ad-one', '1', 'n', 'manual', 'done', '2026', NULL, 1, 'x', NULL, NULL)",
+    ],
+)
+async def test_settings_operations_and_backups_are_work(state: State, file: Path, row: str):
+    await state.memory_of("ad-one").remember("key", 1)
+    assert not await state.holds_work()
+    with sqlite3.connect(file) as connection:
+        connection.execute(row)
+    connection.close()
+
+    assert await state.holds_work()
+
+
+async def test_the_first_value_is_kept_for_all_who_ask_at_once(file: Path):
+    states = [State(f"sqlite:///{file}") for _ in range(5)]
+    kept = await asyncio.gather(*(each.memory_of("").keep_first("key", number) for number, each in enumerate(states)))
+
+    assert len(set(kept)) == 1
+    for each in states:
+        each.close()
+
+
+def take_slot(operation: str, state: State) -> Any:
+    def work(connection: Connection) -> None:
+        row = {"database_id": "ad-one", "slot": state.now(connection).replace(minute=0, second=0, microsecond=0)}
+        connection.execute(insert(schedule_slots).values(**row, operation_id=operation))
+
+    return work
+
+
+async def test_a_row_that_is_there_already_is_told_and_nothing_else_of_the_transaction_stays(state: State):
+    await state.run(take_slot("first", state))
+    with pytest.raises(IntegrityError):
+        await state.run(take_slot("second", state))
+
+    def read(connection: Connection) -> list[Any]:
+        return list(connection.execute(select(schedule_slots.c.operation_id)).scalars())
+
+    assert await state.run(read) == ["first"]
+
+
+async def test_transactions_of_several_never_fail_for_being_at_the_same_time(file: Path):
+    states = [State(f"sqlite:///{file}") for _ in range(4)]
+
+    def count(connection: Connection) -> None:
+        found = connection.exec_driver_sql("SELECT value FROM memory WHERE key = 'count'").scalar()
+        connection.exec_driver_sql("DELETE FROM memory WHERE key = 'count'")
+        connection.exec_driver_sql("INSERT INTO memory VALUES ('', 'count', ?)", (str(int(found or "0") + 1),))
+
+    await asyncio.gather(*(each.run(count) for each in states for _ in range(25)))
+    assert StateFile(file).recall("", "count") == 100
+    for each in states:
+        each.close()
+
+
+def spoil(file: Path) -> None:
+    file.write_bytes(os.urandom(8192))
+
+
+async def test_a_state_that_was_spoilt_meanwhile_is_an_error_that_says_where_to_look(state: State, file: Path):
+    await state.run(take_slot("first", state))
+    spoil(file)
+
+    text = r"^The state cannot be used: file is not a database\. The key `state` of dbvalet's configuration says where"
+    with pytest.raises(Precondition, match=text):
+        await state.run(take_slot("second", state))
+
+
+def test_a_server_that_does_not_answer_ends_the_start_with_one_line_without_the_password():
+    with pytest.raises(SettingsError, match=r"^state: it cannot be opened: connection") as refused:
+        State("postgresql://valet:planted-password@127.0.0.1:1/state")
+    assert "planted" not in refused.value.message
+    assert "\n" not in refused.value.message
+
+
+ACTIONS_ONLY = """
+import asyncio, sys
+from tests.fakes.service import running
+
+async def main():
+    async with running() as valet:
+        await valet.act("list-things")
+        assert (await valet.ask("GET", "/api/databases/ad-one")).status_code == 200
+        await valet.database()._memory.remember("key", 1)
+    heavy = {"sqlalchemy", "alembic", "fsspec", "apscheduler"} & set(sys.modules)
+    assert not heavy, heavy
+
+asyncio.run(main())
+"""
+
+
+def test_a_service_that_only_performs_actions_does_not_import_what_keeps_more():
+    subprocess.run([sys.executable, "-c", ACTIONS_ONLY], check=True, timeout=60, cwd=Path(__file__).parents[2])
