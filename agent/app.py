@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from agent.api import errors, routes
 from agent.api.edge import Edge
 from agent.api.service import Service
+from agent.choices import AllChoices
 from agent.databases import declare
 from agent.dispatch import Dispatcher
 from agent.errors import SettingsError
@@ -19,6 +20,7 @@ from agent.log import Log, make_log, secrets_in_url
 from agent.metrics import Metrics
 from agent.settings import Settings
 from agent.state.state import State
+from agent.tasks import TASKS
 from agent.tokens import Tokens
 from engines.engine import Engine, installed_engines
 
@@ -46,7 +48,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     log = log or make_log(settings.log_level, secrets_of(settings))
     state = State(settings.state_url())
     known = declare(settings, engines, state, log)
-    _check_action_names(settings, {name for each in engines.values() for name in each.actions})
+    _check_action_names(settings, {*TASKS, *(name for each in engines.values() for name in each.actions)})
     tokens, limits, metrics = Tokens(settings), Limits(settings.limits), Metrics()
     metrics.watch(known.observed)
     service = Service(
@@ -55,6 +57,8 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
         dispatcher=Dispatcher(tokens, known, limits, metrics, log),
         limits=limits,
         metrics=metrics,
+        choices=AllChoices(state),
+        log=log,
         metrics_are_public=settings.metrics == "public",
     )
 

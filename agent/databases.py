@@ -13,6 +13,7 @@ from agent.errors import DatabaseNotFound, SettingsError
 from agent.log import Log
 from agent.settings import DatabaseSettings, Settings
 from agent.state.state import State
+from agent.tasks import TASKS
 from agent.tokens import Principal
 from engines import deadline
 from engines.address import parse_address
@@ -241,7 +242,7 @@ def declare(settings: Settings, engines: Mapping[str, Engine], state: State, log
             server = engine.connect(parse_address(url, engine.default_port), memory)
         except ValueError as problem:
             raise SettingsError(key, str(problem)) from None
-        unknown = [name for name in each.disabled_actions if name not in engine.actions]
+        unknown = [name for name in each.disabled_actions if name not in engine.actions and name not in TASKS]
         if unknown:
             raise SettingsError(f"databases.{number}.disabled_actions", f"{engine.title} has no action {unknown[0]}")
         found.append(Database(each, server, memory, log))

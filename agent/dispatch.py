@@ -18,6 +18,7 @@ from agent.errors import AgentError, Forbidden, Malformed, UnknownAction
 from agent.limits import Limits
 from agent.log import Log
 from agent.metrics import Metrics
+from agent.tasks import Task
 from agent.tokens import Principal, Tokens
 from engines import deadline
 from engines.action import Action, Effect
@@ -161,8 +162,8 @@ def find_action(database: Database, name: str) -> Action:
     return action
 
 
-def authorise(principal: Principal, database: Database, action: Action) -> None:
-    """Let a principal perform an action, or not.
+def authorise(principal: Principal, database: Database, action: Action | Task) -> None:
+    """Let a principal perform an action or a task, or not.
 
     Raises: Forbidden
     """

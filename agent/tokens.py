@@ -9,6 +9,7 @@ from hashlib import sha256
 from agent.errors import Forbidden, SettingsError, Unauthenticated
 from agent.roles import Role, allows, needed_for
 from agent.settings import Settings
+from agent.tasks import Task
 from engines.action import Action
 
 
@@ -27,8 +28,8 @@ class Principal:
         """Tell whether a database is in this token's scope."""
         return self.databases is None or database_id in self.databases
 
-    def refusal(self, action: Action) -> str | None:
-        """Tell why this token may not perform an action; None when it may."""
+    def refusal(self, action: Action | Task) -> str | None:
+        """Tell why this token may not perform an action or a task; None when it may."""
         if not allows(self.role, action.effect):
             return f"{action.name} needs the role {needed_for(action.effect)}; this token is {self.role}."
         if action.name in self.deny or (self.allow is not None and action.name not in self.allow):

@@ -8,12 +8,17 @@ from hashlib import sha256
 from typing import Any, Literal
 
 import orjson
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agent.api.service import database_of, principal_of, service_of
+from agent.api.edge import read_body
+from agent.api.service import Service, database_of, permitted, principal_of, service_of
+from agent.choices import WINDOW_HOURS, DatabaseChange, MaintenanceWindow, read_change
 from agent.databases import Database
+from agent.dispatch import parse_object
+from agent.tasks import UPDATE_DATABASE
+from engines.errors import Precondition
 
 
 class InstanceResource(BaseModel):
@@ -32,6 +37,15 @@ class FeatureResource(BaseModel):
 
     name: str
     status: str
+
+
+class WindowResource(BaseModel):
+    """When work on a database hurts least."""
+
+    weekday_utc: int
+    """0 is Sunday."""
+    starting_hour_utc: int
+    duration_in_hour: int
 
 
 class DatabaseResource(BaseModel):
@@ -53,6 +67,8 @@ class DatabaseResource(BaseModel):
     hostname: str
     periodic_backups_enabled: bool
     periodic_backups_scheduled_at: list[int]
+    """Hours in UTC."""
+    maintenance_window: WindowResource | None
     current_operation_id: str | None
     next_version_id: str | None
     mongo_repl_set_name: str | None
@@ -67,6 +83,14 @@ class DatabaseBody(BaseModel):
     database: DatabaseResource
 
 
+class ChangeBody(BaseModel):
+    """The body of `PATCH` and `PUT /api/databases/:id`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    database: DatabaseChange
+
+
 class DatabasesBody(BaseModel):
     """The body of `GET /api/databases`."""
 
@@ -75,21 +99,45 @@ class DatabasesBody(BaseModel):
 
 async def list_databases(request: Request) -> Response:
     """List the databases in the token's scope."""
-    databases = service_of(request).databases.seen_by(principal_of(request))
-    shown = await asyncio.gather(*(show(database) for database in databases))
-    return _json({"databases": shown})
+    service = service_of(request)
+    databases = service.databases.seen_by(principal_of(request))
+    shown = await asyncio.gather(*(show(service, database) for database in databases))
+    return as_json({"databases": shown})
 
 
 async def get_database(request: Request, database_id: str) -> Response:
     """Show one database; it answers even when the engine is down, with what was last known."""
     _, database = database_of(request, database_id)
-    return _json({"database": await show(database)})
+    return as_json({"database": await show(service_of(request), database)})
 
 
-async def show(database: Database) -> dict[str, Any]:
+async def change_database(request: Request, database_id: str) -> Response:
+    """Change the hours of periodic backups or the maintenance window; what is left out stays as it is."""
+    principal, database = permitted(request, database_id, UPDATE_DATABASE)
+    service = service_of(request)
+    body = parse_object(await read_body(request.scope, request.receive))
+    change = read_change(body, frozenset(DatabaseResource.model_fields))
+    await service.choices.change(database.id, change)
+    service.log.info(
+        "database_changed",
+        request_id=request.scope["request_id"],
+        who=principal.name,
+        database=database.id,
+        change=change.model_dump(exclude_unset=True),
+    )
+    return as_json({"database": await show(service, database)})
+
+
+async def show(service: Service, database: Database) -> dict[str, Any]:
     """Look at the server unless that was just done, and give the fields of `DatabaseResource`."""
     await database.look()
     identity = await database.identity()
+    try:
+        choices = await service.choices.of(database.id)
+    except Precondition as problem:
+        # As with the identity: a state that cannot be read is no reason to show nothing.
+        service.log.warning("choices_not_read", database=database.id, reason=problem.message)
+        choices = service.choices.last_known(database.id)
     seen = database.description
     status = "running" if database.up else "stopped"
     address = database.server.address
@@ -118,8 +166,9 @@ async def show(database: Database) -> dict[str, Any]:
             }
         ],
         "hostname": address.host,
-        "periodic_backups_enabled": False,
-        "periodic_backups_scheduled_at": [],
+        "periodic_backups_enabled": choices.periodic_backups_enabled,
+        "periodic_backups_scheduled_at": choices.periodic_backups_scheduled_at,
+        "maintenance_window": _window(choices.maintenance_window),
         "current_operation_id": None,
         "next_version_id": None,
         "mongo_repl_set_name": seen.replica_set if seen else None,
@@ -129,10 +178,21 @@ async def show(database: Database) -> dict[str, Any]:
     }
 
 
+def _window(chosen: MaintenanceWindow | None) -> dict[str, int] | None:
+    if chosen is None:
+        return None
+    return {
+        "weekday_utc": chosen.weekday_utc,
+        "starting_hour_utc": chosen.starting_hour_utc,
+        "duration_in_hour": WINDOW_HOURS,
+    }
+
+
 def stable_id(*parts: str) -> str:
     """Make an id of 24 hex digits, as the documented API has them, that is the same at every start."""
     return sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 
-def _json(body: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(body, option=orjson.OPT_UTC_Z), media_type="application/json")
+def as_json(body: dict[str, Any], status: int = 200) -> Response:
+    """Render an answer."""
+    return Response(orjson.dumps(body, option=orjson.OPT_UTC_Z), status, media_type="application/json")

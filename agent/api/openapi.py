@@ -7,11 +7,11 @@ from the catalogue and the error table.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from starlette.responses import JSONResponse, Response
 
 from agent.api.errors import STATUS
@@ -34,18 +34,43 @@ Every answer carries `X-Request-Id`, the request's own if it sent a usable one. 
 
 
 def described(
-    *codes: str, token: bool = True, response_class: type[Response] = JSONResponse, **more: Any
+    *codes: str,
+    token: bool = True,
+    method: str = "GET",
+    body: type[BaseModel] | None = None,
+    response_class: type[Response] = JSONResponse,
+    **more: Any,
 ) -> dict[str, Any]:
-    """Give what `add_api_route` needs of a GET whose answer is made by hand and that fails with these codes.
+    """Give what `add_api_route` needs of a route whose answer is made by hand and that fails with these codes.
 
-    With `token`, also for want of one and over the rate; and every route can meet a bug.
+    With `token`, also for want of one and over the rate; and every route can meet a bug. `body` is the model of its
+    request.
     """
     every = [*codes, "internal", *(("unauthenticated", "rate_limited") if token else ())]
     extra: dict[str, Any] = {
         "x-failures": [code for code in STATUS if code in every],
         "security": [{"token": []}] if token else [],
     }
-    return {"methods": ["GET"], "response_class": response_class, "openapi_extra": extra, **more}
+    if body is not None:
+        extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": _whole_schema(body)}}}
+    return {"methods": [method], "response_class": response_class, "openapi_extra": extra, **more}
+
+
+def _whole_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Give the schema of a model with those of its parts in place: a route has no place of its own for definitions."""
+    schema = model.model_json_schema()
+    definitions: dict[str, dict[str, Any]] = schema.pop("$defs", {})
+
+    def put(value: Any) -> Any:
+        if isinstance(value, list):
+            return [put(each) for each in cast(list[Any], value)]
+        if not isinstance(value, dict):
+            return value
+        fields = cast(dict[str, Any], value)
+        named: dict[str, Any] = definitions[fields["$ref"].rpartition("/")[2]] if "$ref" in fields else {}
+        return {key: put(each) for key, each in {**named, **fields}.items() if key != "$ref"}
+
+    return put(schema)
 
 
 def document(app: FastAPI, engines: Mapping[str, Engine]) -> dict[str, Any]:

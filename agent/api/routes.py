@@ -13,6 +13,9 @@ from agent.api.openapi import ACTION_PATH, described
 from agent.dispatch import Dispatcher
 from engines.engine import Engine
 
+CHANGES = ("malformed", "forbidden", "not_found", "precondition", "too_large", "invalid_params")
+"""How a request can fail that changes what dbvalet keeps."""
+
 
 def action_route(dispatcher: Dispatcher) -> Route:
     """Make the one route that performs actions; the OpenAPI document describes it from the catalogue."""
@@ -34,6 +37,19 @@ def install(app: FastAPI, hot: Route, engines: Mapping[str, Engine], *, metrics_
             "not_found", response_model=databases.DatabaseBody, tags=["databases"], operation_id="get_database"
         ),
     )
+    for method in ("PATCH", "PUT"):
+        app.add_api_route(
+            "/api/databases/{database_id}",
+            databases.change_database,
+            **described(
+                *CHANGES,
+                method=method,
+                body=databases.ChangeBody,
+                response_model=databases.DatabaseBody,
+                tags=["databases"],
+                operation_id=f"{'change' if method == 'PATCH' else 'put'}_database",
+            ),
+        )
     app.add_api_route(
         "/api/databases/{database_id}/actions",
         actions.list_actions,

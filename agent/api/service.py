@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.types import Scope
 
+from agent.choices import AllChoices
 from agent.databases import Database, Databases
-from agent.dispatch import Dispatcher
+from agent.dispatch import Dispatcher, authorise
 from agent.limits import Limits
+from agent.log import Log
 from agent.metrics import Metrics
+from agent.tasks import Task
 from agent.tokens import Principal, Tokens
 from engines.action import Effect
 
@@ -24,6 +27,8 @@ class Service:
     dispatcher: Dispatcher
     limits: Limits
     metrics: Metrics
+    choices: AllChoices
+    log: Log
     metrics_are_public: bool
     ready: bool = False
 
@@ -57,3 +62,16 @@ def database_of(request: Request, database_id: str) -> tuple[Principal, Database
     """
     principal = principal_of(request)
     return principal, service_of(request).databases.find(principal, database_id)
+
+
+def permitted(request: Request, database_id: str, task: Task) -> tuple[Principal, Database]:
+    """Authenticate a request, find the database it is about, and let its token do a task there or not.
+
+    Raises: Unauthenticated, DatabaseNotFound, Forbidden, RateLimited
+    """
+    service = service_of(request)
+    principal = service.tokens.authenticate(authorization_of(request.scope))
+    database = service.databases.find(principal, database_id)
+    authorise(principal, database, task)
+    service.limits.count(principal.name, task.effect)
+    return principal, database

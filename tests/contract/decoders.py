@@ -78,6 +78,11 @@ def go_database(response: httpx.Response) -> dict[str, Any]:
             raise Undecodable(f"{field} is no {kind.__name__}")
     if any(type(hour) is not int for hour in database["periodic_backups_scheduled_at"]):
         raise Undecodable("an hour is no integer")
+    window = database["maintenance_window"]
+    if window is not None and any(
+        type(window[part]) is not int for part in ("weekday_utc", "starting_hour_utc", "duration_in_hour")
+    ):
+        raise Undecodable("a part of the window is no integer")
     for instance in database["instances"]:
         if type(instance["port"]) is not int:
             raise Undecodable("a port is no integer")
