@@ -55,6 +55,10 @@ class ServerUser:
         """Tell whether this user reaches the file: a checkout below /root is closed to others."""
         return _succeeds([*self.prefix, "test", "-r", str(path)], self.uid)
 
+    def can_enter(self, folder: Path) -> bool:
+        """Tell whether this user may pass through a folder, and through all above it."""
+        return _succeeds([*self.prefix, "test", "-x", str(folder)], self.uid)
+
 
 OWN_USER = ServerUser()
 UNPRIVILEGED = ServerUser(uid=UNPRIVILEGED_USER)
@@ -180,10 +184,15 @@ class RunFolder:
         self._lock = threading.Lock()
         self._closed = False
         self.path = Path(tempfile.mkdtemp(prefix="dbvalet-demo-"))
-        self._hold = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(self._hold, fcntl.LOCK_SH)
         if self.user.uid is not None:
             self.path.chmod(0o711)  # the servers' user has to pass through it
+        if not self.user.can_enter(self.path):
+            self.path.rmdir()
+            raise DemoError(
+                f"{tempfile.gettempdir()} is closed to whom servers run as: set TMPDIR, to /tmp for example"
+            )
+        self._hold = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._hold, fcntl.LOCK_SH)
         # A session of its own: Ctrl-C at a terminal reaches the whole process group.
         self._keeper = subprocess.Popen(
             [*SUPERVISE, "keep", str(self.path)],
@@ -249,13 +258,15 @@ class RunFolder:
     ) -> Supervised:
         """Start a program in a folder; what it writes goes to `NAME.log` there.
 
-        Its environment is `environment` alone with a plain PATH and locale: no PGPORT or LD_PRELOAD of the caller.
+        Its environment is `environment` alone with a plain PATH and locale: no PGPORT or LD_PRELOAD of the caller,
+        whose TMPDIR may be closed to the servers' user.
         `as_server=False` leaves it this process's own user and environment.
 
         Raises: ProcessFailed
         """
         name = name or Path(command[0]).name
         user = self.user if as_server else OWN_USER
+        inherited = {**plain_environment(), "TMPDIR": str(folder)} if as_server else dict(os.environ)
         log = folder / f"{name}.log"
         with self._lock, log.open("ab") as output:
             if self._closed:
@@ -274,7 +285,7 @@ class RunFolder:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=folder,
-                env={**(plain_environment() if as_server else os.environ), **(environment or {})},
+                env={**inherited, **(environment or {})},
                 start_new_session=True,
             )
             program = Supervised(process, log, name)
@@ -367,5 +378,5 @@ class RunFolder:
 
 def plain_environment() -> dict[str, str]:
     """Give servers a path, a locale that is always there, and the caller's time zone."""
-    kept = {name: os.environ[name] for name in ("TZ", "TMPDIR") if name in os.environ}
-    return {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **kept}
+    zone = {"TZ": os.environ["TZ"]} if "TZ" in os.environ else {}
+    return {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **zone}

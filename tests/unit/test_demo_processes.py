@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from agent.demo.processes import OWN_USER, NotReady, ProcessFailed, RunFolder, Supervised, free_port, server_users
+from agent.demo.processes import (
+    OWN_USER,
+    DemoError,
+    NotReady,
+    ProcessFailed,
+    RunFolder,
+    ServerUser,
+    Supervised,
+    free_port,
+    server_users,
+)
 from agent.demo.started import LeftOut, StartedEngine, first_that_starts, new_password
 from tests.leftovers import OtherProgram, all_gone, command_of, descendants, wait_until
 
@@ -186,10 +196,23 @@ def test_servers_do_not_see_the_callers_environment(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PGPORT", "1")
     monkeypatch.setenv("LD_PRELOAD_OF_THE_CALLER", "x")
     with RunFolder() as run:
-        program = run.run(run.server_folder("server"), ["env"], environment={"LD_LIBRARY_PATH": "/l"}, seconds=10)
-        names = {line.partition("=")[0] for line in program.log.read_text().splitlines()}
+        folder = run.server_folder("server")
+        program = run.run(folder, ["env"], environment={"LD_LIBRARY_PATH": "/l"}, seconds=10)
+        seen = dict(line.split("=", 1) for line in program.log.read_text().splitlines())
 
-    assert names - {"PWD", "TZ", "TMPDIR"} == {"PATH", "LC_ALL", "HOME", "LD_LIBRARY_PATH"}
+    assert seen.keys() - {"PWD", "TZ"} == {"PATH", "LC_ALL", "HOME", "LD_LIBRARY_PATH", "TMPDIR"}
+    assert seen["TMPDIR"] == str(folder), "the caller's may be closed to the servers' user"
+
+
+@pytest.mark.parametrize("user", [user for user in server_users() if user.uid is not None], ids=str)
+def test_a_temporary_folder_that_is_closed_to_the_servers_user_is_named(
+    user: ServerUser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(DemoError, match=f"^{tmp_path} is closed to whom servers run as: set TMPDIR"):
+        RunFolder(user)
+    assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize("user", server_users(), ids=lambda user: f"uid={user.uid} prefix={bool(user.prefix)}")
