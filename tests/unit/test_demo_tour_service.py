@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from agent.demo.accounts import Deployment
-from agent.demo.processes import RunFolder
+from agent.demo.processes import OWN_USER, RunFolder
 from agent.demo.service import Service, start_service
 from tests.leftovers import all_gone, command_of, descendants
 from tests.unit.running import run
@@ -39,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunFolde
     monkeypatch.setenv("DBVALET_TOKEN", "a-token-of-another-dbvalet")
     monkeypatch.setenv("DBVALET_LISTEN", "127.0.0.1:1")
     monkeypatch.setenv("dbvalet_what", "unknown")
-    with RunFolder() as run:
+    with RunFolder(OWN_USER) as run:  # nothing in it belongs to servers
         yield run
 
 
@@ -61,7 +61,7 @@ def test_it_answers_to_its_token_alone(service: Service) -> None:
 
 
 def test_each_has_another_token(folder: RunFolder, service: Service) -> None:
-    with RunFolder() as other:
+    with RunFolder(OWN_USER) as other:
         assert start_service(other, [NOBODY_THERE]).token != service.token
 
 
