@@ -18,6 +18,7 @@ from agent.errors import SettingsError
 from agent.limits import Limits
 from agent.log import Log, make_log, secrets_in_url
 from agent.metrics import Metrics
+from agent.operations.runner import Operations
 from agent.settings import Settings
 from agent.state.state import State
 from agent.tasks import TASKS
@@ -51,13 +52,16 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     _check_action_names(settings, {*TASKS, *(name for each in engines.values() for name in each.actions)})
     tokens, limits, metrics = Tokens(settings), Limits(settings.limits), Metrics()
     metrics.watch(known.observed)
+    operations = Operations(state, known, {}, log)
     service = Service(
         tokens=tokens,
         databases=known,
         dispatcher=Dispatcher(tokens, known, limits, metrics, log),
         limits=limits,
         metrics=metrics,
+        state=state,
         choices=AllChoices(state),
+        operations=operations,
         log=log,
         metrics_are_public=settings.metrics == "public",
     )
@@ -65,11 +69,13 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         known.start()
+        operations.start()
         service.ready = True
         try:
             yield
         finally:
             service.ready = False
+            await operations.close()
             await known.close()
             state.close()
 

@@ -5,6 +5,12 @@
     ├── Unauthenticated    no token, or one that is not known
     ├── Forbidden          the token's role or scope does not allow it
     ├── DatabaseNotFound   no such database id, or one outside the token's scope: the two look the same
+    ├── ResourceNotFound   an id of something else that dbvalet keeps
+    │   └── OperationNotFound
+    ├── OperationOpen      another operation is in progress on the database
+    ├── OperationEnded     it has ended: there is nothing to cancel
+    ├── Interrupted        an operation was cut off, and what it had begun was undone
+    │   └── LeftBehind     … but something could not be undone yet
     ├── UnknownAction      this engine has no such action
     ├── TooLarge           the body is over the limit
     ├── RateLimited        the token has used up its rate
@@ -52,6 +58,39 @@ class DatabaseNotFound(AgentError):
 
     code = "not_found"
     resource = "database"
+
+
+class ResourceNotFound(AgentError):
+    """There is nothing of this id."""
+
+    code = "not_found"
+    resource = "object"
+
+
+class OperationNotFound(ResourceNotFound):
+    """There is no operation of this id on this database."""
+
+    resource = "operation"
+
+
+class OperationOpen(AgentError):
+    """Another operation is in progress on this database."""
+
+    code = "conflict"
+
+
+class OperationEnded(AgentError):
+    """This operation has ended: there is nothing to cancel."""
+
+    code = "conflict"
+
+
+class Interrupted(AgentError):
+    """dbvalet ended in the middle of it; what it had begun was undone."""
+
+
+class LeftBehind(Interrupted):
+    """dbvalet ended in the middle of it; what it had begun is undone as soon as the engine can be reached."""
 
 
 class UnknownAction(AgentError):

@@ -16,5 +16,6 @@ class Task:
 
 
 UPDATE_DATABASE = Task(name="update-database", effect=Effect.WRITE)
+CANCEL_OPERATION = Task(name="cancel-operation", effect=Effect.WRITE)
 
-TASKS = {each.name: each for each in (UPDATE_DATABASE,)}
+TASKS = {each.name: each for each in (UPDATE_DATABASE, CANCEL_OPERATION)}

@@ -134,10 +134,11 @@ async def show(service: Service, database: Database) -> dict[str, Any]:
     identity = await database.identity()
     try:
         choices = await service.choices.of(database.id)
+        operation = await service.operations.current(database.id)
     except Precondition as problem:
         # As with the identity: a state that cannot be read is no reason to show nothing.
         service.log.warning("choices_not_read", database=database.id, reason=problem.message)
-        choices = service.choices.last_known(database.id)
+        choices, operation = service.choices.last_known(database.id), None
     seen = database.description
     status = "running" if database.up else "stopped"
     address = database.server.address
@@ -169,7 +170,7 @@ async def show(service: Service, database: Database) -> dict[str, Any]:
         "periodic_backups_enabled": choices.periodic_backups_enabled,
         "periodic_backups_scheduled_at": choices.periodic_backups_scheduled_at,
         "maintenance_window": _window(choices.maintenance_window),
-        "current_operation_id": None,
+        "current_operation_id": operation.id if operation else None,
         "next_version_id": None,
         "mongo_repl_set_name": seen.replica_set if seen else None,
         "first_pitr_backup": None,

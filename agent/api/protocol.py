@@ -1,6 +1,9 @@
-"""HTTP as uvicorn parses it, but for two things that programs run into."""
+"""HTTP as uvicorn speaks it, but for two things that programs run into and one that costs time."""
 
 from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
 
 import httptools
 import orjson
@@ -9,11 +12,50 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from agent.api.errors import STATUS
 
 
+class HeadWithBody:
+    """A transport that sends the head of an answer together with the start of its body.
+
+    uvicorn writes them one after the other. Each is a system call that wakes the client, which needs both.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """Keep a head until the next write, or until the event loop goes on; send all else."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/") and data.endswith(b"\r\n\r\n"):
+            self._head = data
+            self._loop.call_soon(self._flush)
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """Close when all is sent."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class Protocol(HttpToolsProtocol):
     """uvicorn's own, which answers what is no HTTP with plain text and loses the body of a request with `Upgrade`."""
 
     _to_be_ignored = False
     """Whether the request that is being parsed wishes for another protocol."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn declares it
+        """Begin with a connection."""
+        super().connection_made(cast("asyncio.Transport", HeadWithBody(transport, self.loop)))
 
     def send_400_response(self, msg: str) -> None:
         """Answer `malformed` and close: what follows cannot be told apart from it."""

@@ -8,10 +8,13 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from agent.api import actions, databases, docs, health
+from agent.api import actions, databases, docs, health, operations
 from agent.api.openapi import ACTION_PATH, described
 from agent.dispatch import Dispatcher
 from engines.engine import Engine
+
+READS = ("not_found", "precondition")
+"""How a request can fail that reads what dbvalet keeps."""
 
 CHANGES = ("malformed", "forbidden", "not_found", "precondition", "too_large", "invalid_params")
 """How a request can fail that changes what dbvalet keeps."""
@@ -54,6 +57,32 @@ def install(app: FastAPI, hot: Route, engines: Mapping[str, Engine], *, metrics_
         "/api/databases/{database_id}/actions",
         actions.list_actions,
         **described("not_found", response_model=actions.ActionsBody, tags=["actions"], operation_id="list_actions"),
+    )
+    one_operation = "/api/databases/{database_id}/operations/{operation_id}"
+    app.add_api_route(
+        "/api/databases/{database_id}/operations",
+        operations.list_operations,
+        **described(
+            *READS, response_model=operations.OperationsBody, tags=["operations"], operation_id="list_operations"
+        ),
+    )
+    app.add_api_route(
+        one_operation,
+        operations.get_operation,
+        **described(*READS, response_model=operations.OperationBody, tags=["operations"], operation_id="get_operation"),
+    )
+    app.add_api_route(
+        one_operation + "/cancel",
+        operations.cancel_operation,
+        **described(
+            *READS,
+            "forbidden",
+            "conflict",
+            method="POST",
+            response_model=operations.OperationBody,
+            tags=["operations"],
+            operation_id="cancel_operation",
+        ),
     )
     app.add_api_route(
         "/livez",

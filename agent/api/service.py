@@ -13,6 +13,8 @@ from agent.dispatch import Dispatcher, authorise
 from agent.limits import Limits
 from agent.log import Log
 from agent.metrics import Metrics
+from agent.operations.runner import Operations
+from agent.state.state import State
 from agent.tasks import Task
 from agent.tokens import Principal, Tokens
 from engines.action import Effect
@@ -27,7 +29,9 @@ class Service:
     dispatcher: Dispatcher
     limits: Limits
     metrics: Metrics
+    state: State
     choices: AllChoices
+    operations: Operations
     log: Log
     metrics_are_public: bool
     ready: bool = False

@@ -9,15 +9,19 @@ import jsonschema
 import pytest
 
 from agent.api.errors import STATUS
+from agent.tasks import Task
 from engines import errors
+from engines.action import Effect
 from tests.contract.decoders import go_failure, javascript_failure
 from tests.fakes.driver import Gate
+from tests.fakes.kinds import FakeKind
+from tests.fakes.planted import IDS, plant
 from tests.fakes.service import Valet, running
 
 Provoke = Callable[[Valet], Awaitable[httpx.Response]]
 
 ACTION = ("POST", "/api/databases/{database_id}/action")
-ONE = {"database_id": "ad-one"}
+ONE = IDS
 BODIES = {
     ACTION: b'{"action_name":"list-things"}',
     ("PATCH", "/api/databases/{database_id}"): b'{"database":{}}',
@@ -58,14 +62,18 @@ def as_nobody(method: str, path: str) -> Provoke:
 
 
 def of_unknown_database(method: str, path: str) -> Provoke:
-    return lambda valet: valet.ask(method, path.format(database_id="ad-none"))
+    return lambda valet: valet.ask(method, path.format(**{**IDS, "database_id": "ad-none"}))
 
 
 def over_the_rate(method: str, path: str) -> Provoke:
     async def provoke(_: Valet) -> httpx.Response:
         rate = "1/hour"
         async with running(limits={"read": rate, "write": rate, "destructive": rate}) as valet:
+            await plant(valet)
             content = BODIES.get((method, path))
+            if path.endswith("/cancel"):
+                assert (await valet.ask(method, path.format(**ONE))).status_code == 409
+                return await valet.ask(method, path.format(**ONE))
             assert (await valet.ask(method, path.format(**ONE), content=content)).is_success
             return await valet.ask(method, path.format(**ONE), content=content)
 
@@ -165,6 +173,48 @@ def changes_a_database(method: str) -> dict[str, list[Provoke]]:
     }
 
 
+OPERATION = "/api/databases/{database_id}/operations/{operation_id}"
+
+
+async def state_is_spoilt(valet: Valet) -> None:
+    """Let the state be unreadable from now on."""
+    await plant(valet)
+    await valet.service.state.run(lambda connection: connection.exec_driver_sql("DROP TABLE backups"))
+    await valet.service.state.run(lambda connection: connection.exec_driver_sql("DROP TABLE operations"))
+
+
+def without_a_state(method: str, path: str, **more: Any) -> Provoke:
+    async def provoke(valet: Valet) -> httpx.Response:
+        await state_is_spoilt(valet)
+        return await valet.ask(method, path.format(**ONE), **more)
+
+    return provoke
+
+
+def reads_the_state(path: str) -> dict[str, list[Provoke]]:
+    return {
+        **with_a_token("GET", path),
+        "not_found": [
+            of_unknown_database("GET", path),
+            lambda valet: valet.ask("GET", path.format(**ONE), "of-two"),
+            *([] if path.count("{") == 1 else [lambda valet: valet.ask("GET", path.format(**ONE))]),
+        ],
+        "precondition": [without_a_state("GET", path)],
+    }
+
+
+async def cancel_of_what_takes_more(valet: Valet) -> httpx.Response:
+    kind = valet.service.operations.kinds["fake"] = FakeKind()
+    kind.task = Task(name="do-fake", effect=Effect.DESTRUCTIVE)
+    await plant(valet)
+    return await valet.ask("POST", f"{OPERATION}/cancel".format(**ONE), "operator")
+
+
+async def cancel_of_what_has_ended(valet: Valet) -> httpx.Response:
+    await plant(valet)
+    return await valet.ask("POST", f"{OPERATION}/cancel".format(**ONE))
+
+
 ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
     ACTION: {
         **with_a_token(*ACTION),
@@ -222,6 +272,21 @@ ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
             of_unknown_database("GET", "/api/databases/{database_id}/actions"),
             lambda valet: valet.ask("GET", "/api/databases/ad-one/actions", "of-two"),
         ],
+    },
+    ("GET", "/api/databases/{database_id}/operations"): reads_the_state("/api/databases/{database_id}/operations"),
+    ("GET", OPERATION): reads_the_state(OPERATION),
+    ("POST", f"{OPERATION}/cancel"): {
+        **with_a_token("POST", f"{OPERATION}/cancel"),
+        "forbidden": [
+            lambda valet: valet.ask("POST", f"{OPERATION}/cancel".format(**ONE), "reader"),
+            cancel_of_what_takes_more,
+        ],
+        "not_found": [
+            of_unknown_database("POST", f"{OPERATION}/cancel"),
+            lambda valet: valet.ask("POST", f"{OPERATION}/cancel".format(**ONE)),
+        ],
+        "conflict": [cancel_of_what_has_ended],
+        "precondition": [without_a_state("POST", f"{OPERATION}/cancel")],
     },
     ("GET", "/livez"): {"internal": [a_bug("GET", "/livez")]},
     ("GET", "/readyz"): {"internal": [a_bug("GET", "/readyz")], "not_ready": [before_the_start_is_over]},
@@ -356,6 +421,7 @@ async def test_what_is_not_there_is_404_with_a_body(valet: Valet, path: str):
 
 @pytest.mark.parametrize(("method", "path"), [route for route in ROWS if route[0] == "GET"])
 async def test_head_answers_as_get_without_a_body(valet: Valet, method: str, path: str):
+    await plant(valet)
     got = await valet.ask(method, path.format(**ONE))
     head = await valet.ask("HEAD", path.format(**ONE))
 

@@ -1,0 +1,48 @@
+"""What a kind of operation is: how it runs, and how it is brought to an end after a crash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from agent.databases import Database
+from agent.tasks import Task
+
+if TYPE_CHECKING:
+    from agent.operations.record import Operation
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One run of an operation, in this process."""
+
+    operation: Operation
+    database: Database
+    percent: int
+    step: str
+
+    def progress(self, percent: float, step: str) -> None:
+        """Tell how far it is; the state and the clients learn it with the next heartbeat."""
+        self.percent, self.step = max(0, min(100, int(percent))), step
+
+
+class Kind(Protocol):
+    """A kind of operation. Both methods give notes for a person; what they raise ends the operation."""
+
+    @property
+    def type(self) -> str:
+        """How the API calls it."""
+        ...
+
+    @property
+    def task(self) -> Task:
+        """What a token must be allowed to do to begin or to cancel one."""
+        ...
+
+    async def run(self, run: Run) -> list[str]:
+        """Do it. A cancellation stops it and leaves things as they were."""
+        ...
+
+    async def recover(self, run: Run) -> list[str]:
+        """Bring to an end what a dbvalet that is gone has begun: complete it, or undo it and raise `Interrupted`."""
+        ...

@@ -1,0 +1,351 @@
+"""Runs operations: one a database at a time, each by one dbvalet, none left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+from agent.databases import Database
+from agent.errors import AgentError, LeftBehind, OperationEnded, OperationNotFound, OperationOpen
+from agent.log import Log
+from agent.operations.kind import Kind, Run
+from agent.state.state import State
+from agent.tasks import Task
+from engines.errors import EngineError, Precondition
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from agent.operations.record import Operation, Outcome
+
+BEAT_SECONDS = 1.0
+"""How often an owner tells that it is alive, and looks whether it is asked to cancel."""
+
+LOOK_SECONDS = 5.0
+"""How often the others look for operations that nobody works on."""
+
+ABANDONED_SECONDS = 30.0
+"""How long a heartbeat may stand still, by the clock of who looks, before another dbvalet takes over."""
+
+LOST_SECONDS = 10.0
+"""How long an owner goes on that cannot tell it is alive: it must have stopped before another one begins."""
+
+CLEAN_UP_SECONDS = 60.0
+"""How long to wait after a try to clean up that failed."""
+
+CLOSE_SECONDS = 12.0
+"""How long operations may take to stop when dbvalet is told to end."""
+
+MOST_LISTED = 100
+
+_USERS = frozenset({"invalid_params", "precondition", "privilege_missing", "not_found", "conflict", "protected"})
+"""Codes of causes that whoever asked can do something about."""
+
+Rows = Callable[["Connection", "Operation"], None]
+
+
+def _no_rows(_connection: Connection, _operation: Operation) -> None:
+    return
+
+
+class Operations:
+    """The operations of every declared database."""
+
+    def __init__(self, state: State, databases: Iterable[Database], kinds: dict[str, Kind], log: Log) -> None:
+        self.owner = token_hex(8)
+        self._state = state
+        self._databases = {database.id: database for database in databases}
+        self.kinds = kinds
+        self._log = log
+        self._working: dict[str, asyncio.Task[None]] = {}
+        self._last_beats: dict[str, tuple[int, float]] = {}
+        """Of the operations of others: a heartbeat, and when it was first seen here."""
+        self._cleaned_up_at: dict[str, float] = {}
+        """When that was last tried."""
+        self._watcher: asyncio.Task[None] | None = None
+
+    def task_of(self, operation: Operation) -> Task | None:
+        """Tell what a token must be allowed to do to begin an operation; None for a kind of a newer dbvalet."""
+        kind = self.kinds.get(operation.type)
+        return None if kind is None else kind.task
+
+    async def begin(
+        self, database: Database, kind: str, params: dict[str, Any], started_by: str, rows: Rows = _no_rows
+    ) -> Operation:
+        """Begin an operation; `rows` adds what belongs to it in the same transaction.
+
+        Raises: OperationOpen, Precondition, when the state cannot be written
+        """
+        from sqlalchemy.exc import IntegrityError
+
+        from agent.operations import record
+
+        def work(connection: Connection) -> Operation:
+            operation = record.Operation(
+                id=token_hex(12),
+                database_id=database.id,
+                type=kind,
+                status=record.Status.PENDING,
+                progress=0,
+                step="waiting to begin",
+                error=None,
+                params=params,
+                notes=[],
+                started_by=started_by,
+                created_at=self._state.now(connection),
+                finished_at=None,
+                owner=self.owner,
+                heartbeat=0,
+                clean_up_due=False,
+            )
+            record.add(connection, operation)
+            rows(connection, operation)
+            return operation
+
+        try:
+            operation = await self._state.run(work)
+        except IntegrityError:
+            raise await self._open(database.id) from None
+        self._log.info("operation_began", operation=operation.id, type=kind, who=started_by, database=database.id)
+        self._work(operation, self.kinds[kind].run)
+        return operation
+
+    async def find(self, database_id: str, operation_id: str) -> Operation:
+        """Find an operation.
+
+        Raises: OperationNotFound, Precondition, when the state cannot be read
+        """
+        from agent.operations import record
+
+        found = None
+        if await self._state.holds_work():
+            found = await self._state.run(lambda connection: record.find(connection, database_id, operation_id))
+        if found is None:
+            raise OperationNotFound
+        return found
+
+    async def newest(self, database_id: str) -> list[Operation]:
+        """List the last operations of a database, newest first.
+
+        Raises: Precondition, when the state cannot be read
+        """
+        if not await self._state.holds_work():
+            return []
+        from agent.operations import record
+
+        return await self._state.run(lambda connection: record.newest(connection, database_id, MOST_LISTED))
+
+    async def current(self, database_id: str) -> Operation | None:
+        """Find the operation of a database that has not ended.
+
+        Raises: Precondition, when the state cannot be read
+        """
+        if not await self._state.holds_work():
+            return None
+        from agent.operations import record
+
+        return await self._state.run(lambda connection: record.open_one(connection, database_id))
+
+    async def cancel(self, database_id: str, operation_id: str) -> Operation:
+        """Ask for an operation to be stopped, whichever dbvalet works on it; it ends when it has been undone.
+
+        Raises: OperationNotFound, OperationEnded, Precondition, when the state cannot be written
+        """
+        from agent.operations import record
+
+        if not (await self.find(database_id, operation_id)).is_open:
+            raise OperationEnded
+        await self._state.run(lambda connection: record.ask_to_cancel(connection, operation_id))
+        return await self.find(database_id, operation_id)
+
+    def start(self) -> None:
+        """Look, from now on, for operations that nobody works on."""
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def close(self) -> None:
+        """Stop the operations that run here and leave them to whoever comes next, to be brought to an end."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+        working = list(self._working.values())
+        for task in working:
+            task.cancel()
+        if working:
+            await asyncio.wait(working, timeout=CLOSE_SECONDS)
+
+    async def _open(self, database_id: str) -> OperationOpen:
+        other = await self.current(database_id)
+        if other is None:
+            return OperationOpen()
+        return OperationOpen(f"Another operation is in progress on this database: {other.type} {other.id}.")
+
+    def _work(self, operation: Operation, method: Callable[[Run], Awaitable[list[str]]]) -> None:
+        task = asyncio.create_task(self._keep(operation, method))
+        self._working[operation.id] = task
+        task.add_done_callback(lambda _: self._working.pop(operation.id, None))
+        task.add_done_callback(self._told)
+
+    def _told(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            self._log.error("bug", exc_info=problem)
+
+    async def _keep(self, operation: Operation, method: Callable[[Run], Awaitable[list[str]]]) -> None:
+        """Let an operation run, with a heartbeat, and write down how it ended."""
+        from agent.operations.record import Status
+
+        run = Run(
+            operation=operation,
+            database=self._databases[operation.database_id],
+            percent=operation.progress,
+            step=operation.step,
+        )
+        task = asyncio.ensure_future(method(run))
+        told_at = time.monotonic()
+        asked = lost = False
+        while not task.done():
+            try:
+                async with asyncio.timeout(max(1.0, told_at + LOST_SECONDS - time.monotonic())):
+                    status = await self._beat(run)
+                told_at = time.monotonic()
+                lost = status is None
+                if status is Status.CANCELLING and not asked:
+                    asked = True
+                    task.cancel()
+            except (Precondition, TimeoutError) as problem:
+                self._log.warning("heartbeat_not_kept", operation=operation.id, reason=str(problem))
+                lost = time.monotonic() - told_at >= LOST_SECONDS
+            except asyncio.CancelledError:
+                await self._leave(operation, task)
+                return
+            if lost:
+                task.cancel()
+                await asyncio.wait([task])
+                self._log.warning("operation_lost", operation=operation.id, database=operation.database_id)
+                return
+            try:
+                await asyncio.wait([task], timeout=BEAT_SECONDS)
+            except asyncio.CancelledError:
+                await self._leave(operation, task)
+                return
+        await self._finish(operation, self._outcome(operation, task, asked))
+
+    async def _beat(self, run: Run) -> Any:
+        from agent.operations import record
+
+        return await self._state.run(
+            lambda connection: record.beat(connection, run.operation.id, self.owner, run.percent, run.step)
+        )
+
+    async def _leave(self, operation: Operation, task: asyncio.Future[list[str]]) -> None:
+        """Stop an operation because dbvalet ends; the next one brings it to an end, at once."""
+        from agent.operations import record
+
+        task.cancel()
+        await asyncio.wait([task])
+        await self._state.run(lambda connection: record.release(connection, operation.id, self.owner))
+        self._log.info("operation_left", operation=operation.id, type=operation.type, database=operation.database_id)
+
+    def _outcome(self, operation: Operation, task: asyncio.Future[list[str]], asked: bool) -> Outcome:
+        from agent.operations.record import Outcome, Status
+
+        if task.cancelled():
+            return (
+                Outcome(status=Status.CANCELLED)
+                if asked
+                else Outcome(status=Status.ERROR, error="It was stopped from within.")
+            )
+        problem = task.exception()
+        match problem:
+            case None:
+                return Outcome(status=Status.FINISHED, notes=tuple(task.result()))
+            case AgentError() | EngineError():
+                status = Status.USER_ERROR if problem.code in _USERS else Status.ERROR
+                return Outcome(status=status, error=problem.message, clean_up_due=isinstance(problem, LeftBehind))
+            case OSError():
+                where = f" ({problem.filename})" if problem.filename else ""
+                return Outcome(status=Status.ERROR, error=f"{problem.strerror or problem}{where}.")
+            case _:
+                self._log.error("bug", operation=operation.id, database=operation.database_id, exc_info=problem)
+                text = f"This is a bug of dbvalet. Its log has the details under {operation.id}."
+                return Outcome(status=Status.ERROR, error=text)
+
+    async def _finish(self, operation: Operation, outcome: Outcome) -> None:
+        """Write down how it ended; tried again for as long as nobody else can have taken over."""
+        from agent.operations import record
+
+        def work(connection: Connection) -> None:
+            if outcome.status is record.Status.FINISHED:
+                record.cleaned_up(connection, operation.database_id)
+            record.finish(connection, operation.id, self.owner, outcome, self._state.now(connection))
+
+        began = time.monotonic()
+        while True:
+            try:
+                await self._state.run(work)
+                break
+            except Precondition as problem:
+                self._log.warning("operation_not_ended", operation=operation.id, reason=problem.message)
+                if time.monotonic() - began > LOST_SECONDS:
+                    return
+                await asyncio.sleep(BEAT_SECONDS)
+        self._log.info(
+            "operation_ended",
+            operation=operation.id,
+            type=operation.type,
+            database=operation.database_id,
+            outcome=outcome.status,
+            reason=outcome.error,
+        )
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                if await self._state.holds_work():
+                    await self.look()
+            except Precondition as problem:
+                self._log.warning("operations_not_read", reason=problem.message)
+            except Exception:  # noqa: BLE001 - the watch must outlive a bug, which is logged
+                self._log.exception("bug")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Take over what nobody works on any more, and clean up what was left behind.
+
+        Raises: Precondition, when the state cannot be used
+        """
+        from agent.operations import record
+
+        ids = list(self._databases)
+        others = await self._state.run(lambda connection: record.open_elsewhere(connection, ids, self.owner))
+        self._last_beats = {each.id: self._last_beats.get(each.id, (-1, 0.0)) for each in others}
+        for each in others:
+            beat, seen_at = self._last_beats[each.id]
+            if each.type not in self.kinds:  # of a newer dbvalet
+                continue
+            if beat != each.heartbeat:
+                self._last_beats[each.id] = beat, seen_at = each.heartbeat, time.monotonic()
+            if each.owner is not None and time.monotonic() - seen_at < ABANDONED_SECONDS:
+                continue
+            if await self._state.run(lambda connection, each=each: record.take_over(connection, each, self.owner)):
+                self._log.warning("operation_taken_over", operation=each.id, type=each.type, database=each.database_id)
+                self._work(each, self.kinds[each.type].recover)
+        for due in await self._state.run(lambda connection: record.with_clean_up_due(connection, ids)):
+            database = self._databases[due.database_id]
+            if (
+                database.up
+                and time.monotonic() - self._cleaned_up_at.get(database.id, -CLEAN_UP_SECONDS) >= CLEAN_UP_SECONDS
+            ):
+                await self._clean_up(database)
+
+    async def _clean_up(self, database: Database) -> None:
+        self._cleaned_up_at[database.id] = time.monotonic()
+        try:
+            await self.begin(database, CLEAN_UP, {}, "dbvalet")
+        except OperationOpen:
+            return  # whatever runs there now begins with cleaning up
+
+
+CLEAN_UP = "clean_up"
+"""The type of the operation that removes what another one left behind."""

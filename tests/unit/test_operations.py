@@ -1,0 +1,327 @@
+"""Work that outlives its request: one a database, told how far it is, never left behind."""
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.errors import Interrupted, LeftBehind, OperationOpen
+from agent.operations import runner
+from agent.operations.record import Operation
+from agent.operations.runner import Operations
+from agent.state.state import State
+from engines.errors import BackupFailed, EngineUnavailable, Precondition, PrivilegeMissing
+from tests.contract.decoders import go_failure
+from tests.fakes.driver import Gate
+from tests.fakes.kinds import FakeKind
+from tests.fakes.service import Valet, running, until
+
+ONE = "/api/databases/ad-one"
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in {
+        "BEAT_SECONDS": 0.02,
+        "LOOK_SECONDS": 0.02,
+        "ABANDONED_SECONDS": 0.4,
+        "CLEAN_UP_SECONDS": 0.1,
+    }.items():
+        monkeypatch.setattr(runner, name, seconds)
+
+
+@pytest.fixture
+async def valet() -> AsyncIterator[Valet]:
+    async with running() as valet:
+        valet.service.operations.kinds["fake"] = FakeKind()
+        yield valet
+
+
+def kind_of(valet: Valet) -> FakeKind:
+    kind = valet.service.operations.kinds["fake"]
+    assert isinstance(kind, FakeKind)
+    return kind
+
+
+async def begin(valet: Valet, database_id: str = "ad-one") -> Operation:
+    return await valet.service.operations.begin(valet.database(database_id), "fake", {"a": 1}, "admin")
+
+
+async def shown(valet: Valet, operation: Operation) -> dict[str, Any]:
+    return (await valet.ask("GET", f"/api/databases/{operation.database_id}/operations/{operation.id}")).json()[
+        "operation"
+    ]
+
+
+async def until_shown(
+    valet: Valet, operation: Operation, condition: Callable[[dict[str, Any]], object]
+) -> dict[str, Any]:
+    async with asyncio.timeout(10):
+        while not condition(found := await shown(valet, operation)):  # noqa: ASYNC110 - what is asked for has no event
+            await asyncio.sleep(0.01)
+    return found
+
+
+async def ended(valet: Valet, operation: Operation) -> dict[str, Any]:
+    return await until_shown(valet, operation, lambda found: found["finished_at"])
+
+
+async def test_an_operation_tells_how_far_it_is_and_how_it_ended(valet: Valet):
+    gate = kind_of(valet).gate = Gate()
+    operation = await begin(valet)
+    assert (await shown(valet, operation))["status"] in ("pending", "running")
+    found = await until_shown(valet, operation, lambda found: found["progress"] == 40)
+    assert (found["status"], found["step"], found["error"]) == ("running", "half-way", None)
+    assert (found["type"], found["started_by"], found["database_id"]) == ("fake", "admin", "ad-one")
+    gate.open.set()
+
+    found = await ended(valet, operation)
+    assert (found["status"], found["progress"], found["step"]) == ("finished", 100, "done")
+    assert (found["error"], found["notes"]) == (None, ["a note"])
+    assert found["created_at"] < found["finished_at"]
+    assert [line["outcome"] for line in valet.lines("operation_ended")] == ["finished"]
+
+
+async def test_the_database_names_its_operation_while_it_is_open(valet: Valet):
+    async def current(database_id: str) -> str | None:
+        return (await valet.ask("GET", f"/api/databases/{database_id}")).json()["database"]["current_operation_id"]
+
+    gate = kind_of(valet).gate = Gate()
+    assert await current("ad-one") is None
+    operation = await begin(valet)
+    assert (await current("ad-one"), await current("ad-two")) == (operation.id, None)
+    gate.open.set()
+    await ended(valet, operation)
+    assert await current("ad-one") is None
+
+
+async def test_of_many_that_begin_at_once_on_a_database_one_does(valet: Valet):
+    gate = kind_of(valet).gate = Gate()
+    results = await asyncio.gather(*(begin(valet) for _ in range(10)), return_exceptions=True)
+    begun = [each for each in results if isinstance(each, Operation)]
+    refused = [each for each in results if isinstance(each, OperationOpen)]
+
+    assert (len(begun), len(refused)) == (1, 9)
+    assert refused[0].message == f"Another operation is in progress on this database: fake {begun[0].id}."
+    other = await begin(valet, "ad-two")
+    gate.open.set()
+    assert (await ended(valet, other))["status"] == "finished"
+    await ended(valet, begun[0])
+    assert (await ended(valet, await begin(valet)))["status"] == "finished"
+    assert len(kind_of(valet).ran) == 3
+
+
+async def test_the_list_has_the_newest_first_and_only_those_of_the_database(valet: Valet):
+    made = [await begin(valet)]
+    await ended(valet, made[0])
+    made.append(await begin(valet))
+    await ended(valet, made[1])
+    await ended(valet, await begin(valet, "ad-two"))
+
+    listed = (await valet.ask("GET", f"{ONE}/operations", "reader")).json()["operations"]
+    assert [each["id"] for each in listed] == [made[1].id, made[0].id]
+    unseen = await valet.ask("GET", f"/api/databases/ad-two/operations/{made[0].id}")
+    assert go_failure(unseen) == "The operation was not found"
+
+
+@pytest.mark.parametrize(
+    ("problem", "status", "text"),
+    [
+        (Precondition("Install pg_dump."), "user-error", "Install pg_dump."),
+        (PrivilegeMissing("GRANT it."), "user-error", "GRANT it."),
+        (BackupFailed("pg_dump ended with 1: out of luck"), "error", "pg_dump ended with 1: out of luck"),
+        (EngineUnavailable(), "error", "The engine cannot be reached."),
+        (Interrupted(), "error", "dbvalet ended in the middle of it; what it had begun was undone."),
+        (OSError(errno.ENOSPC, "No space left on device", "/spool/x"), "error", "No space left on device (/spool/x)."),
+    ],
+)
+async def test_a_failure_ends_it_with_its_text(valet: Valet, problem: Exception, status: str, text: str):
+    kind_of(valet).problem = problem
+    found = await ended(valet, await begin(valet))
+    assert (found["status"], found["error"], found["progress"]) == (status, text, 40)
+
+
+async def test_a_bug_ends_it_and_is_logged_whole(valet: Valet):
+    kind_of(valet).problem = RuntimeError("planted-bug")
+    operation = await begin(valet)
+    found = await ended(valet, operation)
+
+    assert found["error"] == f"This is a bug of dbvalet. Its log has the details under {operation.id}."
+    (line,) = valet.lines("bug")
+    assert "planted-bug" in line["exception"]
+
+
+async def test_cancel_stops_it_and_says_so(valet: Valet):
+    kind_of(valet).gate = Gate()
+    operation = await begin(valet)
+    await until(lambda: kind_of(valet).ran)
+    answer = await valet.ask("POST", f"{ONE}/operations/{operation.id}/cancel", "operator", json={})
+
+    assert answer.status_code == 200
+    assert answer.json()["operation"]["status"] in ("cancelling", "cancelled")
+    found = await ended(valet, operation)
+    assert (found["status"], found["error"]) == ("cancelled", None)
+    assert kind_of(valet).undone == [operation.id]
+    again = await valet.ask("POST", f"{ONE}/operations/{operation.id}/cancel")
+    assert (again.status_code, again.json()["code"]) == (409, "conflict")
+
+
+async def test_cancel_takes_what_beginning_it_takes(valet: Valet):
+    gate = kind_of(valet).gate = Gate()
+    operation = await begin(valet)
+    path = f"{ONE}/operations/{operation.id}/cancel"
+    assert (await valet.ask("POST", path, "reader")).status_code == 403
+    refused = await valet.ask("POST", path, "picky")
+    assert refused.status_code == 403
+    assert (await shown(valet, operation))["status"] != "cancelling"
+    gate.open.set()
+    await ended(valet, operation)
+
+
+async def test_another_dbvalet_on_the_same_state_can_cancel_it(tmp_path: Path):
+    state = f"sqlite:///{tmp_path}/state.db"
+    async with running(state=state) as first, running(state=state) as second:
+        kind = FakeKind()
+        for each in (first, second):
+            each.service.operations.kinds["fake"] = kind
+        kind.gate = Gate()
+        operation = await begin(first)
+        await second.ask("POST", f"{ONE}/operations/{operation.id}/cancel")
+
+        assert (await ended(second, operation))["status"] == "cancelled"
+        assert (kind.ran, kind.recovered) == ([operation.id], [])
+
+
+async def test_what_was_running_when_dbvalet_was_stopped_is_brought_to_an_end_by_the_next_at_once(tmp_path: Path):
+    state = f"sqlite:///{tmp_path}/state.db"
+    async with running(state=state) as valet:
+        kind = valet.service.operations.kinds["fake"] = FakeKind()
+        kind.gate = Gate()
+        operation = await begin(valet)
+        await until(lambda: kind.ran)
+    assert kind.undone == [operation.id]
+    (line,) = valet.lines("operation_left")
+    assert line["operation"] == operation.id
+    async with running(state=state) as valet:
+        kind = valet.service.operations.kinds["fake"] = FakeKind()
+        kind.recover_problem = Interrupted()
+        found = await ended(valet, operation)
+
+        assert kind.recovered == [operation.id]
+        assert (found["status"], found["error"]) == ("error", Interrupted().message)
+        assert valet.lines("operation_taken_over")
+
+
+async def abandon(valet: Valet, operation: Operation) -> None:
+    """Let the owner of an operation die without a word."""
+    operations = valet.service.operations
+    keeper = operations._working[operation.id]
+    setattr(operations, "_leave", _nothing)  # noqa: B010 - a method cannot be assigned to
+    if operations._watcher:
+        operations._watcher.cancel()
+    keeper.cancel()
+    await asyncio.wait([keeper])
+
+
+async def _nothing(*_: Any) -> None:
+    return
+
+
+async def test_a_dbvalet_that_dies_is_noticed_by_its_heartbeat_and_taken_over_once(tmp_path: Path):
+    state = f"sqlite:///{tmp_path}/state.db"
+    kind = FakeKind()
+    kind.gate = Gate()
+    async with running(state=state) as first, running(state=state) as second, running(state=state) as third:
+        for each in (first, second, third):
+            each.service.operations.kinds["fake"] = kind
+        operation = await begin(first)
+        await until(lambda: kind.ran)
+        await asyncio.sleep(2 * runner.ABANDONED_SECONDS)
+        assert kind.recovered == []  # alive, however long it takes
+        await abandon(first, operation)
+
+        found = await ended(second, operation)
+        assert (found["status"], found["notes"]) == ("finished", ["recovered"])
+        await asyncio.sleep(2 * runner.ABANDONED_SECONDS)
+        assert kind.recovered == [operation.id]
+
+
+async def test_an_owner_that_was_taken_for_dead_stops(tmp_path: Path):
+    state = f"sqlite:///{tmp_path}/state.db"
+    kind = FakeKind()
+    kind.gate = Gate()
+    async with running(state=state) as first:
+        first.service.operations.kinds["fake"] = kind
+        operation = await begin(first)
+        await until(lambda: kind.ran)
+        thief = State(state)
+        await thief.run(lambda connection: _steal(connection, operation))
+        await until(lambda: first.lines("operation_lost"))
+
+        assert kind.undone == [operation.id]
+        assert (await shown(first, operation))["finished_at"] is None
+        thief.close()
+
+
+def _steal(connection: Any, operation: Operation) -> None:
+    from sqlalchemy import update
+
+    from agent.state.tables import operations
+
+    connection.execute(update(operations).where(operations.c.id == operation.id).values(owner="thief"))
+
+
+async def test_of_several_who_take_over_at_once_one_succeeds(valet: Valet):
+    from agent.operations import record
+
+    kind_of(valet).gate = Gate()
+    operation = await begin(valet)
+    state: State = valet.service.state
+
+    found = await state.run(lambda connection: record.find(connection, "ad-one", operation.id))
+    assert found is not None
+    seen = found
+
+    def take(owner: str) -> Any:
+        return state.run(lambda connection: record.take_over(connection, seen, owner))
+
+    taken = [await take(str(number)) for number in range(5)]
+    assert taken.count(True) <= 1
+    assert taken[1:] == [False] * 4
+
+
+async def test_what_is_left_behind_is_cleaned_up_once_the_engine_is_back(valet: Valet):
+    clean_up = valet.service.operations.kinds["clean_up"] = FakeKind()
+    clean_up.problem = EngineUnavailable()
+    kind_of(valet).problem = LeftBehind()
+    operation = await begin(valet)
+    await until(lambda: len(clean_up.ran) == 2)
+    found = await ended(valet, operation)
+    assert (found["status"], found["error"]) == ("error", LeftBehind().message)
+    clean_up.problem = None
+    await until(lambda: len(clean_up.ran) == 3)
+    await asyncio.sleep(0.3)
+
+    assert len(clean_up.ran) == 3
+
+
+async def test_an_operation_of_a_newer_dbvalet_is_left_alone(tmp_path: Path):
+    state = f"sqlite:///{tmp_path}/state.db"
+    async with running(state=state) as valet:
+        kind = valet.service.operations.kinds["fake"] = FakeKind()
+        kind.gate = Gate()
+        operation = await begin(valet)
+    async with running(state=state) as valet:
+        await asyncio.sleep(0.2)
+        assert (await shown(valet, operation))["finished_at"] is None
+        assert (await valet.ask("POST", f"{ONE}/operations/{operation.id}/cancel")).status_code == 200
+        assert valet.lines("bug") == []
+
+
+async def test_operations_without_work_import_nothing_and_find_nothing(valet: Valet):
+    operations: Operations = valet.service.operations
+    assert (await operations.newest("ad-one"), await operations.current("ad-one")) == ([], None)
+    assert (await valet.ask("GET", f"{ONE}/operations/{'0' * 24}")).status_code == 404
