@@ -13,6 +13,7 @@ ENGINE = Engine(
     server="engines.mysql.server:MySQLServer",
     requirements=REQUIREMENTS,
     grants=grants,
+    backups="engines.mysql.backup:MySQLBackups",
 )
 
 __all__ = ["ENGINE"]

@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pymysql
 from pymysql.connections import Connection
@@ -74,9 +74,9 @@ class _Wire(_Connection):
                 # Not SSLSocket's own, which would take its state away under the thread that reads.
                 socket.socket.shutdown(used, socket.SHUT_RDWR)
 
-    def ask(self, statement: str) -> Rows:
+    def ask(self, statement: str | bytes) -> Rows:
         with self.cursor() as cursor:
-            cursor.execute(statement)
+            cursor.execute(cast("str", statement))  # bytes are sent as they are, which the stubs do not say
             return tuple(cursor.fetchall())
 
 
@@ -157,15 +157,17 @@ class Session:
         seconds = max(1, int(self._left()))
         self.fetch(LOCK_LIMIT, seconds, seconds)
 
-    def execute(self, statement: str, *args: object) -> Rows:
+    def execute(self, statement: str | bytes, *args: object) -> Rows:
         """Run a statement once, on the connection as it is (see `prepare_to_write`); after a cut it has been stopped.
+
+        As bytes it is one without values, in whatever character_set_client the session has by then.
 
         Raises: ConnectionLost, DeadlineExceeded, and the causes in `CAUSES`
         """
         wire = self._wire
         if wire is None:
             raise errors.ConnectionLost
-        text = _bound(wire, statement, args)
+        text = _bound(wire, statement, args) if isinstance(statement, str) else statement
         try:
             return self._run(wire, text)
         except errors.ConnectionLost as cut:
@@ -206,7 +208,7 @@ class Session:
         self._learned(self._facts)
         return wire
 
-    def _run(self, wire: _Wire, text: str) -> Rows:
+    def _run(self, wire: _Wire, text: str | bytes) -> Rows:
         wire.limit(self._left())
         try:
             return wire.ask(text)
@@ -225,7 +227,7 @@ class Session:
             self.close()
             raise
 
-    def _stopped(self, wire: _Wire, text: str) -> str:
+    def _stopped(self, wire: _Wire, text: str | bytes) -> str:
         """Stop a statement in the engine whose connection is closed here, and say what is known then.
 
         It is looked up first: behind a proxy, or after a restart, the number of the connection may be somebody else's.

@@ -1,0 +1,117 @@
+"""Dump a logical database into a folder: `tables.sql` by the server's own tool, `program.sql`, `contents.json`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from engines.address import Address
+from engines.backup import Manifest, Progress, read_manifest, write_manifest
+from engines.errors import BackupDamaged, BackupFailed, Precondition
+from engines.mysql import contents, program, program_objects, tools
+from engines.mysql.backup_rights import demand, missing_to_dump
+from engines.mysql.connection import Connection
+from engines.mysql.contents import PROGRAM, TABLES, Contents, Inventory
+from engines.mysql.identifiers import shown
+from engines.mysql.journal import places_of
+from engines.mysql.program import ProgramObject
+
+LARGEST_PACKET = "SELECT @@GLOBAL.max_allowed_packet"
+
+
+async def dump(connection: Connection, address: Address, folder: Path, progress: Progress) -> Manifest:
+    """Write a dump into an empty folder.
+
+    Raises: BackupFailed, LogicalDatabaseNotFound, Precondition, PrivilegeMissing, EngineUnavailable, OSError
+    """
+    try:
+        dumper = await tools.find_dumper(connection.facts)
+    except tools.NoTool as none:
+        raise Precondition(str(none)) from none
+    database = await connection.run(lambda session: places_of(session, address.database).database)
+    await connection.run(lambda session: demand(missing_to_dump(session, database)))
+    before = await connection.run(lambda session: contents.take_inventory(session, database))
+    target = folder / TABLES
+
+    def watch() -> None:
+        written = target.stat().st_size
+        share = min(1.0, written / max(1, before.data_bytes))
+        progress(90 * share, f"{megabytes(written)} written; the tables take about {megabytes(before.data_bytes)}")
+
+    progress(0, f"Dumping {len(before.tables)} tables of {database}")
+    encrypted = await connection.is_encrypted()
+    with tools.logging_in(address, connection.facts.flavour, encrypted=encrypted) as login:
+        await tools.dump_tables(
+            dumper, login, connection.facts, database=database, left_out=before.views, target=target, watch=watch
+        )
+    progress(91, "Reading views, routines, triggers and events")
+    objects = await connection.run(lambda session: program_objects.read_program(session, database))
+    await asyncio.to_thread((folder / PROGRAM).write_bytes, program.write(objects, database))
+    progress(93, "Checking what was written")
+    await asyncio.to_thread(contents.check_trailer, target)
+    tables, longest = await asyncio.to_thread(contents.scan, target)
+    after = await connection.run(lambda session: contents.take_inventory(session, database))
+    # What an application makes or drops meanwhile may be in it or not.
+    lacking = sorted(set(before.tables) & set(after.tables) - set(tables))
+    if lacking:
+        raise BackupFailed(f"{dumper} left out {', '.join(map(shown, lacking))}.")
+    found = Contents(
+        format=contents.FORMAT,
+        character_set=before.character_set,
+        collation=before.collation,
+        tables=tables,
+        sequences=[name for name in tables if name in {*before.sequences, *after.sequences}],
+        longest_statement=longest,
+        data_bytes=before.data_bytes,
+    )
+    await asyncio.to_thread(contents.write_contents, folder, found)
+    packet = (await connection.execute(LARGEST_PACKET))[0][0]
+    manifest = await write_manifest(
+        folder,
+        engine="mysql",
+        flavour=connection.facts.flavour,
+        readable_version=connection.facts.readable_version,
+        database=database,
+        tool=str(dumper),
+        notes=[
+            *notes_of(before, objects, history=tools.dumps_history(dumper, connection.facts)),
+            *(["The server's max_allowed_packet must be raised to restore it."] if longest > packet else []),
+        ],
+    )
+    progress(100, f"{megabytes(sum(file.size for file in manifest.files.values()))} written and checked")
+    return manifest
+
+
+def notes_of(inventory: Inventory, objects: Sequence[ProgramObject], *, history: bool) -> list[str]:
+    """Say what a person should know before restoring a dump."""
+    notes = [
+        ("Not of one moment, as their engine has no transactions", inventory.without_snapshot),
+        ("Without their history, which mariadb-dump keeps since 10.11", [] if history else inventory.versioned),
+        ("With FLOAT columns, which the server writes with 6 digits: more are lost", inventory.rounded),
+        (
+            "Views that are left out, as they name what is no longer there",
+            [each.name for each in objects if each.broken],
+        ),
+    ]
+    told = [f"{note}: {', '.join(map(shown, names))}." for note, names in notes if names]
+    return ["Accounts and their privileges are not in it.", *told]
+
+
+async def verify(folder: Path) -> Manifest:
+    """Check a dump without the server.
+
+    Raises: BackupDamaged
+    """
+    manifest = await read_manifest(folder)
+    if not {TABLES, PROGRAM, contents.CONTENTS} <= set(manifest.files):
+        raise BackupDamaged("The backup has not the files of one of MySQL or MariaDB.")
+    await asyncio.to_thread(contents.check_trailer, folder / TABLES)
+    await asyncio.to_thread(contents.read_contents, folder)
+    program.read(await asyncio.to_thread((folder / PROGRAM).read_bytes))
+    return manifest
+
+
+def megabytes(size: int) -> str:
+    """Write a number of bytes for a person."""
+    return f"{size / 1_000_000:.1f} MB"

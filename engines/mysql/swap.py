@@ -1,0 +1,301 @@
+"""Put a restored logical database in the place of the old one, so that a crash at any moment leaves one of them whole.
+
+    app                    the deployment's own; never dropped, as its grants and its character set belong to it
+    app_dbvalet_restore    where a backup is loaded first
+    app_dbvalet_before     takes the old tables, and the journal of the restore, from its beginning to its end
+
+One RENAME TABLE moves the old tables out, the new ones in, and gives the journal another name: as long as it is called
+`dbvalet_restore_loading` everything is undone, from then on everything is finished. Views, routines and events cannot
+be moved between logical databases: they are made after it, from the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import orjson
+
+from engines.errors import BackupFailed, Conflict, DeadlineExceeded
+from engines.mysql import journal, program, program_objects
+from engines.mysql.connection import end_holder
+from engines.mysql.contents import VIEWS, Contents, character_set_of, database_exists, tables_in
+from engines.mysql.identifiers import Identifier, shown
+from engines.mysql.in_use import holders
+from engines.mysql.journal import DROP_DATABASE, DROP_TABLE, LOADING, SWAPPED, Old, Places, Plan
+from engines.mysql.reset import DROP
+
+if TYPE_CHECKING:
+    from engines.mysql.driver import Session
+    from engines.mysql.facts import Facts
+
+CREATE_DATABASE = "CREATE DATABASE %s CHARACTER SET %s COLLATE %s"
+
+ALTER_DATABASE = "ALTER DATABASE %s CHARACTER SET %s COLLATE %s"
+
+# A sequence that a default names must be there when its table is loaded, in the database that the default names.
+PLACEHOLDER = "CREATE SEQUENCE %s.%s"
+
+WAIT = "SET SESSION lock_wait_timeout = %s"
+
+PATIENT_SECONDS = 60
+"""How long to wait for an application's locks once there is no way back."""
+
+LOCK = "LOCK TABLES "
+
+UNLOCK = "UNLOCK TABLES"
+
+RENAME = "RENAME TABLE "
+
+MOVE = "%s.%s TO %s.%s"
+
+REFERENCES = """
+    SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, REFERENCED_TABLE_NAME, UNIQUE_CONSTRAINT_SCHEMA
+      FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE UNIQUE_CONSTRAINT_SCHEMA = %s"""
+
+
+class Outcome(Enum):
+    """What became of a restore that had been interrupted."""
+
+    NOTHING = "there was none"
+    UNDONE = "the old data are in their place"
+    FINISHED = "the restored data are in their place"
+
+
+def check_nothing_is_in_the_way(session: Session, places: Places) -> None:
+    """Raises: Conflict, when a logical database of a name that a restore needs is somebody else's."""
+    for name in (places.fresh, places.before):
+        if database_exists(session, name):
+            raise Conflict(
+                f"The logical database {shown(name)} is in the way: dbvalet makes one of this name while it restores, "
+                "and did not make this one. Rename or drop it."
+            )
+
+
+def begin(session: Session, places: Places, contents: Contents, objects: bytes) -> None:
+    """Make the place where the backup is loaded, and the journal before it.
+
+    Raises: Conflict
+    """
+    there = tables_in(session, places.database) if database_exists(session, places.database) else None
+    plan = Plan(
+        character_set=contents.character_set,
+        collation=contents.collation,
+        tables=list(contents.tables),
+        placeholders=[name for name in contents.sequences if name not in (there or {})],
+    )
+    session.execute(CREATE_DATABASE, Identifier(places.before), plan.character_set, plan.collation)
+    journal.create(session, places)
+    journal.note_down(session, places, "plan", orjson.dumps(asdict(plan)))
+    journal.note_down(session, places, "program", objects)
+    session.execute(CREATE_DATABASE, Identifier(places.fresh), plan.character_set, plan.collation)
+    if there is None and plan.placeholders:
+        session.execute(CREATE_DATABASE, Identifier(places.database), plan.character_set, plan.collation)
+    for name in plan.placeholders:
+        session.execute(PLACEHOLDER, Identifier(places.database), Identifier(name))
+
+
+def try_out(session: Session, places: Places, contents: Contents, objects: Sequence[program.ProgramObject]) -> None:
+    """Check what was loaded: every table is there, and the server accepts every view, routine, trigger and event.
+
+    Raises: BackupFailed, PrivilegeMissing
+    """
+    there = {name for name, kind in tables_in(session, places.fresh).items() if kind not in VIEWS}
+    missing = sorted(set(contents.tables) - there)
+    if missing:
+        raise BackupFailed(f"Of the tables of the backup {', '.join(map(shown, missing))} did not come to be.")
+    tried = program.for_trial(objects)
+    program_objects.make(session, places.fresh, tried)
+    # A table with triggers cannot be moved to another logical database.
+    program_objects.drop(session, places.fresh, [each.key for each in tried if each.kind in ("TRIGGER", "EVENT")])
+
+
+def swap(session: Session, places: Places, contents: Contents) -> None:
+    """Move the old tables out and the new ones in, in one step.
+
+    Raises: Conflict, naming who holds the tables
+    """
+    if not database_exists(session, places.database):
+        session.execute(CREATE_DATABASE, Identifier(places.database), contents.character_set, contents.collation)
+    kinds = tables_in(session, places.database)
+    old = Old(
+        tables=sorted(name for name, kind in kinds.items() if kind not in VIEWS),
+        objects=list(program_objects.names_of(session, places.database)),
+        referenced=sorted({row[3] for row in references_from_elsewhere(session, places)}),
+    )
+    in_the_way = [
+        each
+        for each in program_objects.read_program(session, places.database, ("TRIGGER", "VIEW"))
+        if each.kind == "TRIGGER" or each.name in contents.tables
+    ]
+    journal.note_down(session, places, "in_the_way", program.write(in_the_way, places.database))
+    journal.note_down(session, places, "old", orjson.dumps(asdict(old)))
+    moves = [
+        (places.before, LOADING, places.before, SWAPPED),
+        *((places.database, name, places.before, name) for name in old.tables),
+        *((places.fresh, name, places.database, name) for name in contents.tables),
+    ]
+    try:
+        if in_the_way:
+            _drop_in_the_way(session, places, in_the_way, moves)
+        rename(session, moves)
+        session.execute(UNLOCK)
+    except DeadlineExceeded as waited:
+        told = f"The tables of {shown(places.database)} are in use. {holders(session, places.database)}"
+        raise Conflict(f"{told} Nothing was changed.") from waited
+
+
+def _drop_in_the_way(
+    session: Session,
+    places: Places,
+    in_the_way: Sequence[program.ProgramObject],
+    moves: Sequence[tuple[str, str, str, str]],
+) -> None:
+    program_objects.drop(session, places.database, [each.key for each in in_the_way if each.kind == "VIEW"])
+    triggers = [each.key for each in in_the_way if each.kind == "TRIGGER"]
+    if not triggers:
+        return
+    # Rows that are written without a trigger would stay if the swap failed, so nobody writes from here on.
+    locked = [(schema, name) for schema, name, _, _ in moves]
+    names = [Identifier(part) for pair in locked for part in pair]
+    session.execute(LOCK + ", ".join(["%s.%s WRITE"] * len(locked)), *names)
+    program_objects.drop(session, places.database, triggers)
+    if not renames_under_locks(session.facts):
+        session.execute(UNLOCK)
+
+
+def rename(session: Session, moves: Sequence[tuple[str, str, str, str]]) -> None:
+    """Rename tables in one statement."""
+    names = [Identifier(name) for move in moves for name in move]
+    session.execute(RENAME + ", ".join([MOVE] * len(moves)), *names)
+
+
+def renames_under_locks(facts: Facts) -> bool:
+    """Tell whether RENAME TABLE works under LOCK TABLES: error 1192 on MariaDB (11.8 too)."""
+    return facts.flavour == "mysql" and facts.version >= (8, 0, 13)
+
+
+def renames_at_once(facts: Facts) -> bool:
+    """Tell whether a crash undoes a RENAME TABLE of several tables as a whole."""
+    return facts.version >= ((8,) if facts.flavour == "mysql" else (10, 6))
+
+
+def references_from_elsewhere(session: Session, places: Places) -> list[tuple[str, str, str, str]]:
+    """List the foreign keys of other logical databases: their schema, table and name, and the table they refer to."""
+    return [
+        (schema, table, name, referenced)
+        for schema, table, name, referenced, parent in session.execute(REFERENCES, places.database)
+        if parent == places.database != schema
+    ]
+
+
+def check_references(session: Session, places: Places, contents: Contents) -> None:
+    """Raises: Conflict, when foreign keys of other logical databases would refer to nothing afterwards."""
+    for schema, table, name, referenced in references_from_elsewhere(session, places):
+        told = f"The foreign key {shown(name)} of {shown(table)} in {shown(schema)} refers to {shown(referenced)}"
+        if referenced not in contents.tables:
+            raise Conflict(f"{told}, which is not in the backup: drop that foreign key first. Nothing was changed.")
+        if not renames_at_once(session.facts):
+            raise Conflict(
+                f"{told}: this version of the server cannot exchange it safely. Drop that foreign key first, and make "
+                "it again afterwards. Nothing was changed."
+            )
+
+
+def settle(session: Session, places: Places) -> Outcome:
+    """Finish or undo what an interrupted restore left behind; can itself be interrupted and done again.
+
+    Raises: BackupFailed, Conflict, DeadlineExceeded
+    """
+    if not database_exists(session, places.before):
+        return Outcome.NOTHING
+    there = tables_in(session, places.before)
+    if SWAPPED in there:
+        end_holder(session, places.loader)
+        finish(session, places)
+        return Outcome.FINISHED
+    if LOADING in there:
+        end_holder(session, places.loader)
+        _undo(session, places)
+        return Outcome.UNDONE
+    if not there and not list(program_objects.names_of(session, places.before)):
+        session.execute(DROP_DATABASE, Identifier(places.before))
+    return Outcome.NOTHING
+
+
+def _undo(session: Session, places: Places) -> None:
+    noted = journal.read(session, places, LOADING)
+    session.execute(DROP_DATABASE, Identifier(places.fresh))
+    if "old" in noted:
+        in_the_way = program.read(noted["in_the_way"])
+        there = set(program_objects.names_of(session, places.database))
+        if any(each.key not in there for each in in_the_way):
+            # All of them, as triggers act in the order in which they were made.
+            program_objects.drop(session, places.database, [each.key for each in in_the_way])
+            program_objects.make(session, places.database, in_the_way)
+    if "plan" in noted:
+        for name in orjson.loads(noted["plan"])["placeholders"]:
+            session.execute(DROP["SEQUENCE"], Identifier(places.database), Identifier(name))
+    journal.drop(session, places, LOADING)
+
+
+def finish(session: Session, places: Places) -> None:
+    """Do what is left after the swap; there is no way back.
+
+    Raises: BackupFailed, DeadlineExceeded
+    """
+    session.execute(WAIT, PATIENT_SECONDS)
+    noted = journal.read(session, places, SWAPPED)
+    plan, old = Plan(**orjson.loads(noted["plan"])), Old(**orjson.loads(noted["old"]))
+    _complete_the_rename(session, places, plan, old)
+    if character_set_of(session, places.database) != (plan.character_set, plan.collation):
+        session.execute(ALTER_DATABASE, Identifier(places.database), plan.character_set, plan.collation)
+    _refer_to_the_new(session, places, old)
+    program_objects.bring_about(
+        session, places.database, program.read(noted["program"]), {(kind, name) for kind, name in old.objects}
+    )
+    for name, kind in tables_in(session, places.before).items():
+        if name != SWAPPED:
+            session.execute(DROP[kind], Identifier(places.before), Identifier(name))
+    session.execute(DROP_DATABASE, Identifier(places.fresh))
+    journal.drop(session, places, SWAPPED)
+
+
+def _complete_the_rename(session: Session, places: Places, plan: Plan, old: Old) -> None:
+    """Move what a crash of a server whose RENAME TABLE is not atomic has left where it was."""
+    if not database_exists(session, places.fresh):
+        return
+    now, fresh, before = (tables_in(session, name) for name in (places.database, places.fresh, places.before))
+    waiting = [name for name in plan.tables if name in fresh]
+    if not waiting:
+        return
+    still = [
+        name
+        for name in old.tables
+        if name in now and name not in before and (name in waiting or name not in plan.tables)
+    ]
+    moves = [
+        *((places.database, name, places.before, name) for name in still),
+        *((places.fresh, name, places.database, name) for name in waiting),
+    ]
+    if moves:
+        rename(session, moves)
+
+
+def _refer_to_the_new(session: Session, places: Places, old: Old) -> None:
+    """Let foreign keys of other logical databases, which went along with the old tables, refer to the new ones.
+
+    They refer to a name: a table that gets it is the one, and takes them along when it is renamed.
+    """
+    for name in old.referenced:
+        session.execute(DROP_TABLE, Identifier(places.before), Identifier(name))
+        astray = [
+            row for row in session.execute(REFERENCES, places.before) if row[3] == name and row[0] != places.before
+        ]
+        if astray and name in tables_in(session, places.database):
+            rename(
+                session,
+                [(places.database, name, places.before, name), (places.before, name, places.database, name)],
+            )
