@@ -39,7 +39,6 @@ class Deployment:
     engine: str
     title: str
     """Engine and version, for people."""
-    host: str
     port: int
     url: str = field(repr=False)
     """dbvalet's."""
@@ -52,17 +51,16 @@ def make_accounts(started: StartedEngine) -> Deployment:
 
     Raises: what its driver raises
     """
-    make, number, title = PREPARE[started.engine]
+    make, deployment, title = PREPARE[started.engine]
     if started.engine == "mysql" and flavour_of(started.version) == "mariadb":
         title = "MariaDB"
     valet, application = new_password(), new_password()
     make(started, GrantsFor(user=VALET, database=DATABASE, password=valet), application)
     options = "?authSource=admin" if started.engine == "mongodb" else ""
     return Deployment(
-        id=number,
+        id=deployment,
         engine=started.engine,
         title=f"{title} {'.'.join(map(str, parse_version(started.version)))}",
-        host=started.host,
         port=started.port,
         url=f"{started.engine}://{VALET}:{valet}@{started.host}:{started.port}/{DATABASE}{options}",
         password=application,

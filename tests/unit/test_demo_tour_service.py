@@ -22,7 +22,6 @@ NOBODY_THERE = Deployment(
     id="ad-pg",
     engine="postgresql",
     title="PostgreSQL",
-    host="127.0.0.1",
     port=1,
     url=f"postgresql://valet:{PASSWORD}@127.0.0.1:1/app",
     password="password-of-the-application",
