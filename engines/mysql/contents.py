@@ -36,7 +36,7 @@ OBJECTS = "SHOW FULL TABLES FROM %s"
 VIEWS = frozenset({"VIEW", "SYSTEM VIEW"})
 
 ENGINES = """
-    SELECT TABLE_NAME, ENGINE, DATA_LENGTH, TABLE_SCHEMA
+    SELECT TABLE_NAME, ENGINE, DATA_LENGTH, TABLE_SCHEMA, TABLE_TYPE
       FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s AND TABLE_TYPE NOT LIKE '%%VIEW'"""
 
 FRESH_STATISTICS = "SET SESSION information_schema_stats_expiry = 0"
@@ -81,6 +81,8 @@ class Inventory:
     data_bytes: int
     rounded: Sequence[str]
     """Tables with FLOAT columns."""
+    versioned: Sequence[str]
+    """System-versioned tables, which SHOW FULL TABLES does not tell from others."""
 
     @property
     def tables(self) -> list[str]:
@@ -96,11 +98,6 @@ class Inventory:
     def views(self) -> list[str]:
         """Views, sorted."""
         return sorted(name for name, kind in self.kinds.items() if kind in VIEWS)
-
-    @property
-    def versioned(self) -> list[str]:
-        """System-versioned tables, sorted."""
-        return sorted(name for name, kind in self.kinds.items() if kind == "SYSTEM VERSIONED")
 
     @property
     def without_snapshot(self) -> list[str]:
@@ -144,15 +141,16 @@ def take_inventory(session: Session, database: str) -> Inventory:
         character_set=character_set,
         collation=collation,
         kinds=tables_in(session, database),
-        engines={name: engine or "" for name, engine, _, _ in measured},
-        data_bytes=sum(size or 0 for _, _, size, _ in measured),
+        engines={row[0]: row[1] or "" for row in measured},
+        data_bytes=sum(row[2] or 0 for row in measured),
         rounded=[name for name, schema in session.execute(FLOATS, database) if schema == database],
+        versioned=sorted(row[0] for row in measured if row[4] == "SYSTEM VERSIONED"),
     )
 
 
 def size_of(session: Session, database: str) -> int:
     """Add up what the tables take on the server, roughly, in bytes."""
-    return sum(size or 0 for _, _, size, schema in session.execute(ENGINES, database) if schema == database)
+    return sum(row[2] or 0 for row in session.execute(ENGINES, database) if row[3] == database)
 
 
 def scan(path: Path) -> tuple[list[str], int]:

@@ -85,7 +85,7 @@ async def dump(connection: Connection, address: Address, folder: Path, progress:
 
 def notes_of(inventory: Inventory, objects: Sequence[ProgramObject], *, history: bool) -> list[str]:
     """Say what a person should know before restoring a dump."""
-    notes = [
+    notes: list[tuple[str, Sequence[str]]] = [
         ("Not of one moment, as their engine has no transactions", inventory.without_snapshot),
         ("Without their history, which mariadb-dump keeps since 10.11", [] if history else inventory.versioned),
         ("With FLOAT columns, which the server writes with 6 digits: more are lost", inventory.rounded),

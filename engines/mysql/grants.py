@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from engines.engine import GrantsFor
+from engines.mysql.backup_rights import RESTORING, pattern, set_definer
 from engines.mysql.facts import Flavour, has_dynamic_privileges, has_system_users
-from engines.mysql.identifiers import literal
+from engines.mysql.identifiers import literal, shown
+from engines.mysql.journal import places_beside
 
 SCRIPT = """\
 -- Makes the account of dbvalet on {title}. Run it once as root:
@@ -25,6 +27,10 @@ ALTER USER {account} IDENTIFIED BY {password};
 --   EVENT            reset-database drops events
 GRANT SHOW DATABASES, CREATE, DROP, ALTER ROUTINE, EVENT ON *.* TO {account};
 {more}
+-- Optional: backups and restores of {database}. They read and write every row of it, so they are not part of the
+-- above. If dbvalet is to make them, take the dashes away from these lines:
+{backups}
+
 -- In dbvalet's configuration (characters other than letters and digits %-encoded):
 --   url: {scheme}://USER:PASSWORD@HOST:3306/DATABASE
 """
@@ -51,6 +57,39 @@ GRANT SUPER ON *.* TO {account};
 NEWEST: dict[Flavour, tuple[int, ...]] = {"mysql": (9, 7), "mariadb": (11, 8)}
 
 
+def backup_grants(whom: GrantsFor) -> list[str]:
+    """Give the statements that let an account dump and restore its logical database, one statement each."""
+    flavour: Flavour = "mariadb" if whom.flavour == "mariadb" else "mysql"
+    version = whom.version or NEWEST[flavour]
+    account = f"{literal(whom.user)}@'%'"
+    places = places_beside(whom.database)
+    # What shows the routines of others; the right to make a view or a routine in the name of another account; what
+    # tells who holds the tables that are to be replaced.
+    if has_dynamic_privileges(flavour, version):
+        more = [
+            f"GRANT SHOW_ROUTINE ON *.* TO {account};"
+            if version >= (8, 0, 20)
+            else f"GRANT SELECT ON *.* TO {account};",
+            f"GRANT {set_definer(flavour, version)} ON *.* TO {account};",
+            *([f"GRANT ALLOW_NONEXISTENT_DEFINER ON *.* TO {account};"] if version >= (8, 2) else []),
+            f"GRANT SELECT ON performance_schema.metadata_locks TO {account};",
+            f"GRANT SELECT ON performance_schema.threads TO {account};",
+        ]
+    else:
+        more = [
+            f"GRANT SELECT ON mysql.proc TO {account};",
+            f"GRANT {set_definer(flavour, version)} ON *.* TO {account};",
+            f"GRANT PROCESS ON *.* TO {account};",
+        ]
+    return [
+        *(
+            f"GRANT {', '.join(RESTORING)} ON {pattern(name)}.* TO {account};"
+            for name in (places.database, places.fresh, places.before)
+        ),
+        *more,
+    ]
+
+
 def grants(whom: GrantsFor) -> str:
     """Write the script, for the `mysql` or `mariadb` client; the account may log in from anywhere."""
     flavour: Flavour = "mariadb" if whom.flavour == "mariadb" else "mysql"
@@ -66,4 +105,6 @@ def grants(whom: GrantsFor) -> str:
         account=account,
         password=literal(whom.password or "CHANGE-ME"),
         more=more.format(account=account, title=title),
+        database=shown(whom.database),
+        backups="\n".join("-- " + line for statement in backup_grants(whom) for line in statement.split("\n")),
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.address import Address
-from engines.backup import find_tool, run_tool
+from engines.backup import BLOCK, find_tool, run_tool
 from engines.errors import BackupFailed
 from engines.mysql.facts import Facts, Flavour, parse_version
 from engines.mysql.tls import Mode, Tls, requested
@@ -192,7 +192,7 @@ async def dump_tables(
 ) -> None:
     """Write the tables and sequences of a logical database as SQL; `left_out` are its views.
 
-    Raises: BackupFailed, OSError
+    Raises: BackupFailed, OSError (disk full)
     """
     if facts.flavour == "mariadb":
         options = ["--dump-history"] if dumps_history(tool, facts) else []
@@ -202,7 +202,22 @@ async def dump_tables(
         options += ["--column-statistics"] if facts.version >= (8,) else []
     ignored = [f"--ignore-table={database}.{name}" for name in left_out]
     argv = [tool.path, f"--defaults-file={login}", *DUMP, *options, *ignored, "--", database]
-    await run_tool(argv, environment=environment(login.parent), stdout=target, watch=watch)
+    try:
+        await run_tool(argv, environment=environment(login.parent), stdout=target, watch=watch)
+    except BackupFailed:
+        await asyncio.to_thread(check_space, target)
+        raise
+
+
+def check_space(path: Path) -> None:
+    """Find out whether a file cannot grow: a tool that the limit killed could not say so.
+
+    Raises: OSError, disk full or file too large
+    """
+    with path.open("ab") as file:
+        file.write(bytes(BLOCK))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def dumps_history(tool: Tool, facts: Facts) -> bool:
