@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
@@ -11,12 +12,13 @@ from starlette.types import Receive, Scope, Send
 from agent.api import errors, routes
 from agent.api.edge import Edge
 from agent.api.service import Service
+from agent.backups.backups import DatabaseBackups
 from agent.choices import AllChoices
 from agent.databases import declare
 from agent.dispatch import Dispatcher
 from agent.errors import SettingsError
 from agent.limits import Limits
-from agent.log import Log, make_log, secrets_in_url
+from agent.log import SHORTEST_SECRET, Log, make_log, secrets_in_url
 from agent.metrics import Metrics
 from agent.operations.runner import Operations
 from agent.settings import Settings
@@ -62,6 +64,8 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
         state=state,
         choices=AllChoices(state),
         operations=operations,
+        backups=DatabaseBackups(settings, state, operations, log),
+        public_url=settings.public_url,
         log=log,
         metrics_are_public=settings.metrics == "public",
     )
@@ -103,7 +107,16 @@ def secrets_of(settings: Settings) -> set[str]:
     state = settings.state_url()
     if not state.startswith("sqlite:"):
         urls.append(state)
-    return tokens.union(*map(secrets_in_url, urls))
+    options = {each for each in _texts(settings.backups.options) if len(each) >= SHORTEST_SECRET}
+    return tokens.union(options, *map(secrets_in_url, urls))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for each in cast(dict[str, Any], value).values():
+            yield from _texts(each)
 
 
 def _check_action_names(settings: Settings, known: set[str]) -> None:

@@ -6,9 +6,15 @@
     ├── Forbidden          the token's role or scope does not allow it
     ├── DatabaseNotFound   no such database id, or one outside the token's scope: the two look the same
     ├── ResourceNotFound   an id of something else that dbvalet keeps
-    │   └── OperationNotFound
+    │   ├── OperationNotFound
+    │   ├── BackupNotFound
+    │   ├── RestorationNotFound
+    │   └── ArchiveNotFound
     ├── OperationOpen      another operation is in progress on the database
     ├── OperationEnded     it has ended: there is nothing to cancel
+    ├── BackupUnfinished   a backup that is not done has no archive
+    ├── LinkInvalid        a download link is expired or was changed
+    ├── RangeInvalid       a download was asked to begin behind its end
     ├── Interrupted        an operation was cut off, and what it had begun was undone
     │   └── LeftBehind     … but something could not be undone yet
     ├── UnknownAction      this engine has no such action
@@ -73,6 +79,24 @@ class OperationNotFound(ResourceNotFound):
     resource = "operation"
 
 
+class BackupNotFound(ResourceNotFound):
+    """There is no backup of this id."""
+
+    resource = "backup"
+
+
+class RestorationNotFound(ResourceNotFound):
+    """There is no restoration of this id on this database."""
+
+    resource = "backup restoration"
+
+
+class ArchiveNotFound(ResourceNotFound):
+    """The archive of this backup is not in the storage any more."""
+
+    resource = "archive"
+
+
 class OperationOpen(AgentError):
     """Another operation is in progress on this database."""
 
@@ -83,6 +107,29 @@ class OperationEnded(AgentError):
     """This operation has ended: there is nothing to cancel."""
 
     code = "conflict"
+
+
+class BackupUnfinished(AgentError):
+    """This backup is not done: it has nothing to download or to restore."""
+
+    code = "conflict"
+
+
+class LinkInvalid(AgentError):
+    """This link has expired or is not as it was given: ask for a new one."""
+
+    code = "forbidden"
+
+
+class RangeInvalid(AgentError):
+    """The range begins behind the end of the file."""
+
+    code = "range_not_satisfiable"
+
+    def __init__(self, message: str | None = None, *, size: int = 0) -> None:
+        """`size`: bytes of the whole file."""
+        self.size = size
+        super().__init__(message)
 
 
 class Interrupted(AgentError):

@@ -13,7 +13,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import orjson
 from pydantic import (
@@ -168,6 +168,38 @@ class LimitSettings(_Section):
     """Actions that destroy something."""
 
 
+class KeepSettings(_Section):
+    """Which backups are kept when a new one is done. The last good one is kept whatever stands here."""
+
+    count: Annotated[int, Field(ge=1)] = 14
+    """How many of a database."""
+    days: Annotated[int, Field(ge=1)] | None = None
+    """For how long. Without a value for as long as `count` says."""
+
+
+class BackupSettings(_Section):
+    """Where backups are kept, and how many."""
+
+    storage: Annotated[str, Field(min_length=1)] | None = None
+    """A folder, `file:///var/lib/dbvalet/backups`, or another place that fsspec reaches: `s3://bucket/folder` needs
+    `dbvalet[s3]`. `dbvalet-backups` beside the state file unless given."""
+    options: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """What fsspec needs for that place: `{key: …, secret: ${S3_SECRET}, endpoint_url: https://…}`. Texts in it count as
+    secrets."""
+    spool: Path | None = None
+    """A folder with room for a dump and, while it is restored, for its archive too. `dbvalet-spool` beside the state
+    file unless given."""
+    keep: KeepSettings = KeepSettings()
+    """How many backups of each database are kept: see below."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        scheme, found, _ = (self.storage or "").partition("://")
+        if found and scheme != "file":
+            _check_storage_scheme(scheme)
+        return self
+
+
 class Settings(BaseSettings):
     """The whole configuration."""
 
@@ -191,6 +223,13 @@ class Settings(BaseSettings):
     """Whether `/metrics` takes a token that sees all databases, or none."""
     limits: LimitSettings = LimitSettings()
     """How often a token may ask: see below."""
+    backups: BackupSettings = BackupSettings()
+    """Where backups are kept, and how many: see below."""
+    public_url: (
+        Annotated[str, _like(r"https?://[^\s?#]+[^\s?#/]", "must be http(s)://HOST, without a trailing slash")] | None
+    ) = None
+    """How clients reach dbvalet, for the links it gives: `https://valet.example`. The host of the request unless
+    given."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least weighty lines of the log; each action has one of level `info`."""
 
@@ -235,6 +274,13 @@ class Settings(BaseSettings):
     def state_url(self) -> str:
         """Give the URL of the state, password included."""
         return self._state_url
+
+    def beside_state(self, name: str) -> Path:
+        """Give a path in the folder of the state file; in the current folder where the state is none."""
+        return Path(self._state_url.removeprefix("sqlite:///")).with_name(name) if self._in_file() else Path(name)
+
+    def _in_file(self) -> bool:
+        return self._state_url.startswith("sqlite:")
 
     def all_databases(self) -> list[DatabaseSettings]:
         """Give the declared databases and the one of `DBVALET_DATABASE_URL`."""
@@ -353,7 +399,7 @@ def _check_variables(environ: Mapping[str, str]) -> None:
             continue
         key = name.upper().removeprefix("DBVALET_").lower()
         if key in Settings.model_fields:
-            if key in {"tokens", "databases", "limits"} and value and not _is_json(value):
+            if key in {"tokens", "databases", "limits", "backups"} and value and not _is_json(value):
                 raise SettingsError(name, "must be JSON")
         elif _OF_KUBERNETES.fullmatch(name) is None or (name == "DBVALET_PORT" and "://" not in value):
             raise SettingsError(name, "is not known; a variable is named like the key: DBVALET_LISTEN")
@@ -365,6 +411,19 @@ def _is_json(text: str) -> bool:
     except orjson.JSONDecodeError:
         return False
     return True
+
+
+def _check_storage_scheme(scheme: str) -> None:
+    """Find out at the start whether a storage can be used; what reaches it is imported when it is first used."""
+    from importlib.util import find_spec
+
+    from fsspec.registry import known_implementations
+
+    if scheme not in known_implementations:
+        raise ValueError("storage: begins with a scheme that fsspec does not know")
+    module = str(known_implementations[scheme]["class"]).partition(".")[0]
+    if find_spec(module) is None:
+        raise ValueError(f"storage: {scheme}:// needs the package {module}, which is not installed")
 
 
 def _check_state(url: str) -> None:

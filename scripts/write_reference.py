@@ -229,7 +229,13 @@ def configuration() -> Iterable[str]:
     schema = Settings.model_json_schema()
     definitions = schema["$defs"]
     yield keys(Settings, schema, definitions, variables=True)
-    for name, title in (("tokens", "TokenSettings"), ("databases", "DatabaseSettings"), ("limits", "LimitSettings")):
+    for name, title in (
+        ("tokens", "TokenSettings"),
+        ("databases", "DatabaseSettings"),
+        ("backups", "BackupSettings"),
+        ("backups.keep", "KeepSettings"),
+        ("limits", "LimitSettings"),
+    ):
         yield f"### `{name}`\n"
         model = vars(inspect.getmodule(Settings))[title]
         yield f"{inspect.getdoc(model)}\n"

@@ -57,7 +57,7 @@ class Edge:
                 await self._perform(scope, receive, send_with_id)
             elif scope["method"] == "HEAD":
                 # What answers GET answers HEAD, without the body (RFC 9110, 9.3.2).
-                await self._app({**scope, "method": "GET"}, receive, _without_body(send_with_id))
+                await self._app({**scope, "method": "GET", "dbvalet.head": True}, receive, _without_body(send_with_id))
             else:
                 await self._app(scope, receive, send_with_id)
         except ClientDisconnect:

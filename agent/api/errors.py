@@ -29,6 +29,7 @@ STATUS = {
     "precondition": 409,
     "conflict": 409,
     "too_large": 413,
+    "range_not_satisfiable": 416,
     "invalid_params": 422,
     "rate_limited": 429,
     "internal": 500,
@@ -67,6 +68,9 @@ def refusal(request: Request, problem: Exception) -> Response:
     retry_after = getattr(refused, "retry_after", None)
     if retry_after is not None:
         headers["Retry-After"] = str(retry_after)
+    size = getattr(refused, "size", None)
+    if size is not None:
+        headers["Content-Range"] = f"bytes */{size}"
     if refused.code == "unauthenticated":
         headers["WWW-Authenticate"] = "Bearer"
     return failure(request.scope["path"], refused.code, refused.message, headers=headers, **more)

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from agent.api import actions, databases, docs, health, operations
+from agent.api import actions, backups, databases, docs, health, operations
 from agent.api.openapi import ACTION_PATH, described
 from agent.dispatch import Dispatcher
 from engines.engine import Engine
@@ -84,6 +84,7 @@ def install(app: FastAPI, hot: Route, engines: Mapping[str, Engine], *, metrics_
             operation_id="cancel_operation",
         ),
     )
+    _install_backups(app)
     app.add_api_route(
         "/livez",
         health.livez,
@@ -108,3 +109,84 @@ def install(app: FastAPI, hot: Route, engines: Mapping[str, Engine], *, metrics_
     pages = docs.Docs(app, engines)
     app.add_route("/openapi.json", pages.openapi, methods=["GET"], include_in_schema=False)
     app.add_route("/docs", pages.page, methods=["GET"], include_in_schema=False)
+
+
+def _install_backups(app: FastAPI) -> None:
+    several, one = "/api/databases/{database_id}/backups", "/api/databases/{database_id}/backups/{backup_id}"
+    app.add_api_route(
+        several,
+        backups.list_backups,
+        **described(*READS, response_model=backups.BackupsBody, tags=["backups"], operation_id="list_backups"),
+    )
+    app.add_api_route(
+        several,
+        backups.create_backup,
+        **described(
+            *CHANGES,
+            "conflict",
+            "engine_unavailable",
+            method="POST",
+            status_code=201,
+            response_model=backups.BackupBody,
+            tags=["backups"],
+            operation_id="create_backup",
+        ),
+    )
+    app.add_api_route(
+        one,
+        backups.get_backup,
+        **described(*READS, response_model=backups.BackupBody, tags=["backups"], operation_id="get_backup"),
+    )
+    app.add_api_route(
+        "/api/backups/{backup_id}",
+        backups.get_backup_alone,
+        **described(*READS, response_model=backups.BackupBody, tags=["backups"], operation_id="get_backup_alone"),
+    )
+    app.add_api_route(
+        one,
+        backups.delete_backup,
+        **described(
+            *READS,
+            "forbidden",
+            "conflict",
+            method="DELETE",
+            status_code=204,
+            tags=["backups"],
+            operation_id="delete_backup",
+        ),
+    )
+    app.add_api_route(
+        one + "/archive",
+        backups.get_archive,
+        **described(
+            *READS,
+            "forbidden",
+            "conflict",
+            response_model=backups.ArchiveBody,
+            tags=["backups"],
+            operation_id="get_backup_archive",
+        ),
+    )
+    app.add_api_route(
+        one + "/restore",
+        backups.restore_backup,
+        **described(
+            *CHANGES,
+            "conflict",
+            "engine_unavailable",
+            method="POST",
+            status_code=201,
+            response_model=backups.RestorationResource,
+            tags=["backups"],
+            operation_id="restore_backup",
+        ),
+    )
+    app.add_api_route(
+        "/api/databases/{database_id}/backup_restorations/{restoration_id}",
+        backups.get_restoration,
+        **described(
+            *READS, response_model=backups.RestorationBody, tags=["backups"], operation_id="get_backup_restoration"
+        ),
+    )
+    # For whoever has a link: it is the archive's own answer that describes it, and it takes no token.
+    app.add_route("/api/backups/{backup_id}/download", backups.download_of, methods=["GET"], include_in_schema=False)

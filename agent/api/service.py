@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.types import Scope
 
+from agent.backups.backups import DatabaseBackups
 from agent.choices import AllChoices
 from agent.databases import Database, Databases
 from agent.dispatch import Dispatcher, authorise
@@ -32,6 +33,9 @@ class Service:
     state: State
     choices: AllChoices
     operations: Operations
+    backups: DatabaseBackups
+    public_url: str | None
+    """How clients reach this service; None where their own request tells."""
     log: Log
     metrics_are_public: bool
     ready: bool = False

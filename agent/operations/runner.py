@@ -229,7 +229,7 @@ class Operations:
             except asyncio.CancelledError:
                 await self._leave(operation, task)
                 return
-        await self._finish(operation, self._outcome(operation, task, asked))
+        await self._finish(run, self._outcome(operation, task, asked))
 
     async def _beat(self, run: Run) -> Any:
         from agent.operations import record
@@ -271,13 +271,16 @@ class Operations:
                 text = f"This is a bug of dbvalet. Its log has the details under {operation.id}."
                 return Outcome(status=Status.ERROR, error=text)
 
-    async def _finish(self, operation: Operation, outcome: Outcome) -> None:
+    async def _finish(self, run: Run, outcome: Outcome) -> None:
         """Write down how it ended; tried again for as long as nobody else can have taken over."""
         from agent.operations import record
+
+        operation = run.operation
 
         def work(connection: Connection) -> None:
             if outcome.status is record.Status.FINISHED:
                 record.cleaned_up(connection, operation.database_id)
+            record.beat(connection, operation.id, self.owner, run.percent, run.step)
             record.finish(connection, operation.id, self.owner, outcome, self._state.now(connection))
 
         began = time.monotonic()

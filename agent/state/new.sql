@@ -45,13 +45,11 @@ CREATE TABLE backups (
     operation_id TEXT NOT NULL,
     name TEXT NOT NULL,
     method TEXT NOT NULL,
-    status TEXT NOT NULL,
     created_at DATETIME NOT NULL,
     finished_at DATETIME,
     size BIGINT,
     sha256 TEXT,
     manifest TEXT,
-    error TEXT,
     PRIMARY KEY (id)
 );
 CREATE INDEX backups_of_a_database ON backups (database_id, created_at);

@@ -94,15 +94,14 @@ backups = Table(
     Column("operation_id", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("method", Text, nullable=False),
-    Column("status", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("finished_at", Instant),
     Column("size", BigInteger),
     Column("sha256", Text),
     Column("manifest", Text),
-    Column("error", Text),
 )
-"""`size` and `sha256` are those of the archive, `manifest` is the JSON that stands in it."""
+"""`size` and `sha256` are those of the archive, `manifest` is the JSON that stands in it: a backup that has them is
+done, and what became of another one its operation tells."""
 
 Index("backups_of_a_database", backups.c.database_id, backups.c.created_at)
 

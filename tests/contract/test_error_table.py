@@ -9,14 +9,12 @@ import jsonschema
 import pytest
 
 from agent.api.errors import STATUS
-from agent.tasks import Task
 from engines import errors
-from engines.action import Effect
 from tests.contract.decoders import go_failure, javascript_failure
 from tests.fakes.driver import Gate
 from tests.fakes.kinds import FakeKind
-from tests.fakes.planted import IDS, plant
 from tests.fakes.service import Valet, running
+from tests.planted import IDS, plant
 
 Provoke = Callable[[Valet], Awaitable[httpx.Response]]
 
@@ -122,6 +120,7 @@ TABLE = {
     "precondition": 409,
     "conflict": 409,
     "too_large": 413,
+    "range_not_satisfiable": 416,
     "invalid_params": 422,
     "rate_limited": 429,
     "internal": 500,
@@ -180,6 +179,7 @@ async def state_is_spoilt(valet: Valet) -> None:
     """Let the state be unreadable from now on."""
     await plant(valet)
     await valet.service.state.run(lambda connection: connection.exec_driver_sql("DROP TABLE backups"))
+    await valet.service.state.run(lambda connection: connection.exec_driver_sql("DROP TABLE memory"))
     await valet.service.state.run(lambda connection: connection.exec_driver_sql("DROP TABLE operations"))
 
 
@@ -204,15 +204,90 @@ def reads_the_state(path: str) -> dict[str, list[Provoke]]:
 
 
 async def cancel_of_what_takes_more(valet: Valet) -> httpx.Response:
-    kind = valet.service.operations.kinds["fake"] = FakeKind()
-    kind.task = Task(name="do-fake", effect=Effect.DESTRUCTIVE)
     await plant(valet)
-    return await valet.ask("POST", f"{OPERATION}/cancel".format(**ONE), "operator")
+    restoration = OPERATION.format(database_id="ad-one", operation_id=IDS["restoration_id"])
+    return await valet.ask("POST", f"{restoration}/cancel", "operator")
 
 
 async def cancel_of_what_has_ended(valet: Valet) -> httpx.Response:
     await plant(valet)
     return await valet.ask("POST", f"{OPERATION}/cancel".format(**ONE))
+
+
+BACKUPS = "/api/databases/{database_id}/backups"
+BACKUP = f"{BACKUPS}/{{backup_id}}"
+DOWNLOAD = "/api/backups/{backup_id}/download"
+
+
+def planted(method: str, path: str, token: str = "admin", **more: Any) -> Provoke:
+    async def provoke(valet: Valet) -> httpx.Response:
+        await plant(valet)
+        return await valet.ask(method, path.format(**ONE), token, **more)
+
+    return provoke
+
+
+def while_another_runs(method: str, path: str) -> Provoke:
+    async def provoke(valet: Valet) -> httpx.Response:
+        await plant(valet)
+        kind = valet.service.operations.kinds["fake"] = FakeKind()
+        kind.gate = Gate()
+        params = {"backup_id": IDS["backup_id"]}
+        await valet.service.operations.begin(valet.database(), "fake", params, "admin")
+        return await valet.ask(method, path.format(**ONE))
+
+    return provoke
+
+
+def while_engine(method: str, path: str, *, missing: bool = False) -> Provoke:
+    async def provoke(valet: Valet) -> httpx.Response:
+        await plant(valet)
+        valet.server().backups.missing = ["Install it."] if missing else []
+        valet.server().backups.missing_problem = None if missing else errors.EngineUnavailable()
+        return await valet.ask(method, path.format(**ONE))
+
+    return provoke
+
+
+async def archive_of_what_failed(valet: Valet) -> httpx.Response:
+    await plant(valet)
+    await valet.service.state.run(lambda connection: connection.exec_driver_sql("UPDATE backups SET sha256 = NULL"))
+    return await valet.ask("GET", f"{BACKUP}/archive".format(**ONE))
+
+
+def archive_is_lost(method: str, path: str) -> Provoke:
+    async def provoke(valet: Valet) -> httpx.Response:
+        await plant(valet)
+        link = (await valet.ask("GET", f"{BACKUP}/archive".format(**ONE))).json()["download_url"]
+        valet.service.backups.storage.remove(f"ad-one/{IDS['backup_id']}.tar.gz")
+        return await valet.ask(method, link if path == DOWNLOAD else path.format(**ONE))
+
+    return provoke
+
+
+async def range_behind_the_end(valet: Valet) -> httpx.Response:
+    await plant(valet)
+    link = (await valet.ask("GET", f"{BACKUP}/archive".format(**ONE))).json()["download_url"]
+    return await valet.client.get(link, headers={"Range": "bytes=99-"})
+
+
+def begins_work(path: str) -> dict[str, list[Provoke]]:
+    role = {BACKUPS: "reader"}.get(path, "operator")
+    several = path.count("{") > 1
+    return {
+        **with_a_token("POST", path),
+        "malformed": [planted("POST", path, content=b"[")],
+        "too_large": [planted("POST", path, content=b" " * (1024 * 1024 + 1))],
+        "invalid_params": [planted("POST", path, json={"name": "mine"})],
+        "forbidden": [planted("POST", path, role), planted("POST", path, "picky")],
+        "not_found": [
+            of_unknown_database("POST", path),
+            *([lambda valet: valet.ask("POST", path.format(**ONE)), archive_is_lost("POST", path)] if several else []),
+        ],
+        "conflict": [while_another_runs("POST", path)],
+        "precondition": [while_engine("POST", path, missing=True), without_a_state("POST", path)],
+        "engine_unavailable": [while_engine("POST", path)],
+    }
 
 
 ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
@@ -288,6 +363,46 @@ ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
         "conflict": [cancel_of_what_has_ended],
         "precondition": [without_a_state("POST", f"{OPERATION}/cancel")],
     },
+    ("GET", BACKUPS): reads_the_state(BACKUPS),
+    ("POST", BACKUPS): begins_work(BACKUPS),
+    ("GET", BACKUP): reads_the_state(BACKUP),
+    ("DELETE", BACKUP): {
+        **with_a_token("DELETE", BACKUP),
+        "forbidden": [planted("DELETE", BACKUP, "operator"), planted("DELETE", BACKUP, "picky")],
+        "not_found": [
+            of_unknown_database("DELETE", BACKUP),
+            lambda valet: valet.ask("DELETE", BACKUP.format(**ONE)),
+        ],
+        "conflict": [while_another_runs("DELETE", BACKUP)],
+        "precondition": [without_a_state("DELETE", BACKUP)],
+    },
+    ("GET", f"{BACKUP}/archive"): {
+        **reads_the_state(f"{BACKUP}/archive"),
+        "not_found": [
+            *reads_the_state(f"{BACKUP}/archive")["not_found"],
+            archive_is_lost("GET", f"{BACKUP}/archive"),
+        ],
+        "forbidden": [planted("GET", f"{BACKUP}/archive", "reader"), planted("GET", f"{BACKUP}/archive", "picky")],
+        "conflict": [archive_of_what_failed],
+    },
+    ("POST", f"{BACKUP}/restore"): begins_work(f"{BACKUP}/restore"),
+    ("GET", "/api/backups/{backup_id}"): {
+        **reads_the_state("/api/backups/{backup_id}"),
+        "not_found": [
+            lambda valet: valet.ask("GET", "/api/backups/none"),
+            planted("GET", "/api/backups/{backup_id}", "of-two"),
+        ],
+    },
+    ("GET", DOWNLOAD): {
+        "internal": [a_bug("GET", DOWNLOAD)],
+        "forbidden": [lambda valet: valet.client.get(DOWNLOAD.format(**ONE))],
+        "not_found": [archive_is_lost("GET", DOWNLOAD)],
+        "range_not_satisfiable": [range_behind_the_end],
+        "precondition": [without_a_state("GET", f"{DOWNLOAD}?expires=1&signature=a")],
+    },
+    ("GET", "/api/databases/{database_id}/backup_restorations/{restoration_id}"): reads_the_state(
+        "/api/databases/{database_id}/backup_restorations/{restoration_id}"
+    ),
     ("GET", "/livez"): {"internal": [a_bug("GET", "/livez")]},
     ("GET", "/readyz"): {"internal": [a_bug("GET", "/readyz")], "not_ready": [before_the_start_is_over]},
     ("GET", "/metrics"): {
@@ -422,8 +537,11 @@ async def test_what_is_not_there_is_404_with_a_body(valet: Valet, path: str):
 @pytest.mark.parametrize(("method", "path"), [route for route in ROWS if route[0] == "GET"])
 async def test_head_answers_as_get_without_a_body(valet: Valet, method: str, path: str):
     await plant(valet)
-    got = await valet.ask(method, path.format(**ONE))
-    head = await valet.ask("HEAD", path.format(**ONE))
+    where = path.format(**ONE)
+    if path == DOWNLOAD:
+        where = (await valet.ask("GET", f"{BACKUP}/archive".format(**ONE))).json()["download_url"]
+    got = await valet.ask(method, where)
+    head = await valet.ask("HEAD", where)
 
     assert (head.status_code, head.content) == (200, b"")
     if path != "/metrics":  # which counts what has just been done

@@ -30,6 +30,7 @@ ENGINE = Engine(
     default_port=4321,
     package="tests.fakes",
     server="tests.fakes.driver:FakeServer",
+    backups="tests.fakes.backups:FakeBackups",
     requirements={
         "superpower": Requirement(name="superpower", met=_has_superpower, remedy=_remedy),
         "preload": Requirement(name="preload", met=_is_preloaded, remedy=_remedy),

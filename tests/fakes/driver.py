@@ -34,6 +34,23 @@ class Gate:
             self.waiting -= 1
 
 
+@dataclass
+class FakeBackupControls:
+    """How the fake engine's backups behave; `done` is what was done, in order."""
+
+    missing: list[str] = field(default_factory=list[str])
+    missing_problem: Exception | None = None
+    gates: "dict[str, Gate]" = field(default_factory=dict[str, Gate])
+    """Before `dump`, `restore` or `swap`, the moment in which a restore has begun to change things."""
+    problems: dict[str, Exception] = field(default_factory=dict[str, Exception])
+    """Raised by `dump`, `verify`, `restore`, `swap` or `clean_up`."""
+    padding: int = 0
+    """Bytes of noise in each dump."""
+    half_done: bool = False
+    """Whether a restore was cut off and not cleaned up."""
+    done: list[str] = field(default_factory=list[str])
+
+
 class FakeServer:
     """`things` is what it holds; `performed` what was done on it, in order."""
 
@@ -66,6 +83,7 @@ class FakeServer:
         self.check_problem: Exception | None = None
         self.check_gate: Gate | None = None
         self.pool = PoolUse(open=2, in_use=1, limit=4)
+        self.backups = FakeBackupControls()
         self.closed = False
         self.close_problem: Exception | None = None
         self.close_gate: Gate | None = None

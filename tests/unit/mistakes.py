@@ -66,6 +66,23 @@ MISTAKES: dict[str, tuple[Any, str]] = {
         sound(state="sqlite:///a", state_file="/planted"),
         "state: exactly one of state and state_file is needed",
     ),
+    "a storage of an unknown kind": (
+        sound(backups={"storage": "planted://x"}),
+        "backups: storage: begins with a scheme that fsspec does not know",
+    ),
+    "a storage without its package": (
+        sound(backups={"storage": "gs://planted"}),
+        "backups: storage: gs:// needs the package gcsfs, which is not installed",
+    ),
+    "no backups kept": (
+        sound(backups={"keep": {"count": 0}}),
+        "backups.keep.count: Input should be greater than or equal to 1",
+    ),
+    "an unknown key of the backups": (sound(backups={"folder": "planted"}), "backups.folder: is not known"),
+    "a public URL with a slash at its end": (
+        sound(public_url="https://planted/"),
+        "public_url: must be http(s)://HOST, without a trailing slash",
+    ),
     "metrics for some": (sound(metrics="planted"), "metrics: Input should be 'token' or 'public'"),
     "an unknown log level": (
         sound(log_level="planted"),

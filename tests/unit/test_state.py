@@ -161,7 +161,7 @@ async def test_nothing_is_made_by_asking_whether_there_is_work(state: State, fil
         "INSERT INTO database_settings VALUES ('ad-one', 1, '[3]', NULL, NULL, NULL)",
         "INSERT INTO operations VALUES ('1', 'ad-one', 'backup', 'running', 0, '', NULL, '{}', '[]', 'x', '2026', NULL,"
         " NULL, 0, 0)",
-        "INSERT INTO backups VALUES ('1', 'ad-one', '1', 'n', 'manual', 'done', '2026', NULL, 1, 'x', NULL, NULL)",
+        "INSERT INTO backups VALUES ('1', 'ad-one', '1', 'n', 'manual', '2026', NULL, 1, 'x', NULL)",
     ],
 )
 async def test_settings_operations_and_backups_are_work(state: State, file: Path, row: str):

@@ -54,13 +54,11 @@ def upgrade() -> None:
         sa.Column("operation_id", sa.Text, nullable=False),
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("method", sa.Text, nullable=False),
-        sa.Column("status", sa.Text, nullable=False),
         sa.Column("created_at", INSTANT, nullable=False),
         sa.Column("finished_at", INSTANT),
         sa.Column("size", sa.BigInteger),
         sa.Column("sha256", sa.Text),
         sa.Column("manifest", sa.Text),
-        sa.Column("error", sa.Text),
     )
     op.create_index("backups_of_a_database", "backups", ["database_id", "created_at"])
     op.create_table(

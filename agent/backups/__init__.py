@@ -1,0 +1,1 @@
+"""Backups: dumped by an engine, packed, kept in a storage, brought back, thinned out."""

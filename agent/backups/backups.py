@@ -1,0 +1,188 @@
+"""The backups of every database: begin, find, delete and restore them, and links to their archives."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import AsyncGenerator
+from hashlib import sha256
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+from agent.backups.kinds import CleanUp, MakeBackup, RestoreBackup, Spool, ready
+from agent.backups.storage import Storage
+from agent.databases import Database
+from agent.errors import BackupNotFound, BackupUnfinished, LinkInvalid, OperationOpen, RestorationNotFound
+from agent.log import Log
+from agent.operations.runner import Operations
+from agent.settings import Settings
+from agent.state.state import State
+from engines.backup import BLOCK
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from agent.backups.record import Backup
+    from agent.operations.record import Operation
+
+LINK_SECONDS = 900
+"""How long a download link can be used; a download that has begun may take longer."""
+
+
+class DatabaseBackups:
+    """What the API can do with backups."""
+
+    def __init__(self, settings: Settings, state: State, operations: Operations, log: Log) -> None:
+        """Give `operations` the kinds of them that backups need."""
+        chosen = settings.backups
+        self._state = state
+        self._operations = operations
+        self.storage = Storage(chosen.storage or str(settings.beside_state("dbvalet-backups")), chosen.options)
+        spool = Spool(chosen.spool or settings.beside_state("dbvalet-spool"))
+        for kind in (
+            MakeBackup(state, self.storage, spool, chosen.keep, log),
+            RestoreBackup(state, self.storage, spool),
+            CleanUp(),
+        ):
+            operations.kinds[kind.type] = kind
+
+    async def newest(self, database_id: str) -> list[Backup]:
+        """List the backups of a database, newest first.
+
+        Raises: Precondition, when the state cannot be read
+        """
+        if not await self._state.holds_work():
+            return []
+        from agent.backups import record
+
+        return await self._state.run(lambda connection: record.newest(connection, database_id))
+
+    async def find(self, backup_id: str) -> Backup:
+        """Find a backup.
+
+        Raises: BackupNotFound; Precondition, when the state cannot be read
+        """
+        from agent.backups import record
+
+        found = None
+        if await self._state.holds_work():
+            found = await self._state.run(lambda connection: record.find(connection, backup_id))
+        if found is None:
+            raise BackupNotFound
+        return found
+
+    async def begin(self, database: Database, started_by: str) -> Backup:
+        """Begin a backup that somebody asked for.
+
+        Raises: Precondition, EngineUnavailable, OperationOpen
+        """
+        await ready(database)
+        backup_id = token_hex(12)
+
+        def rows(connection: Connection, operation: Operation) -> None:
+            add_backup(connection, operation, backup_id, "manual")
+
+        await self._operations.begin(database, "backup", {"backup_id": backup_id}, started_by, rows)
+        return await self.find(backup_id)
+
+    async def restore(self, database: Database, backup: Backup, started_by: str) -> Operation:
+        """Begin to restore a backup of this database.
+
+        Raises: BackupUnfinished, ArchiveNotFound, Precondition, EngineUnavailable, OperationOpen
+        """
+        if not backup.is_done:
+            raise BackupUnfinished
+        await asyncio.to_thread(self.storage.size, backup.place)
+        await ready(database)
+        return await self._operations.begin(database, "backup_restore", {"backup_id": backup.id}, started_by)
+
+    async def restoration(self, database_id: str, restoration_id: str) -> Operation:
+        """Find the restoration of a backup.
+
+        Raises: RestorationNotFound; Precondition, when the state cannot be read
+        """
+        from agent.errors import OperationNotFound
+
+        try:
+            operation = await self._operations.find(database_id, restoration_id)
+        except OperationNotFound:
+            raise RestorationNotFound from None
+        if operation.type != "backup_restore":
+            raise RestorationNotFound
+        return operation
+
+    async def delete(self, backup: Backup) -> None:
+        """Delete a backup and its archive.
+
+        Raises: OperationOpen, when it is being made or restored; Precondition, when storage or state cannot be written
+        """
+        from agent.backups import record
+        from engines.errors import Precondition
+
+        current = await self._operations.current(backup.database_id)
+        if current is not None and current.params.get("backup_id") == backup.id:
+            raise OperationOpen(f"This backup is in use: {current.type} {current.id}.")
+        try:
+            await asyncio.to_thread(self.storage.remove, backup.place)
+        except OSError as problem:
+            raise Precondition(f"The archive cannot be removed: {problem.strerror or problem}.") from problem
+        await self._state.run(lambda connection: record.remove(connection, backup.id))
+
+    async def link(self, backup: Backup) -> str:
+        """Give the path and query of a link that downloads an archive without a token, for `LINK_SECONDS`.
+
+        Raises: BackupUnfinished, ArchiveNotFound; Precondition, when the state cannot be written
+        """
+        if not backup.is_done:
+            raise BackupUnfinished
+        await asyncio.to_thread(self.storage.size, backup.place)
+        expires = int(time.time()) + LINK_SECONDS
+        return f"/api/backups/{backup.id}/download?expires={expires}&signature={await self._sign(backup.id, expires)}"
+
+    async def linked(self, backup_id: str, expires: str, signature: str) -> Backup:
+        """Find the backup of a link.
+
+        Raises: LinkInvalid, BackupNotFound, ArchiveNotFound; Precondition, when the state cannot be read
+        """
+        if not (expires.isascii() and expires.isdigit() and len(expires) <= 12 and signature.isascii()):
+            raise LinkInvalid
+        right = await self._sign(backup_id, int(expires))
+        if not hmac.compare_digest(right, signature) or int(expires) < time.time():
+            raise LinkInvalid
+        backup = await self.find(backup_id)
+        await asyncio.to_thread(self.storage.size, backup.place)
+        return backup
+
+    async def read(self, backup: Backup, first: int, length: int) -> AsyncGenerator[bytes]:
+        """Give bytes of an archive, a block at a time.
+
+        Raises: ArchiveNotFound, OSError
+        """
+        source = await asyncio.to_thread(self.storage.open, backup.place)
+        try:
+            await asyncio.to_thread(source.seek, first)
+            while length > 0 and (block := await asyncio.to_thread(source.read, min(BLOCK, length))):
+                length -= len(block)
+                yield block
+        finally:
+            source.close()
+
+    async def _sign(self, backup_id: str, expires: int) -> str:
+        # Of the state, so that another dbvalet that shares it can answer the link.
+        key: Any = await self._state.memory_of("").keep_first("download_key", token_hex(32))
+        return hmac.new(bytes.fromhex(key), f"{backup_id} {expires}".encode(), sha256).hexdigest()
+
+
+def add_backup(connection: Connection, operation: Operation, backup_id: str, method: str) -> None:
+    """Add the row of the backup that an operation is going to make, in the operation's own transaction."""
+    from agent.backups import record
+
+    record.add(
+        connection,
+        backup_id=backup_id,
+        database_id=operation.database_id,
+        operation_id=operation.id,
+        method=method,
+        created_at=operation.created_at,
+    )

@@ -1,0 +1,64 @@
+"""What the state may hold, put there by hand: operations that have ended, and a backup with its archive."""
+
+from datetime import UTC, datetime
+from typing import BinaryIO
+
+from sqlalchemy import Connection
+
+from agent.backups import record as backups
+from agent.operations import record
+from tests.fakes.service import Valet
+
+IDS = {
+    "database_id": "ad-one",
+    "operation_id": "0" * 24,
+    "backup_id": "1" * 24,
+    "restoration_id": "2" * 24,
+}
+"""Of what `plant` puts there, by the names that paths give them."""
+
+THEN = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
+
+
+async def plant(valet: Valet) -> None:
+    """Put one of each into the state and the storage of a service."""
+
+    def make(target: BinaryIO) -> None:
+        target.write(b"archive")
+
+    written = valet.service.backups.storage.write(f"ad-one/{IDS['backup_id']}.tar.gz", make, lambda: None)
+
+    def work(connection: Connection) -> None:
+        for operation_id, type_ in ((IDS["operation_id"], "backup"), (IDS["restoration_id"], "backup_restore")):
+            record.add(connection, _ended(operation_id, type_))
+        backups.add(
+            connection,
+            backup_id=IDS["backup_id"],
+            database_id="ad-one",
+            operation_id=IDS["operation_id"],
+            method="manual",
+            created_at=THEN,
+        )
+        backups.done(connection, IDS["backup_id"], size=written.size, sha256=written.sha256, manifest=b"{}", now=THEN)
+
+    await valet.service.state.run(work)
+
+
+def _ended(operation_id: str, type_: str) -> record.Operation:
+    return record.Operation(
+        id=operation_id,
+        database_id="ad-one",
+        type=type_,
+        status=record.Status.FINISHED,
+        progress=100,
+        step="done",
+        error=None,
+        params={"backup_id": IDS["backup_id"]},
+        notes=[],
+        started_by="admin",
+        created_at=THEN,
+        finished_at=THEN,
+        owner=None,
+        heartbeat=0,
+        clean_up_due=False,
+    )

@@ -1,0 +1,3 @@
+from typing import Any
+
+known_implementations: dict[str, dict[str, Any]]
