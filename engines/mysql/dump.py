@@ -47,7 +47,7 @@ async def dump(connection: Connection, address: Address, folder: Path, progress:
         )
     progress(91, "Reading views, routines, triggers and events")
     objects = await connection.run(lambda session: program_objects.read_program(session, database))
-    await asyncio.to_thread((folder / PROGRAM).write_bytes, program.write(objects, database))
+    await asyncio.to_thread((folder / PROGRAM).write_bytes, program.write(objects, database, before.collation))
     progress(93, "Checking what was written")
     await asyncio.to_thread(contents.check_trailer, target)
     tables, longest = await asyncio.to_thread(contents.scan, target)

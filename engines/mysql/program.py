@@ -22,6 +22,13 @@ from engines.mysql.identifiers import literal, quoted, shown
 KINDS = ("LIBRARY", "PACKAGE", "PACKAGE BODY", "FUNCTION", "PROCEDURE", "TRIGGER", "VIEW", "EVENT")
 """In the order in which they are made: a view needs its functions to be there, an event starts at once."""
 
+HEAD = """\
+-- Views, routines, triggers and events of {database}, as the server shows them. By hand, after the tables:
+--   mariadb --binary-mode --comments DATABASE < program.sql      or mysql instead of mariadb
+"""
+
+IN_COLLATION = "ALTER DATABASE COLLATE {}"
+
 SETTINGS = "SET SESSION sql_mode = %s, character_set_client = %s, collation_connection = %s, time_zone = %s"
 
 CODECS = {"utf8mb4": "utf-8", "utf8mb3": "utf-8", "utf8": "utf-8", "binary": "utf-8", "latin1": "cp1252"}
@@ -100,20 +107,20 @@ def in_order(views: Sequence[ProgramObject]) -> list[ProgramObject]:
         return list(views)
 
 
-def write(program: Iterable[ProgramObject], database: str) -> bytes:
-    """Write program objects as SQL that the `mysql` and `mariadb` clients run, each in its own character set."""
-    end = b"$$" + token_hex(16).encode()  # which no statement can hold
-    written = [
-        f"-- Views, routines, triggers and events of {quoted(database)}, as the server shows them; for use by hand:\n"
-        f"-- mariadb --binary-mode DATABASE < program.sql (mysql), after the tables\nDELIMITER ".encode()
-        + end
-        + b"\n"
-    ]
+def write(program: Iterable[ProgramObject], database: str, collation: str) -> bytes:
+    """Write program objects as SQL that the `mysql` and `mariadb` clients run, each in its own character set.
+
+    `collation` is the database's own.
+    """
+    end = b"$$" + token_hex(6).encode() + b"\n"  # the clients know delimiters of 15 characters at most
+    written = [HEAD.format(database=quoted(database).replace("\n", " ")).encode(), b"DELIMITER ", end]
     for each in program:
         facts = {name: value for name, value in asdict(each).items() if name != "statement"}
-        written.append(b"-- " + orjson.dumps(facts) + b"\n" + settings_of(each).encode() + end + b"\n")
-        written.append(each.encoded() + end + b"\n")
-    written.append(TRAILER + b"\n")
+        written += [b"-- ", orjson.dumps(facts), b"\n"]
+        written += [IN_COLLATION.format(literal(each.collation or collation)).encode(), end]
+        written += [settings_of(each).encode(), end]
+        written += [each.encoded(), end]
+    written += [IN_COLLATION.format(literal(collation)).encode(), end, TRAILER, b"\n"]
     return b"".join(written)
 
 
@@ -129,16 +136,16 @@ def read(written: bytes) -> list[ProgramObject]:
     """
     _, _, rest = written.partition(b"\nDELIMITER ")
     end, _, body = rest.partition(b"\n")
-    *parts, trailer = body.split(end + b"\n") if end else [b""]
+    *parts, _, trailer = body.split(end + b"\n") if end and end in body else [b"", b""]
     if trailer.strip() != TRAILER:
         raise BackupDamaged("The program objects of the backup have no end.")
     try:
-        return [_object(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+        return [_object(*three) for three in zip(parts[::3], parts[1::3], parts[2::3], strict=True)]
     except (ValueError, TypeError, LookupError) as problem:
         raise BackupDamaged("The program objects of the backup cannot be read.") from problem
 
 
-def _object(head: bytes, statement: bytes) -> ProgramObject:
+def _object(head: bytes, _settings: bytes, statement: bytes) -> ProgramObject:
     facts = orjson.loads(head.partition(b"\n")[0].removeprefix(b"-- "))
     return ProgramObject(statement=statement.decode(codec_of(facts["client"])), **facts)
 

@@ -96,7 +96,11 @@ async def restore(address: Address, folder: Path, progress: Progress) -> list[st
     progress(100, "Restored")
     return [
         f"{replaced} The backup is of {backup.manifest.created_at:%Y-%m-%d %H:%M:%S} UTC.",
-        *(f"The {each} was broken when the backup was made: left out." for each in backup.objects if each.broken),
+        *(
+            f"The {each} was broken when the backup was made, and is not made again."
+            for each in backup.objects
+            if each.broken
+        ),
         *(["Cancelled too late: the tables had been swapped, so it was brought to its end."] if too_late else []),
     ]
 

@@ -130,7 +130,7 @@ def swap(session: Session, places: Places, contents: Contents) -> None:
         for each in program_objects.read_program(session, places.database, ("TRIGGER", "VIEW"))
         if each.kind == "TRIGGER" or each.name in contents.tables
     ]
-    journal.note_down(session, places, "in_the_way", program.write(in_the_way, places.database))
+    journal.note_down(session, places, "in_the_way", program.write(in_the_way, places.database, contents.collation))
     journal.note_down(session, places, "old", orjson.dumps(asdict(old)))
     moves = [
         (places.before, LOADING, places.before, SWAPPED),

@@ -3,6 +3,7 @@
 import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 from tests.live.servers import LiveServer
 
@@ -19,7 +20,7 @@ def take_programs(live: LiveServer, folder: Path) -> None:
     libraries = folder / "lib"
     libraries.mkdir(parents=True)
     paths = [f"/usr/bin/{name}" for name in NAMES[live.flavour]]
-    ran = live.container.get_wrapped_container().exec_run(["sh", "-c", PACK, "pack", *paths], demux=True)
+    ran: Any = live.container.get_wrapped_container().exec_run(["sh", "-c", PACK, "pack", *paths], demux=True)
     packed, complaints = ran.output
     assert ran.exit_code == 0, complaints
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:

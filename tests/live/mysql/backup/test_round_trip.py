@@ -1,10 +1,19 @@
 """What was dumped comes back as it was, whatever became of it."""
 
+import asyncio
+import os
+import subprocess
+import threading
 from pathlib import Path
 
+import pymysql
 import pytest
 
-from tests.live.mysql.backup.conftest import Shop
+from engines.errors import Conflict
+from tests.live.mysql.backup.conftest import KEEPER, Shop
+from tests.live.mysql.backup.programs import NAMES, write_script
+from tests.live.mysql.conftest import PASSWORD
+from tests.live.servers import LiveServer
 
 
 async def test_everything_comes_back_after_the_database_was_dropped(shop: Shop, dumped: Path) -> None:
@@ -47,3 +56,189 @@ async def test_everything_comes_back_and_what_was_made_since_is_gone(shop: Shop,
     await shop.backups.restore(dumped, shop.tell)
     assert shop.content() == before
     assert shop.nothing_is_beside()
+
+
+async def test_a_restore_over_the_same_content_changes_nothing(shop: Shop, dumped: Path) -> None:
+    await shop.backups.dump(dumped, shop.tell)
+    before = shop.content()
+    for _ in range(2):
+        await shop.backups.restore(dumped, shop.tell)
+        assert shop.content() == before
+    assert shop.nothing_is_beside()
+
+
+async def test_an_empty_database_comes_back_empty(empty_shop: Shop, dumped: Path) -> None:
+    before = empty_shop.content()
+    await empty_shop.backups.dump(dumped, empty_shop.tell)
+    empty_shop.run("CREATE TABLE later (a INT)", "CREATE VIEW v AS SELECT 1")
+    await empty_shop.backups.restore(dumped, empty_shop.tell)
+    assert empty_shop.content() == before
+
+
+async def test_it_is_told_how_far_it_is(shop: Shop, dumped: Path) -> None:
+    for work in (shop.backups.dump, shop.backups.restore):
+        shop.told.clear()
+        await work(dumped, shop.tell)
+        percents = [percent for percent, _ in shop.told]
+        assert percents == sorted(percents)
+        assert (percents[0], percents[-1]) == (0, 100)
+        assert all(words for _, words in shop.told)
+
+
+async def test_the_manifest_says_what_it_is_and_what_it_lacks(shop: Shop, dumped: Path) -> None:
+    shop.run("CREATE VIEW broken AS SELECT a FROM nothing_in_it", "DROP TABLE nothing_in_it")
+    manifest = await shop.backups.dump(dumped, shop.tell)
+    flavour = shop.root.live.flavour
+    assert (manifest.engine, manifest.flavour, manifest.database) == ("mysql", flavour, shop.name)
+    assert manifest.readable_version.startswith(shop.root.live.version)
+    assert manifest.tool.startswith(
+        ("mariadb-dump " if flavour == "mariadb" else "mysqldump ") + shop.root.live.version
+    )
+    assert manifest == await shop.backups.verify(dumped)
+    notes = "\n".join(manifest.notes)
+    assert "Accounts" in notes
+    assert "no transactions: 'volatile', 'words'." in notes
+    assert "FLOAT columns, which the server writes with 6 digits: more are lost: 'kinds'." in notes
+    assert "Views that are left out, as they name what is no longer there: 'broken'." in notes
+    assert "history" not in notes
+
+
+async def test_a_broken_view_is_left_out_and_does_no_harm(shop: Shop, dumped: Path) -> None:
+    shop.run("CREATE VIEW broken AS SELECT a FROM nothing_in_it", "DROP TABLE nothing_in_it")
+    await shop.backups.dump(dumped, shop.tell)
+    shop.root.drop(shop.name)
+    notes = await shop.backups.restore(dumped, shop.tell)
+    assert "The view 'broken' was broken when the backup was made, and is not made again." in notes
+    assert ("VIEW", "a_third") in shop.content()
+    assert ("VIEW", "broken") not in shop.content()
+
+
+async def test_a_dump_is_of_one_moment_while_rows_are_written(empty_shop: Shop, dumped: Path) -> None:
+    shop = empty_shop
+    shop.run(
+        "CREATE TABLE a_taken (n INT) ENGINE=InnoDB", "INSERT INTO a_taken VALUES (0)",
+        "CREATE TABLE between_them (t LONGTEXT)", "INSERT INTO between_them VALUES (REPEAT('x', 10000000))",
+        "CREATE TABLE z_given (n INT) ENGINE=InnoDB", "INSERT INTO z_given VALUES (0)",
+    )  # fmt: skip
+    ended = threading.Event()
+
+    def move() -> int:
+        moved = 0
+        with shop.root.another() as other:
+            other.run(f"USE {shop.name}")
+            while not ended.is_set():
+                other.run("BEGIN", "UPDATE a_taken SET n = n - 1", "UPDATE z_given SET n = n + 1", "COMMIT")
+                moved += 1
+        return moved
+
+    moving = asyncio.create_task(asyncio.to_thread(move))
+    try:
+        await shop.backups.dump(dumped, shop.tell)
+    finally:
+        ended.set()
+    assert await moving > 10
+    await shop.backups.restore(dumped, shop.tell)
+    taken, given = shop.root.rows(f"SELECT a.n, z.n FROM {shop.name}.a_taken a, {shop.name}.z_given z")[0]
+    assert taken + given == 0
+
+
+async def test_privileges_on_a_routine_stay_when_it_is_the_same(shop: Shop, dumped: Path) -> None:
+    root = shop.root
+    root.run(f"GRANT EXECUTE ON FUNCTION {shop.name}.f1 TO 'somebody'@'%'")
+    await shop.backups.dump(dumped, shop.tell)
+    shop.run("DROP TABLE log")
+    await shop.backups.restore(dumped, shop.tell)
+    assert any("EXECUTE ON FUNCTION" in row[0] for row in root.rows("SHOW GRANTS FOR 'somebody'@'%'"))
+
+
+async def test_foreign_keys_of_another_database_refer_to_the_restored_tables(
+    shop: Shop, other: str, dumped: Path
+) -> None:
+    root = shop.root
+    root.run(
+        f"CREATE TABLE {other}.guest (p INT, CONSTRAINT stays FOREIGN KEY (p) REFERENCES {shop.name}.parent (id))",
+        f"INSERT INTO {other}.guest VALUES (1)",
+    )
+    await shop.backups.dump(dumped, shop.tell)
+    before, guest = shop.content(), root.rows(f"SHOW CREATE TABLE {other}.guest")
+    shop.run("INSERT INTO parent VALUES (3, 'later')")
+    if root.live.version == "10.5":
+        # Its RENAME TABLE is not atomic.
+        with pytest.raises(Conflict, match="Drop that foreign key first"):
+            await shop.backups.restore(dumped, shop.tell)
+        return
+    await shop.backups.restore(dumped, shop.tell)
+    assert shop.content() == before
+    assert root.rows(f"SHOW CREATE TABLE {other}.guest") == guest
+    root.run(f"INSERT INTO {other}.guest VALUES (2)")
+    with pytest.raises(pymysql.IntegrityError):
+        root.run(f"INSERT INTO {other}.guest VALUES (3)")
+    root.run(f"DROP TABLE {other}.guest")
+
+
+async def test_foreign_keys_into_another_database_come_back(empty_shop: Shop, other: str, dumped: Path) -> None:
+    shop = empty_shop
+    shop.root.run(f"GRANT REFERENCES ON {other}.* TO {KEEPER}")
+    shop.run(f"CREATE TABLE guest (k INT, CONSTRAINT out_there FOREIGN KEY (k) REFERENCES {other}.kept (id))")
+    shop.run("INSERT INTO guest VALUES (1)")
+    await shop.backups.dump(dumped, shop.tell)
+    before = shop.content()
+    shop.run("DROP TABLE guest")
+    await shop.backups.restore(dumped, shop.tell)
+    assert shop.content() == before
+    with pytest.raises(pymysql.IntegrityError):
+        shop.run("INSERT INTO guest VALUES (5)")
+
+
+def load_by_hand(programs: Path, live: LiveServer, database: str, script: Path) -> None:
+    client = [programs / NAMES[live.flavour][1], "--no-defaults", f"-h{live.host}", f"-P{live.port}", "-uroot"]
+    with script.open("rb") as statements:
+        ran = subprocess.run(
+            [*client, "--binary-mode", "--comments", database],
+            stdin=statements,
+            env={"MYSQL_PWD": live.password},
+            capture_output=True,
+            check=False,
+        )
+    assert ran.returncode == 0, ran.stderr
+
+
+async def test_the_files_can_be_loaded_by_hand(shop: Shop, programs: Path, dumped: Path) -> None:
+    before = shop.content()
+    await shop.backups.dump(dumped, shop.tell)
+    root = shop.root
+    root.drop(shop.name)
+    root.run(f"CREATE DATABASE {shop.name}")
+    live = root.live
+    for name in ("tables.sql", "program.sql"):
+        load_by_hand(programs, live, shop.name, dumped / name)
+    assert shop.content() == before
+
+
+async def test_the_password_is_only_in_a_file_that_others_cannot_read(
+    shop: Shop, dumped: Path, tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, scripts = tmp_path / "seen", tmp_path / "scripts"
+    scripts.mkdir()
+    for name in NAMES[shop.root.live.flavour]:
+        write_script(
+            scripts / name,
+            f'case "$*" in *--version*) ;; *) {{ printf "%s\\n" "$@"; env; }} >>{seen}',
+            f'    file=$(printf "%s" "$1" | cut -d= -f2); stat -c "mode %a" "$file" >>{seen}',
+            f'    cp "$file" {tmp_path}/{name}.cnf ;;',
+            "esac",
+            f'exec {programs / name} "$@"',
+        )
+    monkeypatch.setenv("PATH", str(scripts), prepend=os.pathsep)
+    monkeypatch.setenv("DBVALET_TOKEN", "a secret of dbvalet's own")
+    await shop.backups.dump(dumped, shop.tell)
+    await shop.backups.restore(dumped, shop.tell)
+    text = seen.read_text()
+    assert PASSWORD not in text
+    assert "secret of dbvalet" not in text
+    assert text.count("mode 600") == 2
+    for name in NAMES[shop.root.live.flavour]:
+        assert "password=" in (tmp_path / f"{name}.cnf").read_text()
+    for line in text.splitlines():
+        if line.startswith("--defaults-file="):
+            assert not Path(line.partition("=")[2]).parent.exists()
