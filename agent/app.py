@@ -21,6 +21,7 @@ from agent.limits import Limits
 from agent.log import SHORTEST_SECRET, Log, make_log, secrets_in_url
 from agent.metrics import Metrics
 from agent.operations.runner import Operations
+from agent.scheduler import Scheduler
 from agent.settings import Settings
 from agent.state.state import State
 from agent.tasks import TASKS
@@ -55,6 +56,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     tokens, limits, metrics = Tokens(settings), Limits(settings.limits), Metrics()
     metrics.watch(known.observed)
     operations = Operations(state, known, {}, log)
+    scheduler = Scheduler(state, known, operations, log)
     service = Service(
         tokens=tokens,
         databases=known,
@@ -74,11 +76,13 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         known.start()
         operations.start()
+        scheduler.start()
         service.ready = True
         try:
             yield
         finally:
             service.ready = False
+            scheduler.close()
             await operations.close()
             await known.close()
             state.close()

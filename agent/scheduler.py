@@ -1,0 +1,152 @@
+"""Periodic backups: begun at the hours that were chosen, each by one dbvalet, made up for once after a pause.
+
+There is no timer for an hour, which a clock that is set back would carry along: every few seconds, by the monotonic
+clock, it is looked up which hour was the last one and whether its row is there already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agent.backups.backups import add_backup
+from agent.choices import chosen
+from agent.databases import Database
+from agent.errors import OperationOpen
+from agent.log import Log
+from agent.state.state import State
+from engines.errors import Precondition
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from agent.operations.record import Operation
+
+LOOK_SECONDS = 20.0
+"""How often the hour is looked up."""
+
+AHEAD = timedelta(hours=25)
+"""A row of an hour that lies further ahead was written by a clock that was wrong: it must not stand in the way when
+that hour comes. A clock that is set back by less finds the hours that it meets again done already."""
+
+SLOTS_KEPT = 200
+"""Rows of a database: more than a week, whatever the hours."""
+
+
+class Begins(Protocol):
+    """What begins operations."""
+
+    async def begin(
+        self,
+        database: Database,
+        kind: str,
+        params: dict[str, Any],
+        started_by: str,
+        rows: Callable[[Connection, Operation], None],
+    ) -> Operation:
+        """Begin one, and add its rows in the same transaction.
+
+        Raises: OperationOpen, also when a row is there already
+        """
+        ...
+
+
+class Scheduler:
+    """Looks which periodic backups are due, and begins them."""
+
+    def __init__(self, state: State, databases: Iterable[Database], operations: Begins, log: Log) -> None:
+        self._state = state
+        self._databases = list(databases)
+        self._operations = operations
+        self._log = log
+        self._watcher: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Look from now on."""
+        self._watcher = asyncio.create_task(self._watch())
+
+    def close(self) -> None:
+        """Begin nothing any more."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except Precondition as problem:
+                self._log.warning("schedule_not_read", reason=problem.message)
+            except Exception:  # noqa: BLE001 - the watch must outlive a bug, which is logged
+                self._log.exception("bug")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Begin what is due; a database on which something else is in progress has its turn at a later look.
+
+        Raises: Precondition, when the state cannot be used
+        """
+        if not await self._state.holds_work():
+            return
+        for database in self._databases:
+            slot = await self._state.run(lambda connection, each=database.id: self._due(connection, each))
+            if slot is not None:
+                await self._begin(database, slot)
+
+    async def _begin(self, database: Database, slot: datetime) -> None:
+        backup_id = token_hex(12)
+
+        def rows(connection: Connection, operation: Operation) -> None:
+            from sqlalchemy import insert
+
+            from agent.state.tables import schedule_slots
+
+            row = {"database_id": database.id, "slot": slot, "operation_id": operation.id}
+            connection.execute(insert(schedule_slots).values(row))
+            add_backup(connection, operation, backup_id, "periodic")
+
+        try:
+            await self._operations.begin(database, "backup", {"backup_id": backup_id}, "schedule", rows)
+        except OperationOpen:
+            return  # or another dbvalet was faster, which the next look sees
+
+    def _due(self, connection: Connection, database_id: str) -> datetime | None:
+        """Give the hour for which a backup has to be begun now."""
+        from sqlalchemy import delete, exists, select, update
+
+        from agent.state.tables import database_settings, schedule_slots
+
+        choices = chosen(connection, database_id)
+        if not choices.periodic_backups_enabled:
+            return None
+        now = self._state.now(connection)
+        mine = schedule_slots.c.database_id == database_id
+        if choices.scheduled_since is not None and choices.scheduled_since > now + AHEAD:
+            connection.execute(
+                update(database_settings)
+                .where(database_settings.c.database_id == database_id)
+                .values(scheduled_since=now)
+            )
+            return None
+        slot = last_slot(choices.periodic_backups_scheduled_at, now)
+        if slot is None or (choices.scheduled_since is not None and slot < choices.scheduled_since):
+            return None
+        if connection.execute(select(exists().where(mine, schedule_slots.c.slot == slot))).scalar():
+            return None
+        connection.execute(delete(schedule_slots).where(mine, schedule_slots.c.slot > now + AHEAD))
+        oldest = connection.execute(
+            select(schedule_slots.c.slot).where(mine).order_by(schedule_slots.c.slot.desc()).offset(SLOTS_KEPT).limit(1)
+        ).scalar()
+        if oldest is not None:
+            connection.execute(delete(schedule_slots).where(mine, schedule_slots.c.slot <= oldest))
+        return slot
+
+
+def last_slot(hours: Iterable[int], now: datetime) -> datetime | None:
+    """Give the last of some hours in UTC that has begun; those before it are not made up for."""
+    wanted = set(hours)
+    this_hour = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    candidates = (this_hour - timedelta(hours=back) for back in range(24))
+    return next((each for each in candidates if each.hour in wanted), None)

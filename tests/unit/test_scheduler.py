@@ -1,0 +1,315 @@
+"""Periodic backups: none missed, none doubled, whatever the clock and the processes do."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, select
+
+from agent import scheduler
+from agent.choices import AllChoices, DatabaseChange
+from agent.errors import OperationOpen
+from agent.operations import record, runner
+from agent.scheduler import Scheduler, last_slot
+from agent.state.state import State
+from agent.state.tables import schedule_slots
+from tests.fakes.driver import Gate
+from tests.fakes.service import Valet, running, until
+
+BEGIN = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = BEGIN
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class Declared:
+    """A database, as far as the schedule is concerned."""
+
+    id = "ad-one"
+
+
+class Begun:
+    """Begins operations that end at once, and counts them."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.at: list[datetime] = []
+        self.busy = False
+
+    async def begin(
+        self,
+        database: Any,
+        kind: str,
+        params: dict[str, Any],
+        started_by: str,
+        rows: Callable[[Connection, record.Operation], None],
+    ) -> record.Operation:
+        from sqlalchemy.exc import IntegrityError
+
+        if self.busy:
+            raise OperationOpen
+
+        def work(connection: Connection) -> record.Operation:
+            now = self._state.now(connection)
+            operation = record.Operation(
+                id=params["backup_id"],
+                database_id=database.id,
+                type=kind,
+                status=record.Status.FINISHED,
+                progress=100,
+                step="done",
+                error=None,
+                params=params,
+                notes=[],
+                started_by=started_by,
+                created_at=now,
+                finished_at=now,
+                owner=None,
+                heartbeat=0,
+                clean_up_due=False,
+            )
+            record.add(connection, operation)
+            rows(connection, operation)
+            return operation
+
+        try:
+            operation = await self._state.run(work)
+        except IntegrityError:
+            raise OperationOpen from None
+        self.at.append(operation.created_at)
+        return operation
+
+
+class Sim:
+    """One state, one clock, and as many dbvalets as a test starts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = Clock()
+        self.state = State(f"sqlite:///{folder}/state.db", clock=self.clock)
+        self.begun = Begun(self.state)
+
+    def start(self) -> Scheduler:
+        databases: Any = [Declared()]
+        return Scheduler(self.state, databases, self.begun, None)
+
+    async def choose(self, hours: list[int], enabled: bool = True) -> None:
+        change = DatabaseChange.model_validate(
+            {"periodic_backups_enabled": enabled, "periodic_backups_scheduled_at": hours}
+        )
+        await AllChoices(self.state).change("ad-one", change)
+
+    async def slots(self) -> list[datetime]:
+        def read(connection: Connection) -> list[datetime]:
+            return list(connection.execute(select(schedule_slots.c.slot).order_by(schedule_slots.c.slot)).scalars())
+
+        return await self.state.run(read)
+
+
+@pytest.fixture
+def sim(tmp_path: Path) -> Sim:
+    return Sim(tmp_path)
+
+
+def at(day: int, hour: int, minute: int = 0) -> datetime:
+    return BEGIN.replace(hour=hour, minute=minute) + timedelta(days=day)
+
+
+@pytest.mark.parametrize(
+    ("hours", "now", "slot"),
+    [
+        ((), at(0, 12), None),
+        ((12,), at(0, 12), at(0, 12)),
+        ((12,), at(0, 11, 59), at(-1, 12)),
+        ((0, 12), at(0, 11, 59), at(0, 0)),
+        ((23,), at(0, 0), at(-1, 23)),
+        (tuple(range(24)), at(0, 5, 59), at(0, 5)),
+    ],
+)
+def test_the_last_hour_that_has_begun(hours: tuple[int, ...], now: datetime, slot: datetime | None):
+    assert last_slot(hours, now) == slot
+    plus_two = now.astimezone(tz=None)
+    assert last_slot(hours, plus_two) == slot
+
+
+async def test_an_hour_before_the_choice_is_not_made_up_for(sim: Sim):
+    await sim.choose([3])
+    each = sim.start()
+    await each.look()
+    assert sim.begun.at == []
+    sim.clock.now = at(1, 3)
+    await each.look()
+    await each.look()
+    assert sim.begun.at == [at(1, 3)]
+
+
+async def test_what_was_missed_is_made_up_for_once(sim: Sim):
+    await sim.choose([0, 6, 12, 18])
+    sim.clock.now = at(5, 20)
+    each = sim.start()
+    for _ in range(3):
+        await each.look()
+    assert await sim.slots() == [at(5, 18)]
+    sim.clock.now = at(6, 0)
+    await each.look()
+    assert len(sim.begun.at) == 2
+
+
+async def test_a_database_that_is_busy_has_its_turn_later(sim: Sim):
+    await sim.choose([3])
+    each = sim.start()
+    sim.clock.now = at(1, 3)
+    sim.begun.busy = True
+    await each.look()
+    assert await sim.slots() == []
+    sim.begun.busy = False
+    sim.clock.now = at(1, 5)
+    await each.look()
+    assert await sim.slots() == [at(1, 3)]
+
+
+async def test_backups_that_are_switched_off_are_not_made(sim: Sim):
+    await sim.choose([3])
+    await sim.choose([3], enabled=False)
+    sim.clock.now = at(1, 4)
+    await sim.start().look()
+    assert sim.begun.at == []
+
+
+async def test_many_who_look_at_once_begin_one(sim: Sim):
+    await sim.choose([3])
+    sim.clock.now = at(1, 3)
+    await asyncio.gather(*(sim.start().look() for _ in range(10)))
+    assert len(sim.begun.at) == 1
+
+
+async def test_a_clock_that_is_set_back_doubles_nothing(sim: Sim):
+    await sim.choose(list(range(24)))
+    each = sim.start()
+    for hour in range(14, 20):
+        sim.clock.now = at(0, hour, 1)
+        await each.look()
+    sim.clock.now = at(0, 15, 30)
+    for _ in range(5):
+        await each.look()
+        sim.clock.now += timedelta(hours=1)
+    assert len(sim.begun.at) == 6
+
+
+async def test_a_clock_that_was_a_year_ahead_is_survived(sim: Sim):
+    await sim.choose([3])
+    each = sim.start()
+    sim.clock.now = at(400, 4)
+    await sim.choose([3, 4])  # chosen by the wrong clock
+    await each.look()
+    sim.clock.now = at(400, 5)
+    await each.look()
+    sim.clock.now = at(0, 14)
+    await each.look()
+    before = len(sim.begun.at)
+    for day in range(1, 4):
+        sim.clock.now = at(day, 3, 1)
+        await each.look()
+    assert len(sim.begun.at) == before + 3
+
+
+async def test_rows_do_not_pile_up(sim: Sim, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scheduler, "SLOTS_KEPT", 5)
+    await sim.choose([3])
+    for day in range(1, 20):
+        sim.clock.now = at(day, 3)
+        await sim.start().look()
+    assert len(await sim.slots()) <= 6
+    assert len(sim.begun.at) == 19
+
+
+async def test_a_thousand_days_with_restarts_jumps_and_two_dbvalets(sim: Sim):
+    """No hour at which one was alive is missed, none is doubled; hours that nobody saw are made up for once."""
+    chance = random.Random(4)
+    hours = [3, 15]
+    await sim.choose(hours)
+    alive: dict[str, Scheduler | None] = {"a": sim.start(), "b": sim.start()}
+    wanted: set[datetime] = set()
+    real = BEGIN
+    offset = timedelta()
+    while real < BEGIN + timedelta(days=1000):
+        real += timedelta(minutes=chance.randrange(1, 600))
+        if chance.random() < 0.02:  # set wrong, by up to half a day
+            offset = timedelta(minutes=chance.randrange(-720, 720))
+        elif chance.random() < 0.05:  # set right
+            offset = timedelta()
+        for name, each in alive.items():
+            if chance.random() < (0.02 if each else 0.1):
+                alive[name] = None if each else sim.start()
+        sim.clock.now = real + offset
+        looking = [each for each in alive.values() if each is not None]
+        if looking:
+            slot = last_slot(hours, sim.clock.now)
+            assert slot is not None
+            if slot >= BEGIN:
+                wanted.add(slot)
+            await asyncio.gather(*(each.look() for each in looking))
+    begun = await _slots_of_backups(sim)
+
+    assert [slot for slot, times in begun.items() if times > 1] == []
+    assert set(begun) == wanted
+    assert len(wanted) > 1700
+    sim.state.close()
+
+
+async def _slots_of_backups(sim: Sim) -> Counter[datetime]:
+    """Count the backups of each hour: the last that had begun when the backup was begun."""
+    return Counter(slot for each in sim.begun.at if (slot := last_slot([3, 15], each)))
+
+
+async def test_of_two_dbvalets_one_makes_the_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scheduler, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(runner, "BEAT_SECONDS", 0.02)
+    state = f"sqlite:///{tmp_path}/state.db"
+    async with running(state=state) as first, running(state=state) as second:
+        now = datetime.now(UTC)
+        enabled = {"periodic_backups_enabled": True, "periodic_backups_scheduled_at": list(range(24))}
+        await first.ask("PATCH", "/api/databases/ad-one", json={"database": enabled})
+        await _chosen_long_ago(first)
+        await until(lambda: first.lines("operation_ended") or second.lines("operation_ended"))
+        await asyncio.sleep(0.3)
+
+        made = (await second.ask("GET", "/api/databases/ad-one/backups")).json()["database_backups"]
+        assert [each["method"] for each in made] == ["periodic"] * (1 + (datetime.now(UTC).hour != now.hour))
+        assert made[0]["status"] == "done"
+
+
+async def test_a_periodic_backup_waits_for_another_operation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scheduler, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(runner, "BEAT_SECONDS", 0.02)
+    async with running(state=f"sqlite:///{tmp_path}/state.db") as valet:
+        gate = valet.server().backups.gates["dump"] = Gate()
+        manual = (await valet.ask("POST", "/api/databases/ad-one/backups")).json()["database_backup"]
+        await valet.ask("PATCH", "/api/databases/ad-one", json={"database": {"periodic_backups_enabled": True}})
+        await _chosen_long_ago(valet)
+        await asyncio.sleep(0.2)
+        gate.open.set()
+        await until(lambda: len(valet.lines("operation_ended")) == 2)
+
+        made = (await valet.ask("GET", "/api/databases/ad-one/backups")).json()["database_backups"]
+        assert [each["method"] for each in made] == ["periodic", "manual"]
+        assert made[1]["id"] == manual["id"]
+        assert valet.lines("bug") == []
+
+
+async def _chosen_long_ago(valet: Valet) -> None:
+    def work(connection: Connection) -> None:
+        connection.exec_driver_sql("UPDATE database_settings SET scheduled_since = '2020-01-01 00:00:00.000000'")
+
+    await valet.service.state.run(work)
