@@ -1,0 +1,118 @@
+"""A state that several dbvalets share: a PostgreSQL."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from secrets import token_hex
+from typing import Any
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from psycopg import sql
+from sqlalchemy import text
+
+from agent import scheduler
+from agent.errors import SettingsError
+from agent.operations import runner
+from agent.state.state import State
+from agent.state.tables import metadata
+from tests.fakes.driver import Gate
+from tests.fakes.kinds import FakeKind
+from tests.fakes.service import Valet, running, until
+from tests.live.servers import LiveServer
+
+ONE = "/api/databases/ad-one"
+
+
+@pytest.fixture
+def state(postgresql: LiveServer) -> Iterator[str]:
+    """A URL of a fresh logical database."""
+    name = f"state_{token_hex(4)}"
+    with psycopg.connect(postgresql.url(), autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        yield postgresql.url(database=name)
+
+
+async def test_those_that_start_at_once_make_the_tables_once(state: str):
+    with ThreadPoolExecutor(4) as threads:
+        states = list(threads.map(State, [state] * 4))
+
+    found = await states[0].run(lambda connection: compare_metadata(MigrationContext.configure(connection), metadata))
+    for each in states:
+        each.close()
+    assert found == []
+
+
+async def test_the_state_of_a_newer_dbvalet_ends_the_start(state: str):
+    first = State(state)
+    await first.run(lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '0999'")))
+    first.close()
+    with pytest.raises(SettingsError, match=r"^state: it was written by a newer dbvalet \(schema 999, known \d+\)$"):
+        State(state)
+
+
+async def test_values_are_shared(state: str):
+    states = [State(state) for _ in range(3)]
+    kept = await asyncio.gather(*(each.memory_of("").keep_first("key", number) for number, each in enumerate(states)))
+    assert len(set(kept)) == 1
+    await states[0].memory_of("ad-one").remember("sql_mode", {"a": "ż"})
+    await states[1].memory_of("ad-one").remember("sql_mode", {"a": "b"})
+    assert await states[2].memory_of("ad-one").recall("sql_mode") == {"a": "b"}
+    assert await states[2].memory_of("ad-two").recall("sql_mode") is None
+    for each in states:
+        each.close()
+
+
+async def test_an_operation_runs_once_and_is_taken_over_when_its_dbvalet_dies(
+    state: str, monkeypatch: pytest.MonkeyPatch
+):
+    for name, seconds in {"BEAT_SECONDS": 0.05, "LOOK_SECONDS": 0.05, "ABANDONED_SECONDS": 1.0}.items():
+        monkeypatch.setattr(runner, name, seconds)
+    kind = FakeKind()
+    kind.gate = Gate()
+    async with running(state=state) as first, running(state=state) as second:
+        for each in (first, second):
+            each.service.operations.kinds["fake"] = kind
+        operation = await first.service.operations.begin(first.database(), "fake", {}, "admin")
+        assert (await second.ask("POST", f"{ONE}/backups")).status_code == 409
+        await until(lambda: kind.ran)
+        operations = first.service.operations
+
+        async def nothing(*_: Any) -> None:
+            return
+
+        monkeypatch.setattr(operations, "_leave", nothing)
+        operations._working[operation.id].cancel()
+        await until(lambda: kind.recovered, 20)
+        await until(lambda: second.lines("operation_ended"))
+
+        found = (await second.ask("GET", f"{ONE}/operations/{operation.id}")).json()["operation"]
+        assert (found["status"], kind.recovered) == ("finished", [operation.id])
+
+
+async def test_a_periodic_backup_is_made_once_and_downloaded_anywhere(
+    state: str, monkeypatch: pytest.MonkeyPatch, tmp_path
+):
+    monkeypatch.setattr(scheduler, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(runner, "BEAT_SECONDS", 0.02)
+    shared: dict[str, Any] = {
+        "state": state,
+        "backups": {"storage": f"file://{tmp_path}/kept", "spool": f"{tmp_path}/spool"},
+    }
+    async with running(**shared) as first, running(**shared) as second, running(**shared) as third:
+        hours = {"periodic_backups_enabled": True, "periodic_backups_scheduled_at": list(range(24))}
+        assert (await first.ask("PATCH", ONE, json={"database": hours})).status_code == 200
+        await first.service.state.run(
+            lambda connection: connection.execute(text("UPDATE database_settings SET scheduled_since = '2020-01-01Z'"))
+        )
+        valets: list[Valet] = [first, second, third]
+        await until(lambda: [line for valet in valets for line in valet.lines("operation_ended")])
+        await asyncio.sleep(0.5)
+        made = (await third.ask("GET", f"{ONE}/backups")).json()["database_backups"]
+        assert [each["status"] for each in made] == ["done"]
+        url = (await first.ask("GET", f"{ONE}/backups/{made[0]['id']}/archive")).json()["download_url"]
+        for valet in valets:
+            assert len((await valet.client.get(url)).content) == made[0]["size"]
+            assert valet.lines("bug") == []
