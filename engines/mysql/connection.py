@@ -29,6 +29,9 @@ LOCK_SECONDS = 10
 LONGEST_STATEMENT = 3600.0
 """Seconds for one job. Dropping a large table takes long; a server that died is noticed by its closed connection."""
 
+TURN_SECONDS = 5
+"""How long to wait for another's lock: a session that is cut needs a moment to let it go."""
+
 STALE_SECONDS = 60
 """A restore that runs says something at least every few seconds: one that was silent for so long is dead or frozen."""
 
@@ -145,7 +148,7 @@ def take(session: Session, lock: str) -> None:
     Raises: Conflict
     """
     for _ in range(2):
-        if session.execute(TAKE, lock, 5)[0][0] == 1:
+        if session.execute(TAKE, lock, TURN_SECONDS)[0][0] == 1:
             return
         holder = session.execute(HOLDER, lock)[0][0]
         idle = [row for row in session.execute(SESSIONS) if row[0] == holder and row[4] == "Sleep"]

@@ -14,7 +14,7 @@ from engines.mysql.backup import MySQLBackups
 from engines.mysql.grants import backup_grants
 from engines.mysql.server import MySQLServer
 from tests.live.mysql.backup.content import Content, content_of, make_everything
-from tests.live.mysql.backup.programs import take_programs
+from tests.live.mysql.backup.programs import take_programs, write_script
 from tests.live.mysql.conftest import PASSWORD, Root, connect, make_account
 from tests.live.servers import LiveServer
 
@@ -105,6 +105,42 @@ def shop(empty_shop: Shop) -> Shop:
     """A logical database with objects of every kind."""
     make_everything(empty_shop.root, empty_shop.name)
     return empty_shop
+
+
+class Fakes:
+    """Programs of the test's own, before or instead of the server's."""
+
+    def __init__(self, programs: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.programs = programs
+        self.folder = folder
+        self._monkeypatch = monkeypatch
+
+    def put_before(self, name: str, *lines: str) -> None:
+        """Run these lines of shell when the program is called for its work, not for its version."""
+        real = self.programs / name
+        write_script(
+            self.folder / name,
+            f"real={real}",
+            'case "$*" in *--version*) exec $real "$@" ;; esac',
+            *lines,
+        )
+        self._monkeypatch.setenv("PATH", f"{self.folder}{os.pathsep}{os.environ['PATH']}")
+
+    def put_alone(self, name: str, *lines: str) -> None:
+        """Let there be no other program of the server's than this one."""
+        write_script(self.folder / name, *lines)
+        self._monkeypatch.setenv("PATH", f"{self.folder}{os.pathsep}{os.defpath}")
+
+
+@pytest.fixture
+def fakes(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fakes:
+    folder = tmp_path / "fakes"
+    folder.mkdir()
+    return Fakes(programs, folder, monkeypatch)
+
+
+def is_empty(folder: Path) -> bool:
+    return not list(folder.iterdir())
 
 
 @pytest.fixture

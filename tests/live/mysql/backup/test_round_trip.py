@@ -1,7 +1,6 @@
 """What was dumped comes back as it was, whatever became of it."""
 
 import asyncio
-import os
 import subprocess
 import threading
 from pathlib import Path
@@ -10,8 +9,8 @@ import pymysql
 import pytest
 
 from engines.errors import Conflict
-from tests.live.mysql.backup.conftest import KEEPER, Shop
-from tests.live.mysql.backup.programs import NAMES, write_script
+from tests.live.mysql.backup.conftest import KEEPER, Fakes, Shop
+from tests.live.mysql.backup.programs import NAMES
 from tests.live.mysql.conftest import PASSWORD
 from tests.live.servers import LiveServer
 
@@ -216,29 +215,28 @@ async def test_the_files_can_be_loaded_by_hand(shop: Shop, programs: Path, dumpe
 
 
 async def test_the_password_is_only_in_a_file_that_others_cannot_read(
-    shop: Shop, dumped: Path, tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, dumped: Path, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, scripts = tmp_path / "seen", tmp_path / "scripts"
-    scripts.mkdir()
+    seen = fakes.folder / "seen"
     for name in NAMES[shop.root.live.flavour]:
-        write_script(
-            scripts / name,
-            f'case "$*" in *--version*) ;; *) {{ printf "%s\\n" "$@"; env; }} >>{seen}',
-            f'    file=$(printf "%s" "$1" | cut -d= -f2); stat -c "mode %a" "$file" >>{seen}',
-            f'    cp "$file" {tmp_path}/{name}.cnf ;;',
-            "esac",
-            f'exec {programs / name} "$@"',
+        fakes.put_before(
+            name,
+            f'{{ printf "%s\\n" "$@"; env; }} >>{seen}',
+            'file=$(printf "%s" "$1" | cut -d= -f2)',
+            f'stat -c "mode %a" "$file" >>{seen}; cp "$file" {fakes.folder}/{name}.cnf',
+            'exec $real "$@"',
         )
-    monkeypatch.setenv("PATH", str(scripts), prepend=os.pathsep)
     monkeypatch.setenv("DBVALET_TOKEN", "a secret of dbvalet's own")
     await shop.backups.dump(dumped, shop.tell)
     await shop.backups.restore(dumped, shop.tell)
-    text = seen.read_text()
-    assert PASSWORD not in text
-    assert "secret of dbvalet" not in text
-    assert text.count("mode 600") == 2
-    for name in NAMES[shop.root.live.flavour]:
-        assert "password=" in (tmp_path / f"{name}.cnf").read_text()
-    for line in text.splitlines():
-        if line.startswith("--defaults-file="):
-            assert not Path(line.partition("=")[2]).parent.exists()
+    check_secrets(seen.read_text(), [fakes.folder / f"{name}.cnf" for name in NAMES[shop.root.live.flavour]])
+
+
+def check_secrets(seen: str, option_files: list[Path]) -> None:
+    assert PASSWORD not in seen
+    assert "secret of dbvalet" not in seen
+    assert seen.count("mode 600") == len(option_files)
+    assert all("password=" in file.read_text() for file in option_files)
+    named = [line.partition("=")[2] for line in seen.splitlines() if line.startswith("--defaults-file=")]
+    assert len(named) == len(option_files)
+    assert not any(Path(name).parent.exists() for name in named)
