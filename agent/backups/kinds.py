@@ -162,7 +162,7 @@ class MakeBackup:
         from agent.backups import record
 
         def look(connection: Connection) -> list[Backup]:
-            return _too_many(record.newest(connection, database_id), self._keep, self._state.now(connection))
+            return too_many(record.newest(connection, database_id), self._keep, self._state.now(connection))
 
         notes: list[str] = []
         for each in await self._state.run(look):
@@ -282,7 +282,7 @@ def _part(run: Run, begin: float, end: float) -> Progress:
     return lambda percent, words: run.progress(begin + (end - begin) * percent / 100, words)
 
 
-def _too_many(newest_first: list[Backup], keep: KeepSettings, now: datetime) -> list[Backup]:
+def too_many(newest_first: list[Backup], keep: KeepSettings, now: datetime) -> list[Backup]:
     """Choose the done ones that are too many or too old, and as many failed ones beyond the count."""
     done = [each for each in newest_first if each.is_done]
     failed = [each for each in newest_first if each.status in _FAILED]

@@ -16,7 +16,9 @@ import pytest
 from sqlalchemy import update
 
 from agent.backups import backups, kinds
+from agent.backups.record import Backup, BackupStatus
 from agent.operations import runner
+from agent.settings import KeepSettings
 from agent.state.tables import backups as rows
 from engines.errors import BackupFailed, EngineUnavailable
 from tests.contract.decoders import go_failure
@@ -495,6 +497,32 @@ async def test_the_old_ones_are_removed_but_never_the_last_good_one(state: str):
         valet.server().backups.problems["dump"] = BackupFailed("out of luck")
         await ended(valet, await begin(valet))
         assert len(await listed(valet)) == 4  # a failure removes nothing
+
+
+def test_the_last_good_one_is_kept_however_old_and_failed_ones_are_counted_apart():
+    now = datetime(2026, 1, 31, tzinfo=UTC)
+
+    def backup(number: int, status: BackupStatus) -> Backup:
+        return Backup(
+            id=str(number),
+            database_id="ad-one",
+            operation_id=str(number),
+            name=str(number),
+            method="manual",
+            status=status,
+            error=None,
+            created_at=now - timedelta(days=100 + number),
+            finished_at=None,
+            size=None,
+            sha256=None,
+            manifest=None,
+        )
+
+    done, error = BackupStatus.DONE, BackupStatus.ERROR
+    newest_first = [backup(number, status) for number, status in enumerate([error, done, error, error, done, done])]
+    expired = kinds.too_many(newest_first, KeepSettings(count=2, days=7), now)
+
+    assert sorted(each.id for each in expired) == ["3", "4", "5"]
 
 
 # Cut off.

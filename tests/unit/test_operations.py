@@ -3,6 +3,7 @@
 import asyncio
 import errno
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -285,9 +286,13 @@ async def test_of_several_who_take_over_at_once_one_succeeds(valet: Valet):
     assert found is not None
     seen = found
 
-    def take(owner: str) -> Any:
-        return state.run(lambda connection: record.take_over(connection, seen, owner))
+    def take_as(abandoned: Operation, owner: str) -> Any:
+        return state.run(lambda connection: record.take_over(connection, abandoned, owner))
 
+    def take(owner: str) -> Any:
+        return take_as(seen, owner)
+
+    assert not await take_as(replace(seen, heartbeat=seen.heartbeat - 1), "late")
     taken = [await take(str(number)) for number in range(5)]
     assert taken.count(True) <= 1
     assert taken[1:] == [False] * 4

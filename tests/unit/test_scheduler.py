@@ -211,17 +211,21 @@ async def test_a_clock_that_was_a_year_ahead_is_survived(sim: Sim):
     await sim.choose([3])
     each = sim.start()
     sim.clock.now = at(400, 4)
-    await sim.choose([3, 4])  # chosen by the wrong clock
+    await sim.choose([3, 4, 5])  # chosen by the wrong clock
     await each.look()
-    sim.clock.now = at(400, 5)
-    await each.look()
+    for hour in (4, 5):
+        sim.clock.now = at(400, hour, 1)
+        await each.look()
     sim.clock.now = at(0, 14)
     await each.look()
     before = len(sim.begun.at)
     for day in range(1, 4):
-        sim.clock.now = at(day, 3, 1)
+        sim.clock.now = at(day, 5, 1)
         await each.look()
     assert len(sim.begun.at) == before + 3
+    sim.clock.now = at(400, 5, 30)  # an hour that the wrong clock has seen
+    await each.look()
+    assert len(sim.begun.at) == before + 4
 
 
 async def test_rows_do_not_pile_up(sim: Sim, monkeypatch: pytest.MonkeyPatch):
