@@ -1,5 +1,6 @@
 """What Prometheus reads."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 
 async def scraped(valet: Valet) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    await asyncio.sleep(0)  # a read is recorded once its answer is on its way
     return samples((await valet.ask("GET", "/metrics")).text)
 
 
