@@ -13,13 +13,11 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import orjson
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
@@ -31,6 +29,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from agent.errors import SettingsError
 from agent.roles import Role
+from agent.settings_backups import BackupSettings, Section
 from agent.settings_file import interpolated, read_yaml
 from engines.action import texts_by_field
 from engines.address import parse_address
@@ -74,11 +73,7 @@ def _check_listen(value: str) -> str:
     return value
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class TokenSettings(_Section):
+class TokenSettings(Section):
     """A static token: its value, a file that holds it, or its SHA-256 in hex."""
 
     name: Name
@@ -95,7 +90,7 @@ class TokenSettings(_Section):
     """Database ids, or `"*"` for all."""
     allow: list[str] | None = None
     """Only these actions."""
-    deny: list[str] = []
+    deny: list[str] = Field(default_factory=list[str])
     """All actions of the role but these."""
 
     _value: SecretStr = PrivateAttr()
@@ -119,7 +114,7 @@ class TokenSettings(_Section):
         return self._value
 
 
-class DatabaseSettings(_Section):
+class DatabaseSettings(Section):
     """One managed deployment."""
 
     id: DatabaseId
@@ -138,7 +133,7 @@ class DatabaseSettings(_Section):
     """With an offset; found once, on the server where it knows it, unless given."""
     resource_id: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
     """Found once, on the server where it has an identity of its own, unless given."""
-    disabled_actions: list[str] = []
+    disabled_actions: list[str] = Field(default_factory=list[str])
     """Actions that nobody may use on this database."""
 
     _address: SecretStr = PrivateAttr()
@@ -157,7 +152,7 @@ class DatabaseSettings(_Section):
         return self._address
 
 
-class LimitSettings(_Section):
+class LimitSettings(Section):
     """Requests that one token may make, by effect: `100/second`, `10/minute`. Without a value there is no limit."""
 
     read: Rate | None = None
@@ -166,38 +161,6 @@ class LimitSettings(_Section):
     """Actions that change something."""
     destructive: Rate | None = None
     """Actions that destroy something."""
-
-
-class KeepSettings(_Section):
-    """Which backups are kept when a new one is done. The last good one is kept whatever stands here."""
-
-    count: Annotated[int, Field(ge=1)] = 14
-    """How many of a database."""
-    days: Annotated[int, Field(ge=1)] | None = None
-    """For how long. Without a value for as long as `count` says."""
-
-
-class BackupSettings(_Section):
-    """Where backups are kept, and how many."""
-
-    storage: Annotated[str, Field(min_length=1)] | None = None
-    """A folder, `file:///var/lib/dbvalet/backups`, or another place that fsspec reaches: `s3://bucket/folder` needs
-    `dbvalet[s3]`. `dbvalet-backups` beside the state file unless given."""
-    options: dict[str, Any] = Field(default_factory=dict[str, Any])
-    """What fsspec needs for that place: `{key: …, secret: ${S3_SECRET}, endpoint_url: https://…}`. Texts in it count as
-    secrets."""
-    spool: Path | None = None
-    """A folder with room for a dump and, while it is restored, for its archive too. `dbvalet-spool` beside the state
-    file unless given."""
-    keep: KeepSettings = KeepSettings()
-    """How many backups of each database are kept: see below."""
-
-    @model_validator(mode="after")
-    def _reachable(self) -> Self:
-        scheme, found, _ = (self.storage or "").partition("://")
-        if found and scheme != "file":
-            _check_storage_scheme(scheme)
-        return self
 
 
 class Settings(BaseSettings):
@@ -411,19 +374,6 @@ def _is_json(text: str) -> bool:
     except orjson.JSONDecodeError:
         return False
     return True
-
-
-def _check_storage_scheme(scheme: str) -> None:
-    """Find out at the start whether a storage can be used; what reaches it is imported when it is first used."""
-    from importlib.util import find_spec
-
-    from fsspec.registry import known_implementations
-
-    if scheme not in known_implementations:
-        raise ValueError("storage: begins with a scheme that fsspec does not know")
-    module = str(known_implementations[scheme]["class"]).partition(".")[0]
-    if find_spec(module) is None:
-        raise ValueError(f"storage: {scheme}:// needs the package {module}, which is not installed")
 
 
 def _check_state(url: str) -> None:

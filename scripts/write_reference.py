@@ -18,7 +18,8 @@ from typing import Any
 from agent.api.errors import STATUS
 from agent.codes import causes, meaning
 from agent.roles import needed_for
-from agent.settings import Settings
+from agent.settings import DatabaseSettings, LimitSettings, Settings, TokenSettings
+from agent.settings_backups import BackupSettings, KeepSettings
 from engines.action import Action
 from engines.engine import Engine, installed_engines
 from engines.errors import default_message
@@ -229,17 +230,16 @@ def configuration() -> Iterable[str]:
     schema = Settings.model_json_schema()
     definitions = schema["$defs"]
     yield keys(Settings, schema, definitions, variables=True)
-    for name, title in (
-        ("tokens", "TokenSettings"),
-        ("databases", "DatabaseSettings"),
-        ("backups", "BackupSettings"),
-        ("backups.keep", "KeepSettings"),
-        ("limits", "LimitSettings"),
+    for name, model in (
+        ("tokens", TokenSettings),
+        ("databases", DatabaseSettings),
+        ("backups", BackupSettings),
+        ("backups.keep", KeepSettings),
+        ("limits", LimitSettings),
     ):
         yield f"### `{name}`\n"
-        model = vars(inspect.getmodule(Settings))[title]
         yield f"{inspect.getdoc(model)}\n"
-        yield keys(model, definitions[title], definitions, variables=False)
+        yield keys(model, definitions[model.__name__], definitions, variables=False)
 
 
 def keys(model: type, schema: dict[str, Any], definitions: dict[str, Any], *, variables: bool) -> str:

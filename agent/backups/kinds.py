@@ -18,7 +18,7 @@ from agent.databases import Database
 from agent.errors import BackupNotFound, BackupUnfinished, Interrupted, LeftBehind
 from agent.log import Log
 from agent.operations.kind import Run
-from agent.settings import KeepSettings
+from agent.settings_backups import KeepSettings
 from agent.state.state import State
 from agent.tasks import CREATE_BACKUP, RESTORE_BACKUP
 from engines.backup import MANIFEST, Backups, Progress

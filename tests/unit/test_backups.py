@@ -18,7 +18,7 @@ from sqlalchemy import update
 from agent.backups import backups, kinds
 from agent.backups.record import Backup, BackupStatus
 from agent.operations import runner
-from agent.settings import KeepSettings
+from agent.settings_backups import KeepSettings
 from agent.state.tables import backups as rows
 from engines.errors import BackupFailed, EngineUnavailable
 from tests.contract.decoders import go_failure

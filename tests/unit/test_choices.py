@@ -99,10 +99,7 @@ async def test_choices_survive_a_restart_and_belong_to_one_database(tmp_path: Pa
                 ("unknown", 1),
             )
         ),
-        *(
-            ({field: None}, field)
-            for field in ("id", "plan", "status", "created_at", "instances", "flags", "unknown")
-        ),
+        *(({field: None}, field) for field in ("id", "plan", "status", "created_at", "instances", "flags", "unknown")),
     ],
 )
 async def test_a_wrong_field_is_named_and_nothing_of_the_change_is_kept(
