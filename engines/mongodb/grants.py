@@ -21,6 +21,26 @@ PRIVILEGES: list[dict[str, Any]] = [
     {"resource": {"db": "local", "collection": "startup_log"}, "actions": ["find"]},
 ]
 
+BACKUP_ROLE = "dbvalet_backups"
+
+BACKUP_ACTIONS = (
+    "bypassDocumentValidation",
+    "convertToCapped",
+    "createCollection",
+    "createIndex",
+    "dropCollection",
+    "find",
+    "insert",
+    "listCollections",
+    "listIndexes",
+    "renameCollectionSameDB",
+    "update",
+)
+"""What backups and restores do with the collections of the deployment's own logical database."""
+
+BACKUP_FUNCTION_ACTIONS = ("find", "insert", "remove", "update")
+"""And with its functions, which are in system.js."""
+
 SCRIPT = """\
 // Makes the account of dbvalet on a MongoDB deployment. Run it once as a user who has the role userAdminAnyDatabase:
 //   mongosh "mongodb://ADMIN@HOST/admin" --file THIS_FILE        (or the old shell: mongo "mongodb://…" THIS_FILE)
@@ -48,7 +68,25 @@ if (admin.getRole(%(role)s)) {
   admin.createRole(Object.assign({role: %(role)s}, role));
 }
 
-const account = {pwd: %(password)s, roles: [{role: %(role)s, db: "admin"}]};
+// Optional. Backups and restores read and write every document of the logical database, so this is a role of its own:
+// say true here to have it made and given to the account.
+const backups = false;
+const backupRole = {
+  privileges: [
+%(backup_privileges)s
+  ],
+  roles: [],
+};
+if (backups) {
+  if (admin.getRole(%(backup_role)s)) {
+    admin.updateRole(%(backup_role)s, backupRole);
+  } else {
+    admin.createRole(Object.assign({role: %(backup_role)s}, backupRole));
+  }
+}
+
+const roles = [{role: %(role)s, db: "admin"}].concat(backups ? [{role: %(backup_role)s, db: "admin"}] : []);
+const account = {pwd: %(password)s, roles: roles};
 if (admin.getUser(%(user)s)) {
   admin.updateUser(%(user)s, account);
 } else {
@@ -65,6 +103,8 @@ def grants(wanted: GrantsFor) -> str:
     return SCRIPT % {
         "privileges": "\n".join(f"    {json.dumps(privilege)}," for privilege in PRIVILEGES),
         "role": quoted(ROLE),
+        "backup_privileges": "\n".join(f"    {json.dumps(each)}," for each in backup_privileges(wanted.database)),
+        "backup_role": quoted(BACKUP_ROLE),
         "user": quoted(wanted.user),
         "password": quoted(wanted.password or "CHANGE-ME"),
         "database": quote(wanted.database, safe=""),
@@ -83,6 +123,31 @@ def commands(wanted: GrantsFor) -> list[dict[str, Any]]:
         "roles": [{"role": ROLE, "db": "admin"}],
     }
     return [role, account]
+
+
+def backup_privileges(database: str) -> list[dict[str, Any]]:
+    """Give the privileges of the optional role for backups and restores of a logical database."""
+    return [
+        {"resource": {"db": database, "collection": ""}, "actions": [*BACKUP_ACTIONS]},
+        {"resource": {"db": database, "collection": "system.js"}, "actions": [*BACKUP_FUNCTION_ACTIONS]},
+    ]
+
+
+def backup_commands(wanted: GrantsFor) -> list[dict[str, Any]]:
+    """Give the two commands on `admin` that bring what backups and restores need to an account that is there."""
+    return [
+        {"createRole": BACKUP_ROLE, "privileges": backup_privileges(wanted.database), "roles": []},
+        {"grantRolesToUser": wanted.user, "roles": [{"role": BACKUP_ROLE, "db": "admin"}]},
+    ]
+
+
+def backup_remedy(user: str, database: str) -> str:
+    """Say what gives an account what backups and restores need."""
+    return (
+        f"grant {quoted(user)} the roles readWrite and dbAdmin on {quoted(database)}; or the role "
+        f'"{BACKUP_ROLE}", which may less, made by the script that "dbvalet grants mongodb" writes when its '
+        "`backups` says true."
+    )
 
 
 def quoted(text: str) -> str:

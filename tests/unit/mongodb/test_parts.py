@@ -14,7 +14,7 @@ from engines.errors import AlreadyExists, Conflict, DeadlineExceeded, EngineUnav
 from engines.mongodb import ENGINE
 from engines.mongodb.databases import lower_ascii
 from engines.mongodb.driver import CAUSES, reason, text_of
-from engines.mongodb.grants import PRIVILEGES, commands, grants
+from engines.mongodb.grants import BACKUP_ROLE, PRIVILEGES, backup_commands, commands, grants
 from engines.mongodb.requirements import ANY_COLLECTION, CLUSTER, REQUIREMENTS, covers
 
 
@@ -116,10 +116,19 @@ def test_the_script_quotes_what_it_is_given_and_says_what_its_commands_say() -> 
     wanted = GrantsFor(user=odd, password=odd, database=odd)
     script = grants(wanted)
     assert odd not in script
-    assert script.count(json.dumps(odd)) == 4
+    assert script.count(json.dumps(odd)) == 6
     role, account = commands(wanted)
     assert all(json.dumps(privilege) in script for privilege in role["privileges"])
     assert (account["createUser"], account["pwd"]) == (odd, odd)
+    backup_role, grant = backup_commands(wanted)
+    assert all(json.dumps(privilege) in script for privilege in backup_role["privileges"])
+    assert grant == {"grantRolesToUser": odd, "roles": [{"role": BACKUP_ROLE, "db": "admin"}]}
+
+
+def test_the_account_of_the_script_reads_no_document_unless_backups_are_asked_for() -> None:
+    script = grants(GrantsFor())
+    assert "const backups = false;" in script
+    assert BACKUP_ROLE not in json.dumps(commands(GrantsFor()))
 
 
 def test_without_a_password_the_script_has_a_placeholder() -> None:
