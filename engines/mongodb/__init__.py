@@ -15,4 +15,5 @@ ENGINE = Engine(
     server="engines.mongodb.server:MongoServer",
     requirements=REQUIREMENTS,
     grants=grants,
+    backups="engines.mongodb.backup:MongoBackups",
 )

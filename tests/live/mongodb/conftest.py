@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pymongo
@@ -10,6 +11,7 @@ import pytest
 from engines.address import parse_address
 from engines.engine import GrantsFor, perform
 from engines.mongodb import ENGINE
+from engines.mongodb.backup import MongoBackups
 from engines.mongodb.grants import grants
 from engines.mongodb.server import MongoServer
 from tests.live.images import EngineImage, newest
@@ -96,6 +98,27 @@ def other(root: Root) -> Iterator[str]:
     yield name
     assert [*root[name]["kept"].find()] == [{"_id": 1}]
     root.drop_database(name)
+
+
+@pytest.fixture
+async def backups(mongodb: LiveServer, root: Root, fresh: str) -> AsyncIterator[MongoBackups]:
+    """Backups of a fresh logical database, by the account of the grants script with its optional part."""
+    script = grants(GrantsFor(user=USER, password=PASSWORD, database=fresh))
+    run_script(root, script.replace("const backups = false;", "const backups = true;"))
+    server = connect(mongodb.url(USER, PASSWORD, fresh))
+    yield MongoBackups(server)
+    await server.close()
+
+
+def quiet(percent: float, words: str) -> None:
+    """Be told of progress."""
+    assert 0 <= percent <= 100
+    assert words
+
+
+def sizes_in(folder: Path) -> dict[str, int]:
+    """Give the files that a folder holds, with their sizes."""
+    return {path.name: path.stat().st_size for path in folder.iterdir()}
 
 
 def names_in(root: Root) -> set[str]:
