@@ -78,7 +78,9 @@ def test_an_error_inside_ends_everything_too() -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_nothing_is_left_when_the_parent_is_ended_by(how: signal.Signals) -> None:
-    with OtherProgram(PARENT, FAMILY) as parent:
+    # Whoever started the tests may have them ignore SIGHUP (nohup), which programs hand on.
+    listening = f"import signal\nsignal.signal({int(how)}, signal.SIG_DFL)\n" if how is signal.SIGHUP else ""
+    with OtherProgram(listening + PARENT, FAMILY) as parent:
         folder = Path(parent.line())
         pids = descendants(parent.process.pid)
         assert len(pids) >= 5  # the keeper, a supervisor, its program, the daemon's shell, the daemon
