@@ -7,6 +7,9 @@ from engines.address import Address
 APPLICATION_NAME = "dbvalet"
 """Together with the account it tells dbvalet's own sessions from those of others."""
 
+DUMPING, RESTORING = "dbvalet backup", "dbvalet restore"
+"""What sessions that last long are called instead, by which those of a dbvalet that is gone are found again."""
+
 CONNECT_TIMEOUT = 3
 """Seconds to wait for a session, be it a new one or one that others are using."""
 
