@@ -13,6 +13,7 @@ ENGINE = Engine(
     server="engines.postgresql.server:PostgresServer",
     requirements=REQUIREMENTS,
     grants=grants,
+    backups="engines.postgresql.backup:PostgresBackups",
 )
 
 __all__ = ["ENGINE"]
