@@ -33,7 +33,8 @@ SELECT query,
   FROM pg_catalog.pg_stat_activity
  WHERE datname = pg_catalog.current_database()
    AND (backend_type = 'client backend' OR backend_type IS NULL)
-   AND (application_name = 'dbvalet' AND usename = SESSION_USER) IS NOT TRUE
+   AND (application_name IN ('dbvalet', 'dbvalet backup', 'dbvalet restore')
+        AND usename = SESSION_USER) IS NOT TRUE
 """
 """The hot path. Without pg_read_all_stats the type of other roles' backends is null, and so is the rest of them."""
 
@@ -48,7 +49,8 @@ SELECT verdict,
                CASE WHEN activity.datname IS DISTINCT FROM pg_catalog.current_database() THEN 'absent'
                     WHEN activity.backend_type IS NULL THEN 'hidden'
                     WHEN activity.backend_type <> 'client backend' THEN 'absent'
-                    WHEN activity.application_name = 'dbvalet' AND activity.usename = SESSION_USER THEN 'absent'
+                    WHEN activity.application_name IN ('dbvalet', 'dbvalet backup', 'dbvalet restore')
+                         AND activity.usename = SESSION_USER THEN 'absent'
                     WHEN activity.backend_start <> %(backend_start)s THEN 'replaced'
                     WHEN activity.state LIKE 'idle%%' THEN 'idle'
                     WHEN activity.state = 'disabled'
@@ -74,7 +76,8 @@ SELECT verdict,
                CASE WHEN activity.datname IS DISTINCT FROM pg_catalog.current_database() THEN 'absent'
                     WHEN activity.backend_type IS NULL THEN 'hidden'
                     WHEN activity.backend_type <> 'client backend' THEN 'absent'
-                    WHEN activity.application_name = 'dbvalet' AND activity.usename = SESSION_USER THEN 'absent'
+                    WHEN activity.application_name IN ('dbvalet', 'dbvalet backup', 'dbvalet restore')
+                         AND activity.usename = SESSION_USER THEN 'absent'
                     WHEN activity.backend_start <> %(backend_start)s THEN 'replaced'
                     WHEN owner.rolsuper AND NOT self.rolsuper THEN 'superuser'
                     ELSE 'there'
