@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+import orjson
+
+from engines.errors import Conflict
 from engines.mysql.connection import lock_name
 from engines.mysql.databases import LIST, kept_as, names_in
-from engines.mysql.identifiers import Identifier
+from engines.mysql.identifiers import Identifier, shown
 
 if TYPE_CHECKING:
     from engines.mysql.driver import Session
@@ -113,8 +116,35 @@ def read(session: Session, places: Places, table: str) -> dict[str, bytes]:
     return read
 
 
+def plan_of(noted: Mapping[str, bytes]) -> Plan:
+    """Read the plan out of a journal."""
+    return Plan(**orjson.loads(noted["plan"]))
+
+
+def old_of(noted: Mapping[str, bytes]) -> Old:
+    """Read what there was out of a journal."""
+    return Old(**orjson.loads(noted["old"]))
+
+
 def drop(session: Session, places: Places, table: str) -> None:
-    """Take the journal away, and the logical database that it is in."""
+    """Take the journal away, and the logical database that it is in.
+
+    Raises: Conflict, see `drop_place`
+    """
     # Last, and empty by then: a DROP DATABASE that is cut in the middle may have dropped the journal first.
     session.execute(DROP_TABLE, Identifier(places.before), Identifier(table))
-    session.execute(DROP_DATABASE, Identifier(places.before))
+    drop_place(session, places)
+
+
+def drop_place(session: Session, places: Places) -> None:
+    """Drop the logical database of the journal, which is empty.
+
+    Raises: Conflict, when a file of a table is left that the server has lost
+    """
+    try:
+        session.execute(DROP_DATABASE, Identifier(places.before))
+    except Conflict as refused:
+        raise Conflict(
+            f"The data are whole, but the server cannot drop {shown(places.before)}: {refused.message} It died while "
+            "it renamed a table, whose file is still in the directory of that logical database: remove it by hand."
+        ) from refused

@@ -80,7 +80,7 @@ async def restore(address: Address, folder: Path, progress: Progress) -> list[st
             progress(92, "Swapping the tables")
             await connection.run(lambda session: swap.swap(session, places, backup.contents), seconds=SWAP_SECONDS)
             progress(94, "Making views, routines, triggers and events, and dropping the old tables")
-            _, too_late = await to_the_end(connection.run(lambda session: swap.finish(session, places)))
+            _, too_late = await to_the_end(connection.run(lambda session: swap.settle(session, places)))
         except (asyncio.CancelledError, ConnectionLost, DeadlineExceeded) as stopped:
             # What was stopped may have been the swap itself, and done.
             await connection.close()

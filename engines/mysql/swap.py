@@ -5,13 +5,14 @@
     app_dbvalet_before     takes the old tables, and the journal of the restore, from its beginning to its end
 
 One RENAME TABLE moves the old tables out, the new ones in, and gives the journal another name: as long as it is called
-`dbvalet_restore_loading` everything is undone, from then on everything is finished. Views, routines and events cannot
-be moved between logical databases: they are made after it, from the journal.
+`dbvalet_restore_loading` everything is undone, from then on everything is finished (see `renames` for servers whose
+RENAME TABLE is not atomic). Views, routines and events cannot be moved between logical databases: they are made after
+it, from the journal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -25,11 +26,11 @@ from engines.mysql.contents import VIEWS, Contents, character_set_of, database_e
 from engines.mysql.identifiers import Identifier, shown
 from engines.mysql.in_use import holders
 from engines.mysql.journal import DROP_DATABASE, DROP_TABLE, LOADING, SWAPPED, Old, Places, Plan
+from engines.mysql.renames import complete, go_back, rename, renames_at_once, renames_under_locks, was_cut_in_two
 from engines.mysql.reset import DROP
 
 if TYPE_CHECKING:
     from engines.mysql.driver import Session
-    from engines.mysql.facts import Facts
 
 CREATE_DATABASE = "CREATE DATABASE %s CHARACTER SET %s COLLATE %s"
 
@@ -46,10 +47,6 @@ PATIENT_SECONDS = 60
 LOCK = "LOCK TABLES "
 
 UNLOCK = "UNLOCK TABLES"
-
-RENAME = "RENAME TABLE "
-
-MOVE = "%s.%s TO %s.%s"
 
 REFERENCES = """
     SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, REFERENCED_TABLE_NAME, UNIQUE_CONSTRAINT_SCHEMA
@@ -132,8 +129,9 @@ def swap(session: Session, places: Places, contents: Contents) -> None:
     ]
     journal.note_down(session, places, "in_the_way", program.write(in_the_way, places.database, contents.collation))
     journal.note_down(session, places, "old", orjson.dumps(asdict(old)))
+    at_once = renames_at_once(session.facts)
     moves = [
-        (places.before, LOADING, places.before, SWAPPED),
+        *([(places.before, LOADING, places.before, SWAPPED)] if at_once else []),
         *((places.database, name, places.before, name) for name in old.tables),
         *((places.fresh, name, places.database, name) for name in contents.tables),
     ]
@@ -142,6 +140,8 @@ def swap(session: Session, places: Places, contents: Contents) -> None:
             _drop_in_the_way(session, places, in_the_way, moves)
         rename(session, moves)
         session.execute(UNLOCK)
+        if not at_once:
+            journal.note_down(session, places, "swapped", b"")
     except DeadlineExceeded as waited:
         told = f"The tables of {shown(places.database)} are in use. {holders(session, places.database)}"
         raise Conflict(f"{told} Nothing was changed.") from waited
@@ -164,22 +164,6 @@ def _drop_in_the_way(
     program_objects.drop(session, places.database, triggers)
     if not renames_under_locks(session.facts):
         session.execute(UNLOCK)
-
-
-def rename(session: Session, moves: Sequence[tuple[str, str, str, str]]) -> None:
-    """Rename tables in one statement."""
-    names = [Identifier(name) for move in moves for name in move]
-    session.execute(RENAME + ", ".join([MOVE] * len(moves)), *names)
-
-
-def renames_under_locks(facts: Facts) -> bool:
-    """Tell whether RENAME TABLE works under LOCK TABLES: error 1192 on MariaDB (11.8 too)."""
-    return facts.flavour == "mysql" and facts.version >= (8, 0, 13)
-
-
-def renames_at_once(facts: Facts) -> bool:
-    """Tell whether a crash undoes a RENAME TABLE of several tables as a whole."""
-    return facts.version >= ((8,) if facts.flavour == "mysql" else (10, 6))
 
 
 def references_from_elsewhere(session: Session, places: Places) -> list[tuple[str, str, str, str]]:
@@ -205,28 +189,41 @@ def check_references(session: Session, places: Places, contents: Contents) -> No
 
 
 def settle(session: Session, places: Places) -> Outcome:
-    """Finish or undo what an interrupted restore left behind; can itself be interrupted and done again.
+    """Finish or undo what a restore has left, after its swap or before; can itself be interrupted and done again.
 
     Raises: BackupFailed, Conflict, DeadlineExceeded
     """
     if not database_exists(session, places.before):
         return Outcome.NOTHING
     there = tables_in(session, places.before)
-    if SWAPPED in there:
-        end_holder(session, places.loader)
-        finish(session, places)
-        return Outcome.FINISHED
-    if LOADING in there:
-        end_holder(session, places.loader)
-        _undo(session, places)
+    name = next((each for each in (SWAPPED, LOADING) if each in there), None)
+    if name is None:
+        if not there and not list(program_objects.names_of(session, places.before)):
+            journal.drop_place(session, places)
+        return Outcome.NOTHING
+    end_holder(session, places.loader)
+    session.execute(WAIT, PATIENT_SECONDS)
+    noted = journal.read(session, places, name)
+    if name == SWAPPED or "swapped" in noted:
+        finish(session, places, noted)
+    elif not was_cut_in_two(session, places, noted):
+        undo(session, places, noted)
         return Outcome.UNDONE
-    if not there and not list(program_objects.names_of(session, places.before)):
-        session.execute(DROP_DATABASE, Identifier(places.before))
-    return Outcome.NOTHING
+    elif complete(session, places, noted):
+        journal.note_down(session, places, "swapped", b"")
+        finish(session, places, noted)
+    else:
+        go_back(session, places, noted)
+        undo(session, places, noted)
+        return Outcome.UNDONE
+    journal.drop(session, places, name)
+    return Outcome.FINISHED
 
 
-def _undo(session: Session, places: Places) -> None:
-    noted = journal.read(session, places, LOADING)
+def undo(session: Session, places: Places, noted: Mapping[str, bytes]) -> None:
+    """Take away what was loaded, and put the old program objects back that were in the way."""
+    if "undo" not in noted:
+        journal.note_down(session, places, "undo", b"")
     session.execute(DROP_DATABASE, Identifier(places.fresh))
     if "old" in noted:
         in_the_way = program.read(noted["in_the_way"])
@@ -235,56 +232,31 @@ def _undo(session: Session, places: Places) -> None:
             # All of them, as triggers act in the order in which they were made.
             program_objects.drop(session, places.database, [each.key for each in in_the_way])
             program_objects.make(session, places.database, in_the_way)
-    if "plan" in noted:
+    if "plan" in noted and database_exists(session, places.database):
         for name in orjson.loads(noted["plan"])["placeholders"]:
             session.execute(DROP["SEQUENCE"], Identifier(places.database), Identifier(name))
     journal.drop(session, places, LOADING)
 
 
-def finish(session: Session, places: Places) -> None:
+def finish(session: Session, places: Places, noted: Mapping[str, bytes]) -> None:
     """Do what is left after the swap; there is no way back.
 
     Raises: BackupFailed, DeadlineExceeded
     """
-    session.execute(WAIT, PATIENT_SECONDS)
-    noted = journal.read(session, places, SWAPPED)
-    plan, old = Plan(**orjson.loads(noted["plan"])), Old(**orjson.loads(noted["old"]))
-    _complete_the_rename(session, places, plan, old)
+    plan, old = journal.plan_of(noted), journal.old_of(noted)
     if character_set_of(session, places.database) != (plan.character_set, plan.collation):
         session.execute(ALTER_DATABASE, Identifier(places.database), plan.character_set, plan.collation)
-    _refer_to_the_new(session, places, old)
+    refer_to_the_new(session, places, old)
     program_objects.bring_about(
         session, places.database, program.read(noted["program"]), {(kind, name) for kind, name in old.objects}
     )
     for name, kind in tables_in(session, places.before).items():
-        if name != SWAPPED:
+        if name not in (LOADING, SWAPPED):
             session.execute(DROP[kind], Identifier(places.before), Identifier(name))
     session.execute(DROP_DATABASE, Identifier(places.fresh))
-    journal.drop(session, places, SWAPPED)
 
 
-def _complete_the_rename(session: Session, places: Places, plan: Plan, old: Old) -> None:
-    """Move what a crash of a server whose RENAME TABLE is not atomic has left where it was."""
-    if not database_exists(session, places.fresh):
-        return
-    now, fresh, before = (tables_in(session, name) for name in (places.database, places.fresh, places.before))
-    waiting = [name for name in plan.tables if name in fresh]
-    if not waiting:
-        return
-    still = [
-        name
-        for name in old.tables
-        if name in now and name not in before and (name in waiting or name not in plan.tables)
-    ]
-    moves = [
-        *((places.database, name, places.before, name) for name in still),
-        *((places.fresh, name, places.database, name) for name in waiting),
-    ]
-    if moves:
-        rename(session, moves)
-
-
-def _refer_to_the_new(session: Session, places: Places, old: Old) -> None:
+def refer_to_the_new(session: Session, places: Places, old: Old) -> None:
     """Let foreign keys of other logical databases, which went along with the old tables, refer to the new ones.
 
     They refer to a name: a table that gets it is the one, and takes them along when it is renamed.

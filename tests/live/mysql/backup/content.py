@@ -144,7 +144,7 @@ def content_of(root: Root, name: str) -> Content:
 def rows_of(root: Root, table: str) -> list[tuple[Any, ...]]:
     columns = [row[0] for row in root.rows(f"SHOW COLUMNS FROM {quote(table)}")]
     named = ", ".join(map(quote, columns))
-    versioned = root.is_mariadb and "SYSTEM VERSIONING" in root.value(f"SHOW CREATE TABLE {quote(table)}")
+    versioned = root.is_mariadb and "SYSTEM VERSIONING" in root.rows(f"SHOW CREATE TABLE {quote(table)}")[0][1]
     extra = ", row_start, row_end" if versioned else ""
     of = " FOR SYSTEM_TIME ALL" if versioned else ""
     return root.rows(f"SELECT {named}{extra} FROM {quote(table)}{of}")

@@ -10,6 +10,7 @@ import pytest
 
 from engines.errors import Conflict
 from tests.live.mysql.backup.conftest import KEEPER, Fakes, Shop
+from tests.live.mysql.backup.content import HISTORY
 from tests.live.mysql.backup.programs import NAMES
 from tests.live.mysql.conftest import PASSWORD
 from tests.live.servers import LiveServer
@@ -240,3 +241,12 @@ def check_secrets(seen: str, option_files: list[Path]) -> None:
     named = [line.partition("=")[2] for line in seen.splitlines() if line.startswith("--defaults-file=")]
     assert len(named) == len(option_files)
     assert not any(Path(name).parent.exists() for name in named)
+
+
+@pytest.mark.one_mariadb
+async def test_lost_history_is_told(shop: Shop, dumped: Path) -> None:
+    shop.run(*HISTORY)
+    manifest = await shop.backups.dump(dumped, shop.tell)
+    assert "Without their history, which mariadb-dump keeps since 10.11: 'past'." in manifest.notes
+    await shop.backups.restore(dumped, shop.tell)
+    assert shop.root.rows(f"SELECT * FROM {shop.name}.past") == [(1, 5), (3, 3)]

@@ -1,0 +1,81 @@
+"""What only some versions of MariaDB have: the history of tables, and TLS out of the box."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from engines.errors import BackupFailed
+from tests.live.mysql.backup.conftest import KEEPER, Shop, let_back_up
+from tests.live.mysql.backup.content import HISTORY, make_everything
+from tests.live.mysql.backup.programs import take_programs
+from tests.live.mysql.conftest import PASSWORD, Root, connect, make_account, with_option
+from tests.live.servers import spawn
+
+NAME = "shop"
+
+pytestmark = pytest.mark.one_mariadb
+
+
+@asynccontextmanager
+async def shop_on(version: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **options: str) -> AsyncIterator[Shop]:
+    """A logical database with objects of every kind and with history, on a server of this version."""
+    with spawn("mariadb", version) as live:
+        take_programs(live, folder / "programs")
+        monkeypatch.setenv("PATH", f"{folder / 'programs'}{os.pathsep}{os.defpath}")
+        root = Root(live)
+        root.run(f"CREATE DATABASE {NAME}")
+        make_account(live, KEEPER)
+        let_back_up(root, NAME)
+        make_everything(root, NAME)
+        url = live.url(KEEPER, PASSWORD, database=NAME)
+        server = connect(with_option(url, **options) if options else url)
+        made = Shop(NAME, root, server)
+        made.run(*HISTORY)
+        yield made
+        await server.close()
+        root.close()
+
+
+@pytest.mark.engine_images("mariadb:10.11", "mariadb:11.8")
+@pytest.mark.parametrize("version", ["10.11", "11.8"])
+async def test_history_comes_back(version: str, dumped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with shop_on(version, tmp_path, monkeypatch) as shop:
+        before = shop.content()
+        assert len(before["rows", "past"]) == 4
+        manifest = await shop.backups.dump(dumped, shop.tell)
+        assert "history" not in "".join(manifest.notes)
+        for harm in ((f"DROP DATABASE {NAME}",), (f"DELETE FROM {NAME}.past", f"CREATE VIEW {NAME}.v AS SELECT 1")):
+            shop.root.run(*harm)
+            await shop.backups.restore(dumped, shop.tell)
+            assert shop.content() == before
+        shop.run(
+            """CREATE TABLE precise (
+                 a INT, s BIGINT UNSIGNED GENERATED ALWAYS AS ROW START, e BIGINT UNSIGNED GENERATED ALWAYS AS ROW END,
+                 PERIOD FOR SYSTEM_TIME (s, e)
+               ) WITH SYSTEM VERSIONING"""
+        )
+        # mariadb-dump (11.8 too) can take neither such a history nor any other beside it.
+        with pytest.raises(BackupFailed, match="`precise` with transaction-precise history"):
+            await shop.backups.dump(dumped, shop.tell)
+
+
+@pytest.mark.engine_images("mariadb:11.8")
+@pytest.mark.parametrize("mode", ["REQUIRED", "DISABLED"])
+async def test_programs_log_in_as_the_url_says(
+    mode: str, dumped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shop_on("11.8", tmp_path, monkeypatch, **{"ssl-mode": mode}) as shop:
+        # An account that must use TLS, or must not.
+        shop.root.run(f"ALTER USER {KEEPER} REQUIRE {'SSL' if mode == 'REQUIRED' else 'NONE'}")
+        shop.root.run("SET GLOBAL general_log = 1", "SET GLOBAL log_output = 'TABLE'")
+        await shop.backups.dump(dumped, shop.tell)
+        await shop.backups.restore(dumped, shop.tell)
+        logins = [
+            row[0] for row in shop.root.rows("SELECT argument FROM mysql.general_log WHERE command_type = 'Connect'")
+        ]
+        of_keeper = [str(login) for login in logins if KEEPER in str(login)]
+        assert len(of_keeper) >= 4
+        assert all(("using SSL/TLS" in login) == (mode == "REQUIRED") for login in of_keeper), of_keeper
