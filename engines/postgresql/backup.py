@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from engines.backup import Manifest, Progress, read_manifest, run_tool, write_manifest
 from engines.errors import BackupDamaged, BackupFailed, Conflict, Precondition, PrivilegeMissing
-from engines.postgresql import contents, restore
+from engines.postgresql import contents, locks, restore
 from engines.postgresql.archive import table_of_contents
 from engines.postgresql.backup_rights import missing_to_dump, missing_to_replace
 from engines.postgresql.blockers import watching
@@ -132,7 +132,8 @@ class PostgresBackups:
                 raise
         progress(LARGEST_SHARE, "checking the dump")
         entries = await table_of_contents(programs, dump)
-        await contents.write(folder, await contents.read_live(self._server, len(entries)))
+        held = await contents.read_live(self._server, len(entries))
+        await contents.write(folder, held)
         return await write_manifest(
             folder,
             engine="postgresql",
@@ -140,12 +141,13 @@ class PostgresBackups:
             readable_version=description.readable_version,
             database=self._server.address.database,
             tool=str(programs),
-            notes=await self._notes(),
+            notes=await self._notes(held),
         )
 
-    async def _notes(self) -> list[str]:
+    async def _notes(self, held: contents.Contents) -> list[str]:
         """Tell what is not in a dump, and what a restore of it would need that the account has not."""
         notes = [f"To restore this: {reason}" for reason in await missing_to_replace(self._server)]
+        notes += await locks.doubts(self._server, held)
         if subscriptions := await self._server.read(contents.SUBSCRIPTIONS):
             notes.append(f"Not in it: the subscriptions {', '.join(row['name'] for row in subscriptions)}.")
         return notes

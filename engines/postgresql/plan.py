@@ -19,7 +19,7 @@ from engines.postgresql.backup_rights import (
     unavailable_extensions,
     unknown_roles,
 )
-from engines.postgresql.contents import COUNTS, EXTENSIONS, SCHEMAS, SUBSCRIPTIONS, Contents
+from engines.postgresql.contents import EXTENSIONS, SCHEMAS, SUBSCRIPTIONS, Contents
 from engines.postgresql.programs import Programs, parse_version
 from engines.postgresql.quoting import quote_identifier
 
@@ -30,13 +30,7 @@ STATE = """
 SELECT pg_catalog.pg_is_in_recovery() AS is_standby,
        pg_catalog.current_setting('server_version_num')::int / 10000 AS major,
        pg_catalog.current_setting('server_version') AS version,
-       self.rolsuper AS superuser,
-       pg_catalog.current_setting('max_locks_per_transaction')::bigint AS locks,
-       pg_catalog.current_setting('max_connections')::bigint
-       + pg_catalog.current_setting('max_prepared_transactions')::bigint
-       + pg_catalog.current_setting('autovacuum_max_workers')::bigint
-       + pg_catalog.current_setting('max_worker_processes')::bigint
-       + pg_catalog.current_setting('max_wal_senders')::bigint AS sharers
+       self.rolsuper AS superuser
   FROM pg_catalog.pg_roles AS self
  WHERE self.rolname = CURRENT_USER
 """
@@ -89,6 +83,16 @@ class Backup:
     programs: Programs
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A part of a restore."""
+
+    words: str
+    entries: Sequence[Entry]
+    is_plain: bool = field(kw_only=True)
+    """Whether its SQL is taken apart into statements; else only the server can tell where they end."""
+
+
 @dataclass(kw_only=True)
 class Plan:
     """What is done with a dump."""
@@ -103,8 +107,8 @@ class Plan:
     """That stay; rows that a user added to their tables go."""
     notes: list[str] = field(default_factory=list[str])
 
-    def stages(self) -> list[tuple[bool, list[Entry]]]:
-        """Divide the entries into those whose SQL is run as a whole, and (True) those taken apart into statements.
+    def stages(self) -> list[Stage]:
+        """Divide the entries by when and how their SQL is run.
 
         It is pg_restore's order: objects, rows, indexes and constraints, rights, materialized views, event triggers.
         Only the rights on schemas come sooner: to own something in a schema, an ordinary role needs a right on it.
@@ -123,13 +127,16 @@ class Plan:
             for part in (self.entries[:first], self.entries[first : last + 1], self.entries[last + 1 :])
         )
         return [
-            (False, schemas),
-            (False, objects),
-            (True, rows),
-            *((is_plain, list(group)) for is_plain, group in groupby(after, key=lambda entry: entry.is_plain)),
-            (False, rights),
-            (True, views),
-            (False, watchers),
+            Stage("making schemas", schemas, is_plain=False),
+            Stage("making tables, functions and other objects", objects, is_plain=False),
+            Stage("loading rows", rows, is_plain=True),
+            *(
+                Stage("making indexes, constraints, triggers and rules", list(group), is_plain=is_plain)
+                for is_plain, group in groupby(after, key=lambda entry: entry.is_plain)
+            ),
+            Stage("granting rights", rights, is_plain=False),
+            Stage("filling materialized views", views, is_plain=True),
+            Stage("making event triggers", watchers, is_plain=False),
         ]
 
 
@@ -180,14 +187,6 @@ async def _obstacles(server: PostgresServer, backup: Backup, plan: Plan, state: 
         reasons.append(f"Subscriptions write into this database: {some(enabled)}. Remedy: {disable}")
     elif subscriptions:
         plan.notes.append(f"Left as they are: the subscriptions {some([row['name'] for row in subscriptions])}.")
-    (counts,) = await server.read(COUNTS)
-    wanted = counts["objects"] + backup.contents.relations + counts["large_objects"] + backup.contents.large_objects
-    if wanted > state["locks"] * state["sharers"]:
-        reasons.append(
-            f"A restore locks everything that it drops and makes, about {wanted} objects, and the server has room for "
-            f"{state['locks'] * state['sharers']}. Remedy: ALTER SYSTEM SET max_locks_per_transaction = "
-            f"{wanted // state['sharers'] + 16}; and restart the server."
-        )
     return reasons
 
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from engines import deadline
 from engines.backup import Progress
-from engines.errors import BackupFailed, Conflict, ConnectionLost, EngineError, EngineUnavailable
-from engines.postgresql import clearing
-from engines.postgresql.archive import Entry, sql_of
+from engines.errors import BackupFailed, Conflict, ConnectionLost, EngineError, EngineUnavailable, Precondition
+from engines.postgresql import clearing, locks
+from engines.postgresql.archive import Script, sql_of
 from engines.postgresql.blockers import watching
-from engines.postgresql.plan import Backup, Plan, make_plan
+from engines.postgresql.locks import NoRoomForLocks
+from engines.postgresql.plan import Backup, Plan, Stage, make_plan
 from engines.postgresql.programs import parse_version
 from engines.postgresql.session import DUMPING, RESTORING
 
@@ -79,6 +80,10 @@ async def restore(server: PostgresServer, backup: Backup, progress: Progress) ->
             replaced = await _replace(session, backup, plan, progress)
             progress(98, "committing")
             _, too_late = await _to_the_end(_commit(server, session, number))
+    except NoRoomForLocks as full:
+        raise Precondition(
+            f"{full.message} Nothing was changed. Remedy: {await locks.remedy(server, backup.contents)}"
+        ) from full
     except ConnectionLost as lost:
         raise EngineUnavailable(f"{lost.message} The restore was undone: the database holds the old data.") from lost
     finally:
@@ -143,10 +148,11 @@ async def _replace(session: Session, backup: Backup, plan: Plan, progress: Progr
         await session.say(statement)
     pg_dump = parse_version(backup.manifest.tool)[0]
     await clearing.make_fresh(session, plan.fresh_schemas, plan.extensions, pg_dump)
+    await locks.make_sure(session, backup.contents)
     loader = Loader(session, backup, plan, progress)
-    for is_plain, entries in plan.stages():
-        if entries:
-            await (loader.by_statement(entries) if is_plain else loader.as_a_whole(entries))
+    for stage in plan.stages():
+        if stage.entries:
+            await loader.load(stage)
     loader.check()
     return replaced
 
@@ -162,37 +168,33 @@ class Loader:
         self._bytes = 0
         self._tables = 0
         self._entries = 0
+        self._words = ""
 
-    async def as_a_whole(self, entries: Sequence[Entry]) -> None:
-        """Run the SQL of entries as one text: only the server knows where a function's body ends.
+    async def load(self, stage: Stage) -> None:
+        """Run the SQL of a stage, rows included.
 
-        Raises: BackupFailed, Conflict, ConnectionLost, PrivilegeMissing
+        Raises: BackupFailed, Conflict, ConnectionLost, Precondition, PrivilegeMissing
         """
-        self._tell("making tables, functions and other objects" if not self._tables else "making rules and rights")
-        async with sql_of(self._backup.programs, self._backup.dump, entries) as script:
+        self._words = stage.words
+        self._tell()
+        async with sql_of(self._backup.programs, self._backup.dump, stage.entries) as script:
             await self._session.set("client_encoding", await script.encoding())
-            await self._session.run(await script.whole())
-        self._entries += len(entries)
+            if stage.is_plain:
+                await self._by_statement(script)
+            else:
+                await self._session.run(await script.whole())
+        self._entries += len(stage.entries)
 
-    async def by_statement(self, entries: Sequence[Entry]) -> None:
-        """Run the SQL of entries as it comes, rows included.
-
-        Raises: BackupFailed, Conflict, ConnectionLost, PrivilegeMissing
-        """
-        async with sql_of(self._backup.programs, self._backup.dump, entries) as script:
-            await self._session.set("client_encoding", await script.encoding())
-            await script.skip_settings()
-            while (statement := await script.statement()) is not None:
-                if ROWS_OF.fullmatch(statement):
-                    await self._session.copy(statement, self._counted(script.rows()))
-                    self._tables += 1
-                elif MAY_FAIL.match(statement):
-                    await self._try(statement)
-                elif statement not in WITHIN:
-                    await self._session.run(statement)
-                if not ROWS_OF.fullmatch(statement):
-                    self._tell("making indexes and constraints" if self._tables else "loading")
-        self._entries += len(entries)
+    async def _by_statement(self, script: Script) -> None:
+        await script.skip_settings()
+        while (statement := await script.statement()) is not None:
+            if ROWS_OF.fullmatch(statement):
+                await self._session.copy(statement, self._counted(script.rows()))
+                self._tables += 1
+            elif MAY_FAIL.match(statement):
+                await self._try(statement)
+            elif statement not in WITHIN:
+                await self._session.run(statement)
 
     def check(self) -> None:
         """Hold what was loaded against the dump.
@@ -206,7 +208,9 @@ class Loader:
     async def _counted(self, rows: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for block in rows:
             self._bytes += len(block)
-            self._tell(f"{megabytes(self._bytes)} of about {megabytes(self._backup.contents.bytes)} loaded")
+            size = megabytes(self._backup.contents.bytes)
+            self._words = f"{megabytes(self._bytes)} of rows loaded; the tables took {size} on disk"
+            self._tell()
             yield block
 
     async def _try(self, statement: bytes) -> None:
@@ -230,10 +234,10 @@ class Loader:
             await self._session.set("search_path", "")
         await self._session.run(b"RELEASE SAVEPOINT untried")
 
-    def _tell(self, words: str) -> None:
+    def _tell(self) -> None:
         share = min(1.0, self._bytes / max(1, self._backup.contents.bytes))
         done = self._entries / max(1, len(self._plan.entries))
-        self._progress(6 + 60 * share + 30 * done, words)
+        self._progress(6 + 60 * share + 30 * done, self._words)
 
 
 async def _commit(server: PostgresServer, session: Session, number: int) -> None:

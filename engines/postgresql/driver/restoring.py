@@ -23,6 +23,7 @@ from engines.errors import (
     Precondition,
     PrivilegeMissing,
 )
+from engines.postgresql.locks import NoRoomForLocks
 from engines.postgresql.restore import NotResolved
 from engines.postgresql.session import RESTORING, parameters
 
@@ -64,7 +65,7 @@ CAUSES: dict[str, type[EngineError]] = {
     "40": Conflict,
     "42": NotResolved,
     "42501": PrivilegeMissing,
-    "53200": Precondition,  # the server's table of locks is full
+    "53200": NoRoomForLocks,  # locks are counted as memory
     "55006": Conflict,
     "55P03": Conflict,
     "57014": Conflict,  # cancelled by somebody else, or waited too long for the first locks
