@@ -149,9 +149,9 @@ def option_file(address: Address, flavour: Flavour, *, encrypted: bool) -> str:
         "password": address.password or "",
         **(_mysql_tls(tls) if flavour == "mysql" else _mariadb_tls(tls, encrypted=encrypted)),
     }
-    for option, value in (("ssl-ca", _authorities(tls)), ("ssl-cert", tls.certificate), ("ssl-key", tls.key)):
-        if value and tls.mode is not Mode.DISABLED:
-            options[option] = value
+    if tls.mode is not Mode.DISABLED:
+        files = {"ssl-ca": _authorities(tls), "ssl-cert": tls.certificate, "ssl-key": tls.key}
+        options |= {option: path for option, path in files.items() if path}
     return "[client]\n" + "".join(f"{option}={quoted_option(value)}\n" for option, value in options.items())
 
 
@@ -171,13 +171,14 @@ def _mariadb_tls(tls: Tls, *, encrypted: bool) -> dict[str, str]:
     # These programs know no "where it is offered", and since 11.4 they verify unless told not to.
     if tls.mode is Mode.DISABLED or (tls.mode is Mode.PREFERRED and not encrypted):
         return {"ssl": "0"}
-    return {"ssl": "1", "ssl-verify-server-cert": "1" if tls.mode >= Mode.VERIFY_CA else "0"}
+    # With an authority named its signature is verified all the same, and since 11.4 the host's name too.
+    return {"ssl": "1", "ssl-verify-server-cert": "1" if tls.mode is Mode.VERIFY_IDENTITY else "0"}
 
 
 def _authorities(tls: Tls) -> str | None:
-    if tls.ca or tls.mode < Mode.VERIFY_CA:
-        return tls.ca
-    return ssl.get_default_verify_paths().cafile
+    if tls.mode < Mode.VERIFY_CA:
+        return None
+    return tls.ca or ssl.get_default_verify_paths().cafile
 
 
 async def dump_tables(
