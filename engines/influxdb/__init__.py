@@ -15,4 +15,5 @@ ENGINE = Engine(
     server="engines.influxdb.server:InfluxServer",
     requirements=REQUIREMENTS,
     grants=grants,
+    backups="engines.influxdb.backup:InfluxBackups",
 )

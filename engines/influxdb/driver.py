@@ -101,13 +101,17 @@ class Client:
             # The driver would leave it to requests, which writes Latin-1; InfluxDB reads UTF-8.
             account = f"{address.user}:{address.password or ''}".encode()
             headers["Authorization"] = f"Basic {base64.b64encode(account).decode()}"
+        self._headers = {**headers}  # the driver adds its own to those that it is given
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        secure = address.scheme.startswith("https")
+        self._url = f"{'https' if secure else 'http'}://{host}:{address.port}"
         self._driver = InfluxDBClient(
-            host=f"[{address.host}]" if ":" in address.host else address.host,
+            host=host,
             port=address.port,
             username=None,
             password=None,
             database=address.database,
-            ssl=address.scheme.startswith("https"),
+            ssl=secure,
             verify_ssl=certificates(address.options),
             retries=1,
             pool_size=1,

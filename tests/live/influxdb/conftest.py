@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import influxdb as bare
@@ -10,6 +11,7 @@ import pytest
 from engines.address import parse_address
 from engines.engine import GrantsFor, perform
 from engines.influxdb import ENGINE
+from engines.influxdb.backup import InfluxBackups
 from engines.influxdb.grants import grants
 from engines.influxdb.influxql import identifier, literal
 from engines.influxdb.server import InfluxServer
@@ -70,6 +72,23 @@ async def server(account: Callable[[str], str], database: str) -> AsyncIterator[
     connected = connect(account(database))
     yield connected
     await connected.close()
+
+
+@pytest.fixture
+async def backups(server: InfluxServer) -> InfluxBackups:
+    """Backups of the fresh logical database, by the account of the grants script."""
+    return InfluxBackups(server)
+
+
+def quiet(percent: float, words: str) -> None:
+    """Be told of progress."""
+    assert 0 <= percent <= 100
+    assert words
+
+
+def sizes_in(folder: Path) -> dict[str, int]:
+    """Give the files that a folder holds, with their sizes."""
+    return {path.name: path.stat().st_size for path in folder.iterdir()}
 
 
 async def act(server: InfluxServer, action_name: str, /, **params: object) -> Any:
