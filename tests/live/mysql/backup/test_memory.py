@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.live.mysql.backup.conftest import Shop
 
 MEGABYTE = 1024 * 1024
@@ -34,6 +36,7 @@ def rises_by_less_than(limit: int) -> Iterator[None]:
     assert peak[0] - began < limit
 
 
+@pytest.mark.one_mariadb
 async def test_200_megabytes(empty_shop: Shop, dumped: Path) -> None:
     shop = empty_shop
     shop.run(
