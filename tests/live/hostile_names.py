@@ -4,7 +4,7 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 
-SEED = int(os.environ.get("DBVALET_TEST_SEED") or random.SystemRandom().randrange(2**32))
+SEED = int(os.environ.get("TEST_SEED") or random.SystemRandom().randrange(2**32))
 """Printed by a failing test; set the variable to it to see the same names again."""
 
 PIECES = (
@@ -31,7 +31,7 @@ def hostile_names(known: Sequence[str], count: int = 1_000, longest: int = 64) -
     No lone surrogates: such a name is refused before it is one, as JSON that is no text.
     """
     chance = random.Random(SEED)
-    print(f"DBVALET_TEST_SEED={SEED}")
+    print(f"TEST_SEED={SEED}")
     names = dict.fromkeys(name for original in known for name in disguises(original, chance) if name not in known)
     names |= dict.fromkeys(letter * length for letter in "x\u00e9\U0001f600'" for length in lengths(longest))
     while len(names) < count:

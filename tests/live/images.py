@@ -43,8 +43,8 @@ class EngineImage:
 
     @property
     def is_official(self) -> bool:
-        """Tell whether DBVALET_OFFICIAL_IMAGES, a list of keys with commas between, says to run the official one."""
-        return self.key in os.environ.get("DBVALET_OFFICIAL_IMAGES", "").split(",")
+        """Tell whether TEST_OFFICIAL_IMAGES, a list of keys with commas between, says to run the official one."""
+        return self.key in os.environ.get("TEST_OFFICIAL_IMAGES", "").split(",")
 
     @property
     def name(self) -> str:

@@ -47,7 +47,7 @@ async def valet(state: str) -> AsyncIterator[Valet]:
 
 
 async def until_told(ask: Callable[[], Any], condition: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not condition(found := await ask()):  # noqa: ASYNC110 - what is asked for has no event
             await asyncio.sleep(0.01)
     return found

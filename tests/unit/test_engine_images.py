@@ -50,7 +50,7 @@ def test_the_newest_of_mysql_is_mysql_itself() -> None:
 
 
 def test_an_official_image_is_used_only_for_the_keys_that_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DBVALET_OFFICIAL_IMAGES", "postgresql:18,mongodb:6.0")
+    monkeypatch.setenv("TEST_OFFICIAL_IMAGES", "postgresql:18,mongodb:6.0")
     names = [find_image(*key.split(":")).name for key in ("postgresql:18", "mongodb:6.0", "mysql:9.7")]
     assert names == ["postgres:18", "mongo:6.0", "dbvalet-test/mysql:9.7"]
 
