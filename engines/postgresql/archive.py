@@ -192,6 +192,9 @@ async def sql_of(programs: Programs, dump: Path, entries: Iterable[Entry]) -> As
         finally:
             if process.returncode is None:
                 process.kill()  # it writes to nobody but us
+                # asyncio does not see the end of a process before that of what it wrote.
+                async for _ in _blocks(process.stdout):
+                    continue
                 await process.wait()
         if process.returncode != 0:
             text = (await asyncio.to_thread(said.read_bytes))[-LAST_WORDS:].decode(errors="replace").strip()

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from engines import deadline
 from engines.backup import Progress
-from engines.errors import BackupFailed, Conflict, ConnectionLost, EngineError, EngineUnavailable, Precondition
+from engines.errors import (
+    BackupFailed,
+    Conflict,
+    ConnectionLost,
+    DeadlineExceeded,
+    EngineError,
+    EngineUnavailable,
+    Precondition,
+)
 from engines.postgresql import clearing, locks
 from engines.postgresql.archive import Script, sql_of
 from engines.postgresql.blockers import watching
@@ -51,7 +59,15 @@ SELECT pid, pg_catalog.pg_terminate_backend(pid) AS told
    AND application_name = ANY (%(names)s::text[])
 """
 
-OUTCOME = "SELECT pg_catalog.txid_status(%(number)s) AS outcome"
+FLUSH = "SELECT pg_catalog.set_config('synchronous_commit', 'on', true), pg_catalog.txid_current()"
+"""Writes a commit to disk, and with it all that was logged before: so no transaction after a crash gets a number again
+that a restore had."""
+
+OUTCOME = """
+SELECT CASE WHEN %(number)s >= pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot()) THEN 'aborted'
+            ELSE pg_catalog.txid_status(%(number)s) END AS outcome
+"""
+"""After a crash a number may be one of the future again: then nothing of that transaction was on disk."""
 
 SEARCH_PATH = "SELECT reset_val AS value FROM pg_catalog.pg_settings WHERE name = 'search_path'"
 
@@ -70,26 +86,25 @@ async def restore(server: PostgresServer, backup: Backup, progress: Progress) ->
     from engines.postgresql.driver.restoring import restoring
 
     plan = await make_plan(server, backup)
-    number = 0
-    too_late = False
     try:
         async with restoring(server.address) as session:
             number = await session.begin()
             progress(2, "waiting for those who use the tables")
             await _lock(server, session)
             replaced = await _replace(session, backup, plan, progress)
+            await server.write(FLUSH)
             progress(98, "committing")
             _, too_late = await _to_the_end(_commit(server, session, number))
-    except NoRoomForLocks as full:
-        raise Precondition(
-            f"{full.message} Nothing was changed. Remedy: {await locks.remedy(server, backup.contents)}"
-        ) from full
-    except ConnectionLost as lost:
-        raise EngineUnavailable(f"{lost.message} The restore was undone: the database holds the old data.") from lost
-    finally:
+    except BaseException as failed:
         # A backend that is making an index does not notice that nobody listens any more.
         with suppress(EngineError):
             await end_sessions(server, [RESTORING])
+        if isinstance(failed, NoRoomForLocks):
+            remedy = await locks.remedy(server, backup.contents)
+            raise Precondition(f"{failed.message} Nothing was changed. Remedy: {remedy}") from failed
+        if isinstance(failed, ConnectionLost):
+            raise EngineUnavailable(f"{failed.message} It was undone: the database holds the old data.") from failed
+        raise
     return [
         f"{replaced} objects were replaced by the backup of {backup.manifest.created_at:%Y-%m-%d %H:%M:%S} UTC.",
         *plan.notes,
@@ -177,12 +192,15 @@ class Loader:
         """
         self._words = stage.words
         self._tell()
+        whole = b""
         async with sql_of(self._backup.programs, self._backup.dump, stage.entries) as script:
             await self._session.set("client_encoding", await script.encoding())
             if stage.is_plain:
                 await self._by_statement(script)
             else:
-                await self._session.run(await script.whole())
+                whole = await script.whole()
+        if whole:
+            await self._session.run(whole)
         self._entries += len(stage.entries)
 
     async def _by_statement(self, script: Script) -> None:
@@ -248,18 +266,23 @@ async def _commit(server: PostgresServer, session: Session, number: int) -> None
     try:
         await session.run(b"COMMIT")
     except ConnectionLost as lost:
-        ends_at = time.monotonic() + COMES_BACK_SECONDS
-        while time.monotonic() < ends_at:
-            with suppress(EngineUnavailable):
-                (row,) = await server.read(OUTCOME, {"number": number})
-                if row["outcome"] == "committed":
-                    return
-                if row["outcome"] == "aborted":
-                    raise ConnectionLost(lost.message) from lost
-            await asyncio.sleep(0.2)
-        raise BackupFailed(
-            f"{lost.message} Whether the restore was committed is not known: look at the data."
-        ) from lost
+        outcome = await _outcome(server, number)
+        if outcome == "aborted":
+            raise
+        if outcome != "committed":
+            raise BackupFailed(f"{lost.message} Whether it was committed is not known: look at the data.") from lost
+
+
+async def _outcome(server: PostgresServer, number: int) -> str | None:
+    """Find out what became of a transaction, from a server that may have to come back for that; None is not known."""
+    ends_at = time.monotonic() + COMES_BACK_SECONDS
+    while time.monotonic() < ends_at:
+        with suppress(EngineUnavailable, DeadlineExceeded):
+            (row,) = await server.read(OUTCOME, {"number": number})
+            if row["outcome"] != "in progress":
+                return row["outcome"]
+        await asyncio.sleep(0.2)
+    return None
 
 
 async def _to_the_end(work: Coroutine[Any, Any, T]) -> tuple[T, bool]:

@@ -75,6 +75,11 @@ class BackedUp:
             statements = statements.replace(placeholder, quote_identifier(name))
         await self.deployment.admin.execute(statements.encode())
 
+    async def look_again(self) -> None:
+        """Log in anew to look from outside, after the server was restarted."""
+        deployment = self.deployment
+        deployment.admin = await deployment.session(deployment.live.admin, client_encoding="UTF8")
+
     async def content(self) -> Content:
         live, database = self.deployment.live, self.deployment.database
 
@@ -85,7 +90,7 @@ class BackedUp:
             schema=schema_of(live, database),
             rows=await answers(ROWS),
             sequences=await answers(SEQUENCES),
-            large_objects={oid: digest for oid, digest in await self.deployment.rows(LARGE_OBJECTS)},
+            large_objects=dict(await self.deployment.rows(LARGE_OBJECTS)),
         )
 
 

@@ -154,7 +154,8 @@ async def test_an_empty_database_is_a_backup_too(of_a_superuser: BackedUp, tmp_p
 
 async def test_schema_public_comes_and_goes_as_it_was(of_a_superuser: BackedUp, tmp_path: Path) -> None:
     with_it, without_it = tmp_path / "with", tmp_path / "without"
-    with_it.mkdir(), without_it.mkdir()
+    with_it.mkdir()
+    without_it.mkdir()
     extensions = "DROP EXTENSION pg_stat_statements, btree_gist CASCADE"
     await of_a_superuser.run(f"{extensions}; ALTER SCHEMA public OWNER TO @user@")
     before = await of_a_superuser.content()
@@ -175,7 +176,8 @@ async def test_progress_goes_up_and_says_what_is_being_done(of_a_superuser: Back
     for told in (dumping.told, restoring.told):
         percents = [percent for percent, _ in told]
         assert all(earlier <= later for earlier, later in itertools.pairwise(percents))
-        assert 0 <= percents[0] and percents[-1] <= 100
+        assert percents[0] >= 0
+        assert percents[-1] <= 100
     assert any("MB written, compressed; the database takes" in words for _, words in dumping.told)
     said = [words for words, _ in itertools.groupby(words for _, words in restoring.told if "loaded" not in words)]
     assert said == [
