@@ -106,7 +106,7 @@ class PostgresBackups:
                 " ".join(["The engine account may not read everything.", *missing]), privilege="to read everything"
             )
         (counts,) = await self._server.read(contents.COUNTS)
-        whole = max(1, counts["database_bytes"])
+        whole = max(1, counts["bytes"])
         dump = folder / DUMP
 
         def tell() -> None:

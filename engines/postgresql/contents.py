@@ -170,11 +170,9 @@ SELECT (SELECT pg_catalog.count(*)
           FROM pg_catalog.pg_depend
          WHERE objid >= 16384) AS objects,
        (SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata) AS large_objects,
-       (SELECT COALESCE(pg_catalog.sum(pg_catalog.pg_table_size(oid)), 0)
-          FROM pg_catalog.pg_class
-         WHERE oid >= 16384 AND relpersistence <> 't' AND relkind = 'r')::bigint AS bytes,
-       pg_catalog.pg_database_size(pg_catalog.current_database()) AS database_bytes
+       pg_catalog.pg_database_size(pg_catalog.current_database()) AS bytes
 """
+"""The size of a single table would wait for whoever locks it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +192,7 @@ class Contents:
     """Tables, indexes, sequences, views."""
     large_objects: int
     bytes: int
-    """What the tables take on disk, indexes left out."""
+    """What the database took on disk."""
 
 
 async def read_live(server: PostgresServer, entries: int) -> Contents:

@@ -59,9 +59,12 @@ SELECT pid, pg_catalog.pg_terminate_backend(pid) AS told
    AND application_name = ANY (%(names)s::text[])
 """
 
-FLUSH = "SELECT pg_catalog.set_config('synchronous_commit', 'on', true), pg_catalog.txid_current()"
-"""Writes a commit to disk, and with it all that was logged before: so no transaction after a crash gets a number again
-that a restore had."""
+FLUSH = """
+SELECT pg_catalog.set_config('synchronous_commit', 'on', true),
+       pg_catalog.pg_logical_emit_message(true, 'dbvalet', 'restored')
+"""
+"""Brings the log to disk (a commit that logged nothing would not), so that after a crash no other transaction gets the
+number of the one that restores."""
 
 OUTCOME = """
 SELECT CASE WHEN %(number)s >= pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot()) THEN 'aborted'
@@ -227,7 +230,7 @@ class Loader:
         async for block in rows:
             self._bytes += len(block)
             size = megabytes(self._backup.contents.bytes)
-            self._words = f"{megabytes(self._bytes)} of rows loaded; the tables took {size} on disk"
+            self._words = f"{megabytes(self._bytes)} of rows loaded; the database took {size}"
             self._tell()
             yield block
 

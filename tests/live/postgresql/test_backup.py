@@ -179,7 +179,7 @@ async def test_progress_goes_up_and_says_what_is_being_done(of_a_superuser: Back
         assert percents[0] >= 0
         assert percents[-1] <= 100
     assert any("MB written, compressed; the database takes" in words for _, words in dumping.told)
-    said = [words for words, _ in itertools.groupby(words for _, words in restoring.told if "loaded" not in words)]
+    said = [words for words, _ in itertools.groupby(words for _, words in restoring.told if "rows loaded" not in words)]
     assert said == [
         "checking the backup",
         "waiting for those who use the tables",
