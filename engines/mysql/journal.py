@@ -67,6 +67,8 @@ class Plan:
 class Old:
     """What there was when the tables were about to be swapped; in the journal from then on."""
 
+    character_set: str
+    collation: str
     tables: Sequence[str]
     objects: Sequence[tuple[str, str]]
     """Views, routines, triggers, events: kind and name."""

@@ -117,7 +117,10 @@ def swap(session: Session, places: Places, contents: Contents) -> None:
     if not database_exists(session, places.database):
         session.execute(CREATE_DATABASE, Identifier(places.database), contents.character_set, contents.collation)
     kinds = tables_in(session, places.database)
+    character_set, collation = character_set_of(session, places.database)
     old = Old(
+        character_set=character_set,
+        collation=collation,
         tables=sorted(name for name, kind in kinds.items() if kind not in VIEWS),
         objects=list(program_objects.names_of(session, places.database)),
         referenced=sorted({row[3] for row in references_from_elsewhere(session, places)}),
@@ -127,7 +130,7 @@ def swap(session: Session, places: Places, contents: Contents) -> None:
         for each in program_objects.read_program(session, places.database, ("TRIGGER", "VIEW"))
         if each.kind == "TRIGGER" or each.name in contents.tables
     ]
-    journal.note_down(session, places, "in_the_way", program.write(in_the_way, places.database, contents.collation))
+    journal.note_down(session, places, "in_the_way", program.write(in_the_way, places.database, collation))
     journal.note_down(session, places, "old", orjson.dumps(asdict(old)))
     at_once = renames_at_once(session.facts)
     moves = [
@@ -226,6 +229,8 @@ def undo(session: Session, places: Places, noted: Mapping[str, bytes]) -> None:
         journal.note_down(session, places, "undo", b"")
     session.execute(DROP_DATABASE, Identifier(places.fresh))
     if "old" in noted:
+        # Making objects changes it for a moment.
+        have_character_set(session, places.database, journal.old_of(noted))
         in_the_way = program.read(noted["in_the_way"])
         there = set(program_objects.names_of(session, places.database))
         if any(each.key not in there for each in in_the_way):
@@ -244,8 +249,7 @@ def finish(session: Session, places: Places, noted: Mapping[str, bytes]) -> None
     Raises: BackupFailed, DeadlineExceeded
     """
     plan, old = journal.plan_of(noted), journal.old_of(noted)
-    if character_set_of(session, places.database) != (plan.character_set, plan.collation):
-        session.execute(ALTER_DATABASE, Identifier(places.database), plan.character_set, plan.collation)
+    have_character_set(session, places.database, plan)
     refer_to_the_new(session, places, old)
     program_objects.bring_about(
         session, places.database, program.read(noted["program"]), {(kind, name) for kind, name in old.objects}
@@ -254,6 +258,12 @@ def finish(session: Session, places: Places, noted: Mapping[str, bytes]) -> None
         if name not in (LOADING, SWAPPED):
             session.execute(DROP[kind], Identifier(places.before), Identifier(name))
     session.execute(DROP_DATABASE, Identifier(places.fresh))
+
+
+def have_character_set(session: Session, database: str, wanted: Plan | Old) -> None:
+    """Give a logical database its default character set and collation."""
+    if character_set_of(session, database) != (wanted.character_set, wanted.collation):
+        session.execute(ALTER_DATABASE, Identifier(database), wanted.character_set, wanted.collation)
 
 
 def refer_to_the_new(session: Session, places: Places, old: Old) -> None:

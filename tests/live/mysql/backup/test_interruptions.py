@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engines.errors import BackupFailed, ConnectionLost
-from engines.mysql import restore
+from engines.mysql import restore, swap
 from engines.mysql.connection import lock_name
 from engines.mysql.driver import Session
 from engines.mysql.journal import places_beside
@@ -144,11 +144,12 @@ async def test_killed_before_any_statement(small: Shop, backup: Content, later: 
 async def test_cleaning_up_is_killed_before_any_statement(
     small: Shop, backup: Content, later: Content, dumped: Path
 ) -> None:
-    for swapped in (False, True):
+    # Right before the tables are moved, when triggers are dropped already; and right after it.
+    for died_at, swapped in (("rename", False), ("finish", True)):
         for number in range(500):
             with pytest.MonkeyPatch.context() as monkeypatch:
                 dies_before(monkeypatch, 1000)
-                monkeypatch.setattr(restore.swap, "finish" if swapped else "swap", killed)
+                monkeypatch.setattr(swap, died_at, killed)
                 with pytest.raises(Killed):
                     await small.backups.restore(dumped, small.tell)
             with pytest.MonkeyPatch.context() as monkeypatch:
@@ -199,6 +200,27 @@ async def test_cancelled_before_the_swap_the_old_data_stay(
     assert small.nothing_is_beside()
     await small.backups.restore(dumped, small.tell)
     assert small.content() == backup
+
+
+async def test_cancelled_again_and_again_the_old_data_stay_all_the_same(
+    small: Shop, later: Content, dumped: Path
+) -> None:
+    async def cancel() -> None:
+        while not restoring.done():
+            restoring.cancel()
+            await asyncio.sleep(0.005)
+
+    def begin_to_cancel() -> None:
+        cancelling.append(asyncio.create_task(cancel()))
+
+    cancelling: list[asyncio.Task[None]] = []
+    restoring = asyncio.create_task(
+        small.backups.restore(dumped, when_told(small, "Checking what was loaded", begin_to_cancel))
+    )
+    with pytest.raises(asyncio.CancelledError):
+        await restoring
+    assert small.content() == later
+    assert small.nothing_is_beside()
 
 
 async def test_cancelled_after_the_swap_it_is_brought_to_its_end(small: Shop, backup: Content, dumped: Path) -> None:
