@@ -132,6 +132,7 @@ SELECT extension.extname AS name,
        schema.nspname AS schema
   FROM pg_catalog.pg_extension AS extension
   JOIN pg_catalog.pg_namespace AS schema ON schema.oid = extension.extnamespace
+ ORDER BY extension.extname
 """
 
 SCHEMAS = """

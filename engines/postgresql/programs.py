@@ -14,7 +14,7 @@ from pathlib import Path
 from engines.address import Address
 from engines.backup import run_tool
 from engines.errors import BackupFailed, Precondition
-from engines.postgresql.session import DUMPING, parameters
+from engines.postgresql.session import DUMPING, WITHOUT_LIMITS, parameters
 
 INSTALLED = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin")
 """Where Debian's and PostgreSQL's own RPM packages put the programs of each version, which need not be on PATH."""
@@ -131,8 +131,7 @@ def logging_in(address: Address) -> Generator[dict[str, str]]:
             "PGAPPNAME": DUMPING,
             "PGSERVICEFILE": str(service),
             "PGSERVICE": "dbvalet",
-            # In a dump that was made without it, every text with a backslash is written another way.
-            "PGOPTIONS": f"{address.options.get('options', '')} -c standard_conforming_strings=on".strip(),
+            "PGOPTIONS": f"{address.options.get('options', '')} {WITHOUT_LIMITS}".strip(),
             "LC_ALL": "C",
         }
 

@@ -30,6 +30,17 @@ SETTINGS = " ".join(
 )
 """Given at connect, they outrank what is set for the role and for the database."""
 
+WITHOUT_LIMITS = " ".join(
+    (
+        "-c statement_timeout=0",
+        "-c lock_timeout=0",
+        "-c idle_in_transaction_session_timeout=0",
+        # Else every text with a backslash is written in a dump in another way.
+        "-c standard_conforming_strings=on",
+    )
+)
+"""The same for sessions that take as long as they take."""
+
 
 def parameters(address: Address) -> dict[str, str | int | None]:
     """Give libpq's parameters for a database; what its URL says after `?` is libpq's to judge.

@@ -25,11 +25,10 @@ from engines.errors import (
 )
 from engines.postgresql.locks import NoRoomForLocks
 from engines.postgresql.restore import NotResolved
-from engines.postgresql.session import RESTORING, parameters
+from engines.postgresql.session import RESTORING, WITHOUT_LIMITS, parameters
 
 SETTINGS = b"""
 SET search_path = '';
-SET standard_conforming_strings = on;
 SET check_function_bodies = false;
 SET xmloption = content;
 SET client_min_messages = warning;
@@ -39,13 +38,12 @@ SET default_tablespace = '';
 """
 """What pg_restore sets, and that a restore which is told to be done is on disk."""
 
-WITHOUT_LIMITS = """
+NEWER_LIMITS = """
 SELECT pg_catalog.set_config(name, '0', false)
   FROM pg_catalog.pg_settings
- WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout',
-                'transaction_timeout')
+ WHERE name IN ('idle_session_timeout', 'transaction_timeout')
 """
-"""The last two are there since 14 and 17."""
+"""There since 14 and 17; to an older server they cannot be given at connect."""
 
 # LATIN1 is any bytes: a database of SQL_ASCII keeps names in any encoding, and converts nothing.
 READ_NAMES = """
@@ -104,7 +102,7 @@ class Session:
         Raises: EngineError
         """
         await self.run(SETTINGS)
-        await self.rows(WITHOUT_LIMITS)
+        await self.rows(NEWER_LIMITS)
         await self.rows(READ_NAMES)
         await self.run(BEGIN)
         (row,) = await self.rows("SELECT pg_catalog.txid_current() AS number")
@@ -183,7 +181,7 @@ async def restoring(address: Address) -> AsyncGenerator[Session]:
     settings = {
         **parameters(address),
         "application_name": RESTORING,
-        "options": address.options.get("options", ""),
+        "options": f"{address.options.get('options', '')} {WITHOUT_LIMITS}".strip(),
     }
     try:
         connection = await Connection.connect(
