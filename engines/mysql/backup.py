@@ -51,8 +51,7 @@ class MySQLBackups:
             OSError (disk full)
         """
         try:
-            async with connected(self._address) as connection:
-                return await dump.dump(connection, self._address, folder, progress)
+            return await dump.dump(self._address, folder, progress)
         except BaseException:
             await asyncio.to_thread(_empty, folder)
             raise

@@ -11,7 +11,7 @@ from engines.backup import Manifest, Progress, read_manifest, write_manifest
 from engines.errors import BackupDamaged, BackupFailed, Precondition
 from engines.mysql import contents, program, program_objects, tools
 from engines.mysql.backup_rights import demand, missing_to_dump
-from engines.mysql.connection import Connection
+from engines.mysql.connection import connected
 from engines.mysql.contents import PROGRAM, TABLES, Contents, Inventory
 from engines.mysql.identifiers import shown
 from engines.mysql.journal import places_of
@@ -20,18 +20,21 @@ from engines.mysql.program import ProgramObject
 LARGEST_PACKET = "SELECT @@GLOBAL.max_allowed_packet"
 
 
-async def dump(connection: Connection, address: Address, folder: Path, progress: Progress) -> Manifest:
+async def dump(address: Address, folder: Path, progress: Progress) -> Manifest:
     """Write a dump into an empty folder.
 
     Raises: BackupFailed, LogicalDatabaseNotFound, Precondition, PrivilegeMissing, EngineUnavailable, OSError
     """
-    try:
-        dumper = await tools.find_dumper(connection.facts)
-    except tools.NoTool as none:
-        raise Precondition(str(none)) from none
-    database = await connection.run(lambda session: places_of(session, address.database).database)
-    await connection.run(lambda session: demand(missing_to_dump(session, database)))
-    before = await connection.run(lambda session: contents.take_inventory(session, database))
+    async with connected(address) as connection:
+        facts = connection.facts
+        try:
+            dumper = await tools.find_dumper(facts)
+        except tools.NoTool as none:
+            raise Precondition(str(none)) from none
+        database = await connection.run(lambda session: places_of(session, address.database).database)
+        await connection.run(lambda session: demand(missing_to_dump(session, database)))
+        before = await connection.run(lambda session: contents.take_inventory(session, database))
+        encrypted = await connection.is_encrypted()
     target = folder / TABLES
 
     def watch() -> None:
@@ -40,18 +43,20 @@ async def dump(connection: Connection, address: Address, folder: Path, progress:
         progress(90 * share, f"{megabytes(written)} written; the tables take about {megabytes(before.data_bytes)}")
 
     progress(0, f"Dumping {len(before.tables)} tables of {database}")
-    encrypted = await connection.is_encrypted()
-    with tools.logging_in(address, connection.facts.flavour, encrypted=encrypted) as login:
+    with tools.logging_in(address, facts.flavour, encrypted=encrypted) as login:
         await tools.dump_tables(
-            dumper, login, connection.facts, database=database, left_out=before.views, target=target, watch=watch
+            dumper, login, facts, database=database, left_out=before.views, target=target, watch=watch
         )
-    progress(91, "Reading views, routines, triggers and events")
-    objects = await connection.run(lambda session: program_objects.read_program(session, database))
+    # A connection that was kept meanwhile might have been cut for its silence.
+    async with connected(address) as connection:
+        progress(91, "Reading views, routines, triggers and events")
+        objects = await connection.run(lambda session: program_objects.read_program(session, database))
+        after = await connection.run(lambda session: contents.take_inventory(session, database))
+        packet = (await connection.execute(LARGEST_PACKET))[0][0]
     await asyncio.to_thread((folder / PROGRAM).write_bytes, program.write(objects, database, before.collation))
     progress(93, "Checking what was written")
     await asyncio.to_thread(contents.check_trailer, target)
     tables, longest = await asyncio.to_thread(contents.scan, target)
-    after = await connection.run(lambda session: contents.take_inventory(session, database))
     # What an application makes or drops meanwhile may be in it or not.
     lacking = sorted(set(before.tables) & set(after.tables) - set(tables))
     if lacking:
@@ -66,16 +71,15 @@ async def dump(connection: Connection, address: Address, folder: Path, progress:
         data_bytes=before.data_bytes,
     )
     await asyncio.to_thread(contents.write_contents, folder, found)
-    packet = (await connection.execute(LARGEST_PACKET))[0][0]
     manifest = await write_manifest(
         folder,
         engine="mysql",
-        flavour=connection.facts.flavour,
-        readable_version=connection.facts.readable_version,
+        flavour=facts.flavour,
+        readable_version=facts.readable_version,
         database=database,
         tool=str(dumper),
         notes=[
-            *notes_of(before, objects, history=tools.dumps_history(dumper, connection.facts)),
+            *notes_of(before, objects, history=tools.dumps_history(dumper, facts)),
             *(["The server's max_allowed_packet must be raised to restore it."] if longest > packet else []),
         ],
     )

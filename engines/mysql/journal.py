@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from engines.mysql.driver import Session
 
 LONGEST_NAME = 64
+"""Characters, in a GRANT too, where a backslash is put before wildcards (MySQL: error 1059)."""
 
 LOADING, SWAPPED = "dbvalet_restore_loading", "dbvalet_restore_swapped"
 """The names of the journal: before the swap, and after it."""
@@ -91,10 +92,11 @@ def places_beside(database: str) -> Places:
 
 
 def _beside(database: str, suffix: str) -> str:
-    if len(database) + len(suffix) <= LONGEST_NAME:
-        return database + suffix
-    digest = sha256(database.encode()).hexdigest()[:8]
-    return f"{database[: LONGEST_NAME - len(suffix) - 9]}_{digest}{suffix}"
+    name, base = database + suffix, database
+    while len(name) + sum(map(name.count, "_%\\")) > LONGEST_NAME:
+        base = base[:-1]
+        name = f"{base}_{sha256(database.encode()).hexdigest()[:8]}{suffix}"
+    return name
 
 
 def create(session: Session, places: Places) -> None:

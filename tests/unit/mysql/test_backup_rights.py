@@ -50,6 +50,8 @@ def test_the_optional_part_of_the_script_does_nothing_unless_somebody_wants_it(f
 def test_the_names_beside_a_database_are_short_enough_and_its_own() -> None:
     places = places_beside("app")
     assert (places.fresh, places.before) == ("app_dbvalet_restore", "app_dbvalet_before")
-    long, longer = places_beside("x" * 63 + "a"), places_beside("x" * 63 + "b")
-    assert all(len(name) <= 64 for name in (long.fresh, long.before))
-    assert len({long.fresh, long.before, longer.fresh, longer.before}) == 4
+    for filling in "x_%":
+        long, longer = places_beside(filling * 63 + "a"), places_beside(filling * 63 + "b")
+        names = {long.fresh, long.before, longer.fresh, longer.before}
+        assert len(names) == 4
+        assert all(len(pattern(name).strip("`")) <= 64 for name in names)

@@ -12,10 +12,11 @@ from engines.engine import GrantsFor
 from engines.mysql import ENGINE
 from engines.mysql.backup import MySQLBackups
 from engines.mysql.grants import backup_grants
+from engines.mysql.journal import places_beside
 from engines.mysql.server import MySQLServer
 from tests.live.mysql.backup.content import Content, content_of, make_everything
 from tests.live.mysql.backup.programs import take_programs, write_script
-from tests.live.mysql.conftest import PASSWORD, Root, connect, make_account
+from tests.live.mysql.conftest import PASSWORD, Root, connect, make_account, quote
 from tests.live.servers import LiveServer
 
 KEEPER = "keeper"
@@ -37,7 +38,8 @@ class Shop:
 
     @property
     def beside(self) -> tuple[str, str]:
-        return f"{self.name}_dbvalet_restore", f"{self.name}_dbvalet_before"
+        places = places_beside(self.name)
+        return places.fresh, places.before
 
     def tell(self, percent: float, words: str) -> None:
         self.told.append((percent, words))
@@ -50,7 +52,7 @@ class Shop:
 
     def run(self, *statements: str) -> None:
         """Run statements in the logical database."""
-        self.root.run(f"USE {self.name}", *statements, "USE information_schema")
+        self.root.run(f"USE {quote(self.name)}", *statements, "USE information_schema")
 
 
 def backups_of(server: MySQLServer) -> MySQLBackups:

@@ -110,9 +110,9 @@ def run_in_latin1(root: Root, statement: str) -> None:
 
 def content_of(root: Root, name: str) -> Content:
     """Read all that a logical database holds: each thing under its kind and name."""
-    root.run(f"USE {name}")
-    content: Content = {("database",): root.rows(f"SHOW CREATE DATABASE {name}")}
-    for table, kind in root.rows(f"SHOW FULL TABLES FROM {name}"):
+    root.run(f"USE {quote(name)}")
+    content: Content = {("database",): root.rows(f"SHOW CREATE DATABASE {quote(name)}")}
+    for table, kind in root.rows(f"SHOW FULL TABLES FROM {quote(name)}"):
         content[kind, table] = root.rows(f"SHOW CREATE TABLE {quote(table)}")
         if kind != "VIEW":
             content["rows", table] = sorted(rows_of(root, table), key=repr)

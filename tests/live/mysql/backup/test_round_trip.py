@@ -9,10 +9,10 @@ import pymysql
 import pytest
 
 from engines.errors import Conflict
-from tests.live.mysql.backup.conftest import KEEPER, Fakes, Shop
+from tests.live.mysql.backup.conftest import KEEPER, Fakes, Shop, let_back_up
 from tests.live.mysql.backup.content import HISTORY
 from tests.live.mysql.backup.programs import NAMES
-from tests.live.mysql.conftest import PASSWORD
+from tests.live.mysql.conftest import PASSWORD, Root, connect, quote
 from tests.live.servers import LiveServer
 
 
@@ -73,6 +73,28 @@ async def test_an_empty_database_comes_back_empty(empty_shop: Shop, dumped: Path
     empty_shop.run("CREATE TABLE later (a INT)", "CREATE VIEW v AS SELECT 1")
     await empty_shop.backups.restore(dumped, empty_shop.tell)
     assert empty_shop.content() == before
+
+
+@pytest.mark.parametrize("name", ['it\'s `%s`.a "b" -ü;#\\', "-" + "x" * 63], ids=["odd", "long"])
+async def test_a_database_of_any_name(mysql: LiveServer, root: Root, keeper: str, dumped: Path, name: str) -> None:
+    root.run(f"CREATE DATABASE {quote(name)} CHARACTER SET utf8mb4")
+    let_back_up(root, name)
+    server = connect(mysql.url(keeper, PASSWORD, database=name))
+    shop = Shop(name, root, server)
+    try:
+        shop.run(
+            "CREATE TABLE t (a INT)", "INSERT INTO t VALUES (1)", "CREATE VIEW v AS SELECT * FROM t",
+            "CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET NEW.a = 7", "CREATE PROCEDURE p() SELECT * FROM t",
+        )  # fmt: skip
+        before = shop.content()
+        await shop.backups.dump(dumped, shop.tell)
+        shop.run("DROP VIEW v", "DELETE FROM t", "CREATE TABLE later (a INT)")
+        await shop.backups.restore(dumped, shop.tell)
+        assert shop.content() == before
+        assert shop.nothing_is_beside()
+    finally:
+        await server.close()
+        root.drop(name)
 
 
 async def test_it_is_told_how_far_it_is(shop: Shop, dumped: Path) -> None:
