@@ -95,6 +95,7 @@ async def restore(server: PostgresServer, backup: Backup, progress: Progress) ->
             progress(2, "waiting for those who use the tables")
             await _lock(server, session)
             replaced = await _replace(session, backup, plan, progress)
+            await _check_is_one(session, number)
             await server.write(FLUSH)
             progress(98, "committing")
             _, too_late = await _to_the_end(_commit(server, session, number))
@@ -259,6 +260,12 @@ class Loader:
         share = min(1.0, self._bytes / max(1, self._backup.contents.bytes))
         done = self._entries / max(1, len(self._plan.entries))
         self._progress(6 + 60 * share + 30 * done, self._words)
+
+
+async def _check_is_one(session: Session, number: int) -> None:
+    """Raises: BackupFailed, when something in the dump ended the transaction."""
+    if await session.transaction() != number:
+        raise BackupFailed("The restore did not stay within one transaction: look at the data.")
 
 
 async def _commit(server: PostgresServer, session: Session, number: int) -> None:

@@ -105,6 +105,13 @@ class Session:
         await self.rows(NEWER_LIMITS)
         await self.rows(READ_NAMES)
         await self.run(BEGIN)
+        return await self.transaction()
+
+    async def transaction(self) -> int:
+        """Give the number of the transaction.
+
+        Raises: EngineError
+        """
         (row,) = await self.rows("SELECT pg_catalog.txid_current() AS number")
         return row["number"]
 

@@ -142,6 +142,18 @@ async def test_text_of_any_encoding_comes_back_as_it_was(postgresql: LiveServer,
         await server.close()
 
 
+async def test_large_objects_come_back_without_any_table(plain: BackedUp, tmp_path: Path) -> None:
+    await plain.run("SELECT lo_from_bytea(0, ('object ' || n)::bytea) FROM generate_series(1, 20) AS n")
+    await plain.run("SET ROLE @user@; SELECT lo_from_bytea(0, repeat('large', 100000)::bytea)")
+    await plain.run("RESET ROLE")
+    before = await plain.content()
+    assert len(before.large_objects) == 21
+    await plain.backups.dump(tmp_path, ignore)
+    await plain.run("SELECT lo_unlink(oid) FROM pg_largeobject_metadata; SELECT lo_from_bytea(0, 'later')")
+    await plain.backups.restore(tmp_path, ignore)
+    assert await plain.content() == before
+
+
 async def test_temporary_tables_of_other_sessions_are_left_alone(plain: BackedUp, tmp_path: Path) -> None:
     await plain.backups.dump(tmp_path, ignore)
     other = await plain.deployment.session()

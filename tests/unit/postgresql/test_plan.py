@@ -1,0 +1,60 @@
+"""The order in which the entries of a dump are restored."""
+
+from engines.postgresql.archive import Entry
+from engines.postgresql.plan import Plan
+
+TEXTS = (
+    (2615, "SCHEMA - shop me"),
+    (0, "ACL - SCHEMA shop me"),
+    (1255, "FUNCTION shop f() me"),
+    (0, "ACL shop FUNCTION f() me"),
+    (1259, "TABLE shop t me"),
+    (0, "COMMENT shop TABLE t me"),
+    (0, "TABLE DATA shop t me"),
+    (2613, "BLOB METADATA - 70001 me"),
+    (0, "ACL - LARGE OBJECT 70001 me"),
+    (0, "BLOBS - 70001 me"),
+    (2606, "CONSTRAINT shop t t_pkey me"),
+    (1259, "MATERIALIZED VIEW shop m me"),
+    (1259, "INDEX shop i me"),
+    (2618, "RULE shop t r me"),
+    (2620, "TRIGGER shop t tr me"),
+    (826, "DEFAULT ACL shop DEFAULT PRIVILEGES FOR TABLES me"),
+    (3466, "EVENT TRIGGER - watch me"),
+    (0, "COMMENT - EVENT TRIGGER watch me"),
+    (0, "MATERIALIZED VIEW DATA shop m me"),
+)
+
+
+def entries() -> list[Entry]:
+    return [Entry(number, catalog, 0, text) for number, (catalog, text) in enumerate(TEXTS)]
+
+
+def test_rights_come_after_rows_but_for_those_on_schemas() -> None:
+    stages = [
+        (stage.words, stage.is_plain, [entry.number for entry in stage.entries])
+        for stage in Plan(entries=entries()).stages()
+    ]
+    after = "making indexes, constraints, triggers and rules"
+    assert stages == [
+        ("making schemas", False, [0, 1]),
+        ("making tables, functions and other objects", False, [2, 4, 5]),
+        ("loading rows", True, [6, 7, 9]),
+        (after, True, [10, 11, 12]),
+        (after, False, [13]),
+        (after, True, [14]),
+        ("granting rights", False, [3, 8, 15]),
+        ("filling materialized views", True, [18]),
+        ("making event triggers", False, [16, 17]),
+    ]
+
+
+def test_every_entry_is_restored_once() -> None:
+    numbers = [entry.number for stage in Plan(entries=entries()).stages() for entry in stage.entries]
+    assert sorted(numbers) == list(range(len(TEXTS)))
+
+
+def test_a_dump_without_rows_has_its_objects_all_the_same() -> None:
+    plan = Plan(entries=[entry for entry in entries() if not entry.is_data])
+    numbers = [entry.number for stage in plan.stages() for entry in stage.entries]
+    assert sorted(numbers) == [entry.number for entry in plan.entries]
