@@ -125,7 +125,7 @@ def make(session: Session, database: str, wanted: Sequence[ProgramObject]) -> No
             if len(refused) == len(left):
                 first = refused[left[0].key]
                 cause = PrivilegeMissing if isinstance(first, PrivilegeMissing) else BackupFailed
-                raise cause(f"The {left[0]} of the backup cannot be made: {first.message}") from first
+                raise cause(f"The {left[0]} cannot be made: {first.message}") from first
             left = [each for each in left if each.key in refused]
     finally:
         if collation != ordinary:

@@ -13,6 +13,7 @@ it, from the journal.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -163,7 +164,8 @@ def _drop_in_the_way(
     # Rows that are written without a trigger would stay if the swap failed, so nobody writes from here on.
     locked = [(schema, name) for schema, name, _, _ in moves]
     names = [Identifier(part) for pair in locked for part in pair]
-    session.execute(LOCK + ", ".join(["%s.%s WRITE"] * len(locked)), *names)
+    with suppress(Conflict):  # error 1785: with GTIDs, MySQL locks no tables of different engines together
+        session.execute(LOCK + ", ".join(["%s.%s WRITE"] * len(locked)), *names)
     program_objects.drop(session, places.database, triggers)
     if not renames_under_locks(session.facts):
         session.execute(UNLOCK)

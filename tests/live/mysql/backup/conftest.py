@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from engines.mysql.server import MySQLServer
 from tests.live.mysql.backup.content import Content, content_of, make_everything
 from tests.live.mysql.backup.programs import take_programs, write_script
 from tests.live.mysql.conftest import PASSWORD, Root, connect, make_account, quote
-from tests.live.servers import LiveServer
+from tests.live.servers import LiveServer, spawn
 
 KEEPER = "keeper"
 
@@ -77,6 +77,25 @@ def programs(mysql: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(autouse=True)
 def path(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+
+
+BINARY_LOG = {
+    "mysql": (
+        "--log-bin",
+        "--sync-binlog=0",
+        "--gtid-mode=ON",
+        "--enforce-gtid-consistency=ON",
+        "--log-bin-trust-function-creators=ON",
+    ),
+    "mariadb": ("--log-bin", "--log-bin-trust-function-creators=ON"),
+}
+
+
+@pytest.fixture(scope="session")
+def logging(mysql: LiveServer) -> Iterator[LiveServer]:
+    """A server of the same version with a binary log, as most have that are in use; it may be killed."""
+    with spawn(mysql.flavour, mysql.version, options=BINARY_LOG[mysql.flavour]) as live:
+        yield live
 
 
 @pytest.fixture(scope="session")

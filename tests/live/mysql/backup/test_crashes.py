@@ -1,4 +1,4 @@
-"""The server itself dies in the middle of a restore."""
+"""A server with a binary log, and one that dies in the middle of a restore."""
 
 import asyncio
 import os
@@ -14,6 +14,7 @@ from engines.errors import BackupFailed, Conflict, EngineUnavailable
 from engines.mysql import restore
 from engines.mysql.driver import Session
 from tests.live.mysql.backup.conftest import KEEPER, Shop, let_back_up
+from tests.live.mysql.backup.content import make_everything
 from tests.live.mysql.conftest import PASSWORD, Root, connect, make_account, until
 from tests.live.servers import LiveServer
 
@@ -38,14 +39,14 @@ async def start_again(shop: Shop) -> None:
 
 
 @pytest.fixture
-async def big(private: LiveServer) -> AsyncIterator[Shop]:
+async def big(logging: LiveServer) -> AsyncIterator[Shop]:
     """Many tables with rows that say whether they are old or new, on a server that may be killed."""
-    root = Root(private)
+    root = Root(logging)
     root.drop(NAME)
     root.run(f"CREATE DATABASE {NAME}")
-    make_account(private, KEEPER)
+    make_account(logging, KEEPER)
     let_back_up(root, NAME)
-    server = connect(private.url(KEEPER, PASSWORD, database=NAME))
+    server = connect(logging.url(KEEPER, PASSWORD, database=NAME))
     shop = Shop(NAME, root, server)
     for number in range(TABLES):
         shop.run(f"CREATE TABLE t{number} (word VARCHAR(20))", f"INSERT INTO t{number} VALUES ('new')")
@@ -54,6 +55,22 @@ async def big(private: LiveServer) -> AsyncIterator[Shop]:
     yield shop
     await server.close()
     shop.root.close()
+
+
+async def test_everything_comes_back_where_there_is_a_binary_log(big: Shop, dumped: Path) -> None:
+    make_everything(big.root, NAME)
+    if not big.root.is_mariadb:
+        # MariaDB's account has SUPER for other reasons.
+        big.root.run("SET GLOBAL log_bin_trust_function_creators = OFF")
+        assert [each for each in await big.backups.missing() if "log_bin_trust_function_creators=ON" in each]
+        big.root.run("SET GLOBAL log_bin_trust_function_creators = ON")
+    assert await big.backups.missing() == []
+    before = big.content()
+    await big.backups.dump(dumped, big.tell)
+    for harm in (f"DELETE FROM {NAME}.child", f"DROP DATABASE {NAME}"):
+        big.root.run(harm)
+        await big.backups.restore(dumped, big.tell)
+        assert big.content() == before
 
 
 def words(root: Root) -> set[str | None]:
