@@ -34,6 +34,10 @@ OF_BOTH = (
     "INSERT INTO kinds (t, b) VALUES (NULL, NULL), ('', '')",
     "CREATE TABLE words (a INT, b TEXT, FULLTEXT (b)) ENGINE=MyISAM",
     "INSERT INTO words VALUES (3, 'some words')",
+    """CREATE TABLE searched (
+         a INT PRIMARY KEY, b TEXT, g POINT NOT NULL, FULLTEXT (b), SPATIAL INDEX (g)
+       ) ENGINE=InnoDB ROW_FORMAT=COMPRESSED COMMENT='two\\r\\nlines'""",
+    "INSERT INTO searched VALUES (1, 'some words', ST_GeomFromText('POINT(1 2)'))",
     "CREATE TABLE volatile (a INT) ENGINE=MEMORY",
     "INSERT INTO volatile VALUES (3)",
     "CREATE TABLE `odd ``name-%s.;` (`a b` INT COMMENT 'it''s\\nnew line')",
