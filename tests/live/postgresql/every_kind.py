@@ -201,10 +201,14 @@ CREATE USER MAPPING FOR @user@ SERVER elsewhere OPTIONS (user 'u', password 'p;'
 CREATE USER MAPPING FOR PUBLIC SERVER elsewhere OPTIONS (user 'anybody');
 CREATE FOREIGN TABLE books.far_away (a integer OPTIONS (column_name 'b'), b text) SERVER elsewhere OPTIONS (table_name 't');
 ALTER SERVER elsewhere OWNER TO @user@;
-CREATE FUNCTION public.on_ddl() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN RAISE NOTICE ''%'', tg_tag; END';
+CREATE TABLE public.ddl_log (what text);
+GRANT INSERT ON public.ddl_log TO PUBLIC;
+CREATE FUNCTION public.on_ddl() RETURNS event_trigger LANGUAGE plpgsql
+    AS 'BEGIN INSERT INTO public.ddl_log VALUES (tg_tag); END';
 CREATE EVENT TRIGGER watch_ddl ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.on_ddl();
 CREATE EVENT TRIGGER watch_drops ON sql_drop EXECUTE FUNCTION public.on_ddl();
-ALTER EVENT TRIGGER watch_drops DISABLE;
+CREATE EVENT TRIGGER switched_off ON ddl_command_start EXECUTE FUNCTION public.on_ddl();
+ALTER EVENT TRIGGER switched_off DISABLE;
 CREATE PUBLICATION everything FOR ALL TABLES;
 CREATE FUNCTION public.c_function(integer) RETURNS integer LANGUAGE internal STRICT IMMUTABLE AS 'int4abs';
 CREATE FUNCTION books.compare(integer, integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT $2 - $1';

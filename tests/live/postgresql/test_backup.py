@@ -82,6 +82,7 @@ CREATE USER MAPPING FOR PUBLIC SERVER later_server;
 CREATE FOREIGN TABLE public.later_foreign (a integer) SERVER later_server;
 CREATE ACCESS METHOD later_method TYPE TABLE HANDLER heap_tableam_handler;
 CREATE CAST (text AS books.shell) WITH INOUT;
+CREATE CAST (money AS path) WITH INOUT;
 CREATE CONVERSION books.later FOR 'UTF8' TO 'LATIN1' FROM utf8_to_iso8859_1;
 CREATE OPERATOR CLASS public.later FOR TYPE text USING btree AS OPERATOR 1 <, FUNCTION 1 bttextcmp(text, text);
 CREATE TEXT SEARCH TEMPLATE public.later (LEXIZE = dsimple_lexize);
@@ -160,7 +161,10 @@ async def test_schema_public_comes_and_goes_as_it_was(of_a_superuser: BackedUp, 
     await of_a_superuser.run(f"{extensions}; ALTER SCHEMA public OWNER TO @user@")
     before = await of_a_superuser.content()
     await of_a_superuser.backups.dump(with_it, ignore)
-    await of_a_superuser.run("DROP EVENT TRIGGER watch_ddl; DROP EVENT TRIGGER watch_drops; DROP SCHEMA public CASCADE")
+    await of_a_superuser.run(
+        "DROP EVENT TRIGGER watch_ddl; DROP EVENT TRIGGER watch_drops; DROP EVENT TRIGGER switched_off;"
+        "DROP SCHEMA public CASCADE"
+    )
     gone = await of_a_superuser.content()
     await of_a_superuser.backups.dump(without_it, ignore)
     await of_a_superuser.backups.restore(with_it, ignore)
