@@ -72,7 +72,6 @@ async def restore(address: Address, folder: Path, progress: Progress) -> list[st
         await connection.run(lambda session: swap.settle(session, places))
         await connection.run(lambda session: check_fit(session, places, backup))
         replaced = await connection.run(lambda session: what_is_there(session, places.database))
-        too_late = False
         try:
             await load(connection, address, places, backup, progress)
             progress(86, "Checking what was loaded")
@@ -80,7 +79,7 @@ async def restore(address: Address, folder: Path, progress: Progress) -> list[st
             progress(92, "Swapping the tables")
             await connection.run(lambda session: swap.swap(session, places, backup.contents), seconds=SWAP_SECONDS)
             progress(94, "Making views, routines, triggers and events, and dropping the old tables")
-            _, too_late = await to_the_end(connection.run(lambda session: swap.settle(session, places)))
+            outcome, too_late = await to_the_end(connection.run(lambda session: swap.settle(session, places)))
         except (asyncio.CancelledError, ConnectionLost, DeadlineExceeded) as stopped:
             # What was stopped may have been the swap itself, and done.
             await connection.close()
@@ -93,6 +92,8 @@ async def restore(address: Address, folder: Path, progress: Progress) -> list[st
             await connection.close()
             await to_the_end(_settle(address, places))
             raise
+    if outcome is not Outcome.FINISHED:
+        raise BackupFailed("Somebody else took away what was restored before it was in its place.")
     progress(100, "Restored")
     return [
         f"{replaced} The backup is of {backup.manifest.created_at:%Y-%m-%d %H:%M:%S} UTC.",
@@ -166,7 +167,9 @@ async def load(connection: Connection, address: Address, places: Places, backup:
             )
         finally:
             ended.set()
-            await to_the_end(asyncio.wait({telling}))
+            _, cancelled = await to_the_end(asyncio.wait({telling}))
+        if cancelled:
+            raise asyncio.CancelledError
         telling.result()
 
 
