@@ -65,6 +65,50 @@ END
 $statistics$;
 
 RESET pg_stat_statements.track;
+
+-- Optional, so not part of the account as it stands: backups and restores. Write 'yes' for what you want, and run this
+-- script again whenever another role has come to own something.
+-- A backup reads every row of every table:
+SELECT pg_catalog.set_config('dbvalet.backups', 'no', false) AS backups;
+-- A restore replaces every object, so the account becomes a member of each role that owns one, and may do whatever that
+-- role may. What a superuser owns takes a superuser's account in the database's url.
+SELECT pg_catalog.set_config('dbvalet.restores', 'no', false) AS restores;
+
+DO $backups$
+DECLARE
+    account CONSTANT text := pg_catalog.current_setting('dbvalet.account');
+    name text;
+BEGIN
+    IF pg_catalog.current_setting('dbvalet.backups') = 'yes' THEN
+        IF pg_catalog.current_setting('server_version_num')::int >= 140000 THEN
+            EXECUTE pg_catalog.format('GRANT pg_read_all_data TO %I', account);
+        ELSE
+            -- Of tables that are made later it must be said again.
+            FOR name IN SELECT nspname FROM pg_catalog.pg_namespace
+                         WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' LOOP
+                EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA %I TO %I', name, account);
+                EXECUTE pg_catalog.format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO %I', name, account);
+                EXECUTE pg_catalog.format('GRANT SELECT ON ALL SEQUENCES IN SCHEMA %I TO %I', name, account);
+            END LOOP;
+        END IF;
+        IF EXISTS (SELECT FROM pg_catalog.pg_class WHERE relrowsecurity) THEN
+            EXECUTE pg_catalog.format('ALTER ROLE %I BYPASSRLS', account);
+        END IF;
+    END IF;
+    IF pg_catalog.current_setting('dbvalet.restores') = 'yes' THEN
+        FOR name IN SELECT DISTINCT role.rolname
+                      FROM pg_catalog.pg_shdepend AS dependency
+                      JOIN pg_catalog.pg_roles AS role ON role.oid = dependency.refobjid
+                     WHERE dependency.dbid = (SELECT oid FROM pg_catalog.pg_database
+                                               WHERE datname = pg_catalog.current_database())
+                       AND dependency.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
+                       AND dependency.deptype = 'o' AND NOT role.rolsuper AND role.rolname <> account LOOP
+            EXECUTE pg_catalog.format('GRANT %I TO %I', name, account);
+        END LOOP;
+    END IF;
+END
+$backups$;
+
 RESET search_path;
 """
 

@@ -134,7 +134,7 @@ class Plan:
                 Stage("making indexes, constraints, triggers and rules", list(group), is_plain=is_plain)
                 for is_plain, group in groupby(after, key=lambda entry: entry.is_plain)
             ),
-            Stage("granting rights", rights, is_plain=False),
+            Stage("granting rights", rights, is_plain=True),
             Stage("filling materialized views", views, is_plain=True),
             Stage("making event triggers", watchers, is_plain=False),
         ]

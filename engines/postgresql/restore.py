@@ -48,6 +48,9 @@ MAY_FAIL = re.compile(rb"CREATE (UNIQUE )?INDEX |COMMENT ON INDEX |ALTER INDEX |
 
 ROWS_OF = re.compile(rb"COPY .* FROM stdin;", re.DOTALL)
 
+AS_GRANTOR = re.compile(rb"\A(RE)?SET SESSION AUTHORIZATION ?")
+"""Around a right that somebody else than the owner granted. SET ROLE does the same, and takes no superuser."""
+
 WITHIN = (b"BEGIN;", b"COMMIT;")
 """What pg_restore writes around large objects; here there is one transaction."""
 
@@ -216,7 +219,7 @@ class Loader:
             elif MAY_FAIL.match(statement):
                 await self._try(statement)
             elif statement not in WITHIN:
-                await self._session.run(statement)
+                await self._session.run(AS_GRANTOR.sub(rb"\1SET ROLE ", statement))
 
     def check(self) -> None:
         """Hold what was loaded against the dump.

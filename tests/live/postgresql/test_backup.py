@@ -126,6 +126,21 @@ async def test_an_ordinary_account_brings_back_what_roles_own_that_it_is_a_membe
     assert any("statistics" in note for note in notes)
 
 
+async def test_an_ordinary_account_brings_back_roles_in_the_schemas_of_others_and_what_they_granted(
+    of_the_account: BackedUp, tmp_path: Path
+) -> None:
+    await of_the_account.run(
+        "GRANT @reader@ TO @account@; GRANT CREATE ON SCHEMA books TO @reader@;"
+        "SET ROLE @reader@; CREATE TABLE books.of_the_reader (a integer); GRANT SELECT ON books.author TO PUBLIC;"
+        "RESET ROLE"
+    )
+    before = await of_the_account.content()
+    await of_the_account.backups.dump(tmp_path, ignore)
+    await of_the_account.run("DROP TABLE books.of_the_reader; REVOKE ALL ON books.author FROM @reader@ CASCADE")
+    await of_the_account.backups.restore(tmp_path, ignore)
+    assert await of_the_account.content() == before
+
+
 async def test_what_was_made_after_a_backup_is_gone_after_its_restore(of_a_superuser: BackedUp, tmp_path: Path) -> None:
     before = await of_a_superuser.content()
     await of_a_superuser.backups.dump(tmp_path, ignore)

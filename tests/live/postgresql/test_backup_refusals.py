@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from engines.backup import MANIFEST, measure
+from engines.engine import GrantsFor
 from engines.errors import (
     BackupDamaged,
     BackupFailed,
@@ -20,7 +21,7 @@ from engines.errors import (
     Precondition,
     PrivilegeMissing,
 )
-from engines.postgresql import backup, restore
+from engines.postgresql import ENGINE, backup, restore
 from engines.postgresql.backup import DUMP, PostgresBackups
 from engines.postgresql.contents import CONTENTS
 from tests.leftovers import command_of
@@ -125,6 +126,24 @@ async def test_passwords_in_user_mappings_are_a_reason_and_not_left_out(plain: B
     with pytest.raises(PrivilegeMissing, match="only a superuser may read"):
         await plain.backups.dump(tmp_path, ignore)
     assert files_in(tmp_path) == []
+
+
+async def test_the_grants_script_gives_what_backups_and_restores_take_to_who_asks_for_it(
+    plain: BackedUp, tmp_path: Path
+) -> None:
+    await plain.run(CANNOT_READ + "ALTER TABLE closed.inside ENABLE ROW LEVEL SECURITY")
+    account = plain.deployment.account
+    script = ENGINE.grants(GrantsFor(user=account, database=plain.deployment.database, password=PASSWORD))
+    await plain.run(script)
+    assert len(await plain.backups.missing()) == 2
+    await plain.run(script.replace("'dbvalet.backups', 'no'", "'dbvalet.backups', 'yes'"))
+    (note,) = (await plain.backups.dump(tmp_path, ignore)).notes
+    assert "GRANT" in note
+    before = await plain.content()
+    await plain.run("DROP SCHEMA closed CASCADE; GRANT CREATE ON SCHEMA public TO @user@")
+    await plain.run(script.replace("'dbvalet.restores', 'no'", "'dbvalet.restores', 'yes'"))
+    await plain.backups.restore(tmp_path, ignore)
+    assert (await plain.content()).rows == before.rows
 
 
 # What the account may not make

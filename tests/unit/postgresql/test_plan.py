@@ -43,7 +43,7 @@ def test_rights_come_after_rows_but_for_those_on_schemas() -> None:
         (after, True, [10, 11, 12]),
         (after, False, [13]),
         (after, True, [14]),
-        ("granting rights", False, [3, 8, 15]),
+        ("granting rights", True, [3, 8, 15]),
         ("filling materialized views", True, [18]),
         ("making event triggers", False, [16, 17]),
     ]
