@@ -148,6 +148,11 @@ SELECT schema.nspname AS name,
                                    WHERE member.classid = held.classid AND member.objid = held.objid
                                      AND member.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
                                      AND member.deptype = 'e'))) AS holds_an_extension,
+       EXISTS (SELECT FROM pg_catalog.pg_depend AS member
+                WHERE member.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+                  AND member.objid = schema.oid
+                  AND member.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+                  AND member.deptype = 'e') AS is_of_an_extension,
        COALESCE((SELECT pg_catalog.array_agg(item::text ORDER BY item::text)
                    FROM pg_catalog.unnest(schema.nspacl) AS item), '{}') AS rights
   FROM pg_catalog.pg_namespace AS schema

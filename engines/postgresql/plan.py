@@ -72,6 +72,9 @@ SELECT CASE
 """How the entries begin that hold rights on what belongs to extensions."""
 
 
+RIGHT_ON_SCHEMA = re.compile(r'ACL - SCHEMA (?:(?P<plain>[^" ]+)|"(?P<quoted>(?:[^"]|"")+)") (?P<owner>.*)')
+
+
 @dataclass(frozen=True, kw_only=True)
 class Backup:
     """A dump that was read and found whole."""
@@ -115,7 +118,8 @@ class Plan:
         """
         data = [number for number, entry in enumerate(self.entries) if entry.is_data]
         first, last = (data[0], data[-1]) if data else (len(self.entries), len(self.entries))
-        schemas = [e for e in self.entries if e.catalog == NAMESPACE or e.text.startswith("ACL - SCHEMA ")]
+        made = {entry.text.removeprefix("SCHEMA - ") for entry in self.entries if entry.catalog == NAMESPACE}
+        schemas = [e for e in self.entries if e.catalog == NAMESPACE or self._is_right_on(made, e)]
         rights = [entry for entry in self.entries if entry.is_right and entry not in schemas]
         views = [entry for entry in self.entries if entry.catalog == 0 and entry.text.startswith("MATERIALIZED VIEW ")]
         watchers = [
@@ -138,6 +142,17 @@ class Plan:
             Stage("filling materialized views", views, is_plain=True),
             Stage("making event triggers", watchers, is_plain=False),
         ]
+
+    def _is_right_on(self, made: set[str], entry: Entry) -> bool:
+        """Tell whether an entry grants rights on a schema that is there by then; `made` are names with their owners.
+
+        A schema may also come with an extension, later.
+        """
+        found = RIGHT_ON_SCHEMA.fullmatch(entry.text) if entry.catalog == 0 else None
+        if found is None:
+            return False
+        name = found["plain"] or found["quoted"].replace('""', '"')
+        return name in self.fresh_schemas or f"{name} {found['owner']}" in made
 
 
 async def make_plan(server: PostgresServer, backup: Backup) -> Plan:
@@ -222,7 +237,7 @@ async def _leave_schemas(server: PostgresServer, backup: Backup, plan: Plan) -> 
     live = {row["name"]: row for row in await server.read(SCHEMAS)}
     before = backup.contents.schemas
     for name, row in live.items():
-        if name not in before or not (name == "public" or row["holds_an_extension"]):
+        if name not in before or row["is_of_an_extension"] or not (name == "public" or row["holds_an_extension"]):
             continue
         unwanted = [f"SCHEMA - {name} "]
         owner, *rights = before[name]

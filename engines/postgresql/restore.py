@@ -40,7 +40,7 @@ LOCK_SECONDS = 30.0
 COMES_BACK_SECONDS = 30.0
 """How long to wait for a server that went away in the middle of the commit."""
 
-END_SECONDS = 10.0
+END_SECONDS = 5.0
 """How long sessions may take to end that were told to."""
 
 MAY_FAIL = re.compile(rb"CREATE (UNIQUE )?INDEX |COMMENT ON INDEX |ALTER INDEX |REFRESH MATERIALIZED VIEW ")

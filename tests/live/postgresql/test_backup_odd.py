@@ -17,6 +17,9 @@ KEEPS_SETTINGS = """
 CREATE TABLE extension_setting (name text PRIMARY KEY, value text, own boolean DEFAULT true);
 INSERT INTO extension_setting VALUES ('shipped', 'by the extension', true);
 SELECT pg_catalog.pg_extension_config_dump('extension_setting', 'WHERE NOT own');
+CREATE SCHEMA of_the_extension;
+GRANT USAGE ON SCHEMA of_the_extension TO PUBLIC;
+COMMENT ON SCHEMA of_the_extension IS 'by the extension';
 """
 
 NEEDS_SEARCH_PATH = """
@@ -42,7 +45,7 @@ async def plain(deployment: Deployment) -> AsyncIterator[BackedUp]:
 
 def install(live: LiveServer, name: str, version: str, script: str) -> None:
     """Put an extension among the server's files, as root in its container."""
-    control = f"comment = 'of a test'\ndefault_version = '{version}'\nrelocatable = true\n"
+    control = f"comment = 'of a test'\ndefault_version = '{version}'\nrelocatable = false\n"
     files = {f"{name}.control": control, f"{name}--{version}.sql": script}
     write = "; ".join(
         f"echo {base64.b64encode(content.encode()).decode()} | base64 -d >$folder/{file}"
@@ -57,7 +60,8 @@ async def test_rows_that_a_user_added_to_an_extension_come_back_once(plain: Back
     install(plain.deployment.live, "keeps_settings", "1.0", KEEPS_SETTINGS)
     await plain.run(
         "CREATE EXTENSION keeps_settings SCHEMA public;"
-        "INSERT INTO public.extension_setting VALUES ('mine', 'of the backup', false)"
+        "INSERT INTO public.extension_setting VALUES ('mine', 'of the backup', false);"
+        "CREATE TABLE of_the_extension.but_ours (a integer); GRANT USAGE ON SCHEMA of_the_extension TO @account@"
     )
     before = await plain.content()
     await plain.backups.dump(tmp_path, ignore)
@@ -67,7 +71,7 @@ async def test_rows_that_a_user_added_to_an_extension_come_back_once(plain: Back
     )
     await plain.backups.restore(tmp_path, ignore)
     assert await plain.content() == before
-    await plain.run("DROP EXTENSION keeps_settings")
+    await plain.run("DROP EXTENSION keeps_settings CASCADE")
     await plain.backups.restore(tmp_path, ignore)
     assert await plain.content() == before
 

@@ -7,6 +7,7 @@ import pytest
 
 from engines.address import parse_address
 from engines.postgresql import ENGINE
+from engines.postgresql.backup import PostgresBackups
 from engines.postgresql.statements import LIST_STATEMENTS, RESET_STATEMENTS, for_version
 
 DOCUMENTED = {
@@ -22,6 +23,11 @@ DOCUMENTED = {
 
 def test_every_documented_action_is_there() -> None:
     assert set(ENGINE.actions) == DOCUMENTED
+
+
+def test_there_are_backups_of_every_server() -> None:
+    server = ENGINE.connect(parse_address("postgresql://valet@127.0.0.1:1/app", ENGINE.default_port))
+    assert isinstance(ENGINE.backups_of(server), PostgresBackups)
 
 
 def test_the_driver_is_imported_only_when_a_session_is_needed() -> None:

@@ -4,8 +4,8 @@ from engines.postgresql.archive import Entry
 from engines.postgresql.plan import Plan
 
 TEXTS = (
-    (2615, "SCHEMA - shop me"),
-    (0, "ACL - SCHEMA shop me"),
+    (2615, 'SCHEMA - the "shop" me'),
+    (0, 'ACL - SCHEMA "the ""shop""" me'),
     (1255, "FUNCTION shop f() me"),
     (0, "ACL shop FUNCTION f() me"),
     (1259, "TABLE shop t me"),
@@ -58,3 +58,12 @@ def test_a_dump_without_rows_has_its_objects_all_the_same() -> None:
     plan = Plan(entries=[entry for entry in entries() if not entry.is_data])
     numbers = [entry.number for stage in plan.stages() for entry in stage.entries]
     assert sorted(numbers) == [entry.number for entry in plan.entries]
+
+
+def test_rights_on_a_schema_wait_until_it_is_there() -> None:
+    of_an_extension = Entry(0, 0, 0, "ACL - SCHEMA topology me")
+    of_what_stays = Entry(1, 0, 0, "ACL - SCHEMA public me")
+    plan = Plan(entries=[of_an_extension, of_what_stays], fresh_schemas=["public"])
+    stages = {stage.words: list(stage.entries) for stage in plan.stages()}
+    assert stages["making schemas"] == [of_what_stays]
+    assert stages["granting rights"] == [of_an_extension]
