@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MARKERS = (
     "live: talks to a real database server in a container (added to every test that asks for one)",
+    "long: a proof that takes minutes; only with --long",
     "engine_images(*keys): needs Docker, and these images beside those of its fixtures, as in postgresql:18",
 )
 UNIT = Path(__file__).parent / "unit"
@@ -32,6 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--engine", action="append", default=[], choices=ENGINES, help="no live tests of other engines; repeatable"
     )
     group.addoption("--versions", default="", help="these versions only, as in postgresql:18,mariadb:10.11")
+    group.addoption("--long", action="store_true", help="also the proofs that take minutes")
     group.addoption(
         "--write-needed-images",
         type=Path,
@@ -79,7 +81,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         images = images_of_fixtures(item)
         if images:
             item.add_marker("live")
-        if all(image.engine in wanted and image in chosen_images(config, image.engine) for image in images):
+        in_time = config.getoption("long") or item.get_closest_marker("long") is None
+        if in_time and all(image.engine in wanted and image in chosen_images(config, image.engine) for image in images):
             kept.append(item)
         else:
             left_out.append(item)
