@@ -123,9 +123,10 @@ class Deployment:
         return pid
 
     async def do_not_count(self, role: str) -> None:
-        """Leave a role's statements out of pg_stat_statements: text in no encoding would spoil it for the server."""
-        setting = sql.SQL("ALTER ROLE {} SET pg_stat_statements.track = 'none'")
-        await self.admin.execute(setting.format(sql.Identifier(role)))
+        """Leave a role's statements in this database out of pg_stat_statements: text in no encoding would spoil it for
+        the server."""
+        setting = sql.SQL("ALTER ROLE {} IN DATABASE {} SET pg_stat_statements.track = 'none'")
+        await self.admin.execute(setting.format(sql.Identifier(role), sql.Identifier(self.database)))
 
     async def rows(self, query: str, params: Any = None) -> list[tuple[Any, ...]]:
         """Ask the superuser's session."""
