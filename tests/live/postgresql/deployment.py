@@ -122,11 +122,16 @@ class Deployment:
         assert await self.value("SELECT backend_type FROM pg_stat_activity WHERE pid = %s", [pid]) == "walsender"
         return pid
 
-    async def do_not_count(self, role: str) -> None:
-        """Leave a role's statements in this database out of pg_stat_statements: text in no encoding would spoil it for
-        the server."""
-        setting = sql.SQL("ALTER ROLE {} IN DATABASE {} SET pg_stat_statements.track = 'none'")
-        await self.admin.execute(setting.format(sql.Identifier(role), sql.Identifier(self.database)))
+    @asynccontextmanager
+    async def not_counted(self, role: str) -> AsyncIterator[None]:
+        """Leave a role's statements out of pg_stat_statements: text in no encoding would spoil it for the server."""
+        name = sql.Identifier(role)
+        await self.admin.execute(sql.SQL("ALTER ROLE {} SET pg_stat_statements.track = 'none'").format(name))
+        try:
+            yield
+        finally:
+            await self.admin.execute(sql.SQL("ALTER ROLE {} RESET pg_stat_statements.track").format(name))
+            await self.admin.execute("SELECT pg_stat_statements_reset()")
 
     async def rows(self, query: str, params: Any = None) -> list[tuple[Any, ...]]:
         """Ask the superuser's session."""

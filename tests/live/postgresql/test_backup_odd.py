@@ -123,10 +123,12 @@ async def test_an_index_whose_function_needs_a_search_path_comes_back_where_it_c
 
 
 async def test_text_of_any_encoding_comes_back_as_it_was(postgresql: LiveServer, tmp_path: Path) -> None:
-    async with new_deployment(
-        postgresql, options="ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
-    ) as deployment:
-        await deployment.do_not_count(postgresql.admin)
+    async with (
+        new_deployment(
+            postgresql, options="ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        ) as deployment,
+        deployment.not_counted(postgresql.admin),
+    ):
         odd = await deployment.session(postgresql.admin, client_encoding="LATIN1")
         await odd.execute('CREATE TABLE "Stra\u00dfe" ("\u00fc" text)')
         await odd.execute("INSERT INTO \"Stra\u00dfe\" VALUES ('\u00e4'), ('\u00ff\u00fe')")

@@ -164,8 +164,10 @@ async def test_a_list_that_must_wait_ends_at_its_deadline_and_is_stopped_in_the_
 
 
 async def test_text_that_is_not_utf_8_is_listed_all_the_same(postgresql: LiveServer) -> None:
-    async with new_deployment(postgresql, options=ASCII_DATABASE) as deployment:
-        await deployment.do_not_count(deployment.user)
+    async with (
+        new_deployment(postgresql, options=ASCII_DATABASE) as deployment,
+        deployment.not_counted(deployment.user),
+    ):
         session = await deployment.session(client_encoding="SQL_ASCII")
         await session.execute(b"SELECT 'caf\xe9 \xff'")
         row = await listed(deployment, session.info.backend_pid)
