@@ -105,6 +105,7 @@ class Operations:
             rows(connection, operation)
             return operation
 
+        self._claim()
         try:
             operation = await self._state.run(work)
         except IntegrityError:
@@ -174,6 +175,18 @@ class Operations:
             task.cancel()
         if working:
             await asyncio.wait(working, timeout=CLOSE_SECONDS)
+        self._forget(self.owner)
+
+    def _claim(self) -> None:
+        if self._state.presence is not None:
+            self._state.presence.claim(self.owner)
+
+    def _is_gone(self, owner: str) -> bool:
+        return self._state.presence is not None and self._state.presence.is_gone(owner)
+
+    def _forget(self, owner: str | None) -> None:
+        if self._state.presence is not None and owner is not None:
+            self._state.presence.forget(owner)
 
     async def _open(self, database_id: str) -> OperationOpen:
         other = await self.current(database_id)
@@ -329,10 +342,13 @@ class Operations:
                 continue
             if beat != each.heartbeat:
                 self._last_beats[each.id] = beat, seen_at = each.heartbeat, time.monotonic()
-            if each.owner is not None and time.monotonic() - seen_at < ABANDONED_SECONDS:
+            silent = time.monotonic() - seen_at >= ABANDONED_SECONDS
+            if each.owner is not None and not silent and not self._is_gone(each.owner):
                 continue
+            self._claim()
             if await self._state.run(lambda connection, each=each: record.take_over(connection, each, self.owner)):
                 self._log.warning("operation_taken_over", operation=each.id, type=each.type, database=each.database_id)
+                self._forget(each.owner)
                 self._work(each, self.kinds[each.type].recover)
         for due in await self._state.run(lambda connection: record.with_clean_up_due(connection, ids)):
             database = self._databases[due.database_id]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from agent.errors import SettingsError
 from agent.state.file import StateFile
+from agent.state.presence import Presence
 from engines.errors import Precondition
 
 if TYPE_CHECKING:
@@ -56,10 +57,13 @@ class State:
         self._engine: Engine | None = None
         self._threads = ThreadPoolExecutor(_THREADS, "state")
         self._file: StateFile | None = None
+        self.presence: Presence | None = None
+        """Which dbvalets on this state live; None where that cannot be seen, as they run on several hosts."""
         self._server_url = url
         self._values: Values
         if url.startswith(FILE_SCHEME):
             self._values = self._file = StateFile(Path(url.removeprefix(FILE_SCHEME)))
+            self.presence = Presence(self._file.path)
             if self._file.is_behind:
                 self._open_checked()
         else:

@@ -2,7 +2,11 @@
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Callable
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -267,12 +271,65 @@ async def test_an_owner_that_was_taken_for_dead_stops(tmp_path: Path):
         thief.close()
 
 
-def _steal(connection: Any, operation: Operation) -> None:
+def _steal(connection: Any, operation: Operation, owner: str = "thief") -> None:
     from sqlalchemy import update
 
     from agent.state.tables import operations
 
-    connection.execute(update(operations).where(operations.c.id == operation.id).values(owner="thief"))
+    connection.execute(update(operations).where(operations.c.id == operation.id).values(owner=owner))
+
+
+async def test_an_owner_that_was_killed_is_known_to_be_gone_without_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(runner, "ABANDONED_SECONDS", 1000.0)
+    state = f"sqlite:///{tmp_path}/state.db"
+    with killed_owner(tmp_path / "state.db") as (owner, kill):
+        async with running(state=state) as valet:
+            kind = valet.service.operations.kinds["fake"] = FakeKind()
+            kind.gate = Gate()
+            operation = await begin(valet)
+            await until(lambda: kind.ran)
+        await _give_to(state, operation, owner)
+        async with running(state=state) as valet:
+            kind = valet.service.operations.kinds["fake"] = FakeKind()
+            await asyncio.sleep(0.2)
+            assert kind.recovered == []
+            kill()
+            assert (await ended(valet, operation))["notes"] == ["recovered"]
+    assert not any(name.endswith(".lock") for name in os.listdir(tmp_path))  # noqa: PTH208 - pathlib's would block
+
+
+@contextmanager
+def killed_owner(state_file: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Let another process be an owner, until it is killed."""
+    lives = f"""
+from pathlib import Path
+from agent.state.presence import Presence
+Presence(Path({str(state_file)!r})).claim("other")
+print("here", flush=True)
+input()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", lives], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"here\n"
+
+    def kill() -> None:
+        process.kill()
+        process.communicate()
+
+    try:
+        yield "other", kill
+    finally:
+        kill()
+
+
+async def _give_to(state_url: str, operation: Operation, owner: str) -> None:
+    state = State(state_url)
+    await state.run(lambda connection: _steal(connection, operation, owner))
+    state.close()
 
 
 async def test_of_several_who_take_over_at_once_one_succeeds(valet: Valet):
