@@ -157,6 +157,9 @@ def _replace_points(connection: Connection, contents: Contents) -> None:
     database, name = connection.database, temporary_name(connection.database)
     # They would write what they make of half the data.
     _drop_continuous_queries(connection)
+    # Dropping shards alone leaves their series in the index that 1.x keeps in memory: a measurement stays listed, and a
+    # later DROP MEASUREMENT misses points (seen with 1.6).
+    connection.tell("DROP SERIES FROM /.*/")
     for shard in shards_of(connection, database):
         connection.tell(f"DROP SHARD {shard}")
     there = {policy.name for policy in policies_of(connection, database)}
