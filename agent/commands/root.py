@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from agent.commands import actions, call, demo, doctor, grants, serve
+from agent.commands import actions, backups, call, demo, doctor, grants, serve
 
 EXIT_CODES = """\b
 Exit codes:
@@ -51,3 +51,5 @@ for command, examples in (
     (demo.demo, demo.EXAMPLES),
 ):
     app.command(epilog=examples)(command)
+
+app.add_typer(backups.app)

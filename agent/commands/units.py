@@ -38,6 +38,15 @@ def _milliseconds(value: Any) -> str:
     return duration(value / 1e3) if isinstance(value, int | float) else cell(value)
 
 
+def _bytes(value: Any) -> str:
+    if not isinstance(value, int | float):
+        return cell(value)
+    for unit, size in (("B", 1), ("kB", 1e3), ("MB", 1e6)):
+        if value < 999.5 * size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value / 1e9:,.1f} GB"
+
+
 def _local_time(value: Any) -> str:
     """Write an instant as this machine's clock shows it, without the date if that is today's."""
     try:
@@ -58,4 +67,7 @@ _FIELDS: dict[str, Callable[[Any], str]] = {
     "query_start": _local_time,
     "backend_start": _local_time,
     "state_change": _local_time,
+    "created_at": _local_time,
+    "finished_at": _local_time,
+    "size": _bytes,
 }
