@@ -23,6 +23,7 @@ from engines.errors import DeadlineExceeded, EngineError, Precondition, Privileg
 
 if TYPE_CHECKING:
     from engines.backup import Backups
+    from engines.recovery import Recovery, RecoverySettings
 
 
 class Memory(Protocol):
@@ -147,6 +148,8 @@ class Engine:
     """Writes the script that makes a least-privilege account."""
     backups: str | None = None
     """`module:Class` of its Backups, made from a Server; None where it has none."""
+    recovery: str | None = None
+    """`module:Class` of its Recovery, made from a Server and RecoverySettings; None where it has none."""
     added: dict[str, Action] = field(default_factory=dict[str, Action])
     """Actions of other installed packages, see `installed_engines`."""
 
@@ -171,6 +174,13 @@ class Engine:
             return None
         module, _, name = self.backups.partition(":")
         return getattr(importlib.import_module(module), name)(server)
+
+    def recovery_of(self, server: Server, settings: RecoverySettings) -> Recovery | None:
+        """Make what brings a server's whole cluster back to an instant; None where the engine has no such thing."""
+        if self.recovery is None:
+            return None
+        module, _, name = self.recovery.partition(":")
+        return getattr(importlib.import_module(module), name)(server, settings)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
     EngineError
     ├── InvalidParams            the params do not fit the action's schema, or name what the engine does not know
+    │   └── OutsideWindow        an instant that cannot be recovered: says which can
     ├── Protected                a system object, or the deployment's own
     ├── PrivilegeMissing         the account may not do it: names the privilege and the GRANT
     ├── NotFound                 the named thing is not there
@@ -17,7 +18,9 @@
     ├── DeadlineExceeded         the time is up; the work was stopped in the engine as far as the text says
     │   └── StillRunning         a signalled query went on running
     └── BackupFailed             a tool that dumps or restores failed; the text ends with its own words
-        └── BackupDamaged        a backup is not as it was written
+        ├── BackupDamaged        a backup is not as it was written
+        └── RecoveryFailed       the server did not come back as it was to: says what it said
+            └── RecoveryRefused  the restore was refused before it changed anything
 
 A cause is raised where it is known. `agent.api.errors` turns `code` into a status, in that one place.
 """
@@ -55,6 +58,14 @@ class InvalidParams(EngineError):
         super().__init__(
             message or "; ".join(f"{field}: {text}" for field, texts in self.errors.items() for text in texts)
         )
+
+
+class OutsideWindow(InvalidParams):
+    """This instant cannot be recovered."""
+
+    def __init__(self, message: str | None = None) -> None:
+        text = message or default_message(type(self))
+        super().__init__({"restore_time": [text]}, text)
 
 
 class Protected(EngineError):
@@ -150,3 +161,11 @@ class BackupFailed(EngineError):
 
 class BackupDamaged(BackupFailed):
     """This backup is not as it was written."""
+
+
+class RecoveryFailed(BackupFailed):
+    """The server did not come back as it was to."""
+
+
+class RecoveryRefused(RecoveryFailed):
+    """The restore was refused before it changed anything."""
