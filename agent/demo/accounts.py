@@ -1,7 +1,7 @@
 """What an administrator does before dbvalet comes: a logical database, the application's account, and dbvalet's.
 
-dbvalet's is made by the script of `dbvalet grants`, unchanged. This is the only place where the demo is an
-administrator; from here on it acts as the application, or asks dbvalet.
+dbvalet's is made by the script of `dbvalet grants`, with its optional part for backups and restores. This is the only
+place where the demo is an administrator; from here on it acts as the application, or asks dbvalet.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from agent.demo.sessions import influxdb_session, mysql_session
 from agent.demo.started import StartedEngine, new_password
 from engines.engine import GrantsFor, installed_engines
 from engines.influxdb.influxql import literal
-from engines.mongodb.grants import commands
+from engines.mongodb.grants import backup_commands, commands
 from engines.mysql.facts import flavour_of, parse_version
+from engines.mysql.grants import backup_grants
 
 DATABASE = "app"
 APPLICATION = "app"
@@ -73,7 +74,12 @@ def _postgresql(started: StartedEngine, wanted: GrantsFor, application: str) -> 
         admin.execute("CREATE DATABASE app OWNER app")
     # A script of several statements goes as one, and is one transaction: as with `psql -1`.
     with psycopg.connect(started.admin_url, dbname=DATABASE, autocommit=True) as admin:
-        admin.execute(_script("postgresql", wanted).encode())
+        script = _script("postgresql", wanted)
+        for what in ("backups", "restores"):
+            script = script.replace(f"'dbvalet.{what}', 'no'", f"'dbvalet.{what}', 'yes'")
+        admin.execute(script.encode())
+        # The script grants the roles that own something, and the application's does not yet.
+        admin.execute("GRANT app TO valet")
 
 
 def _mysql(started: StartedEngine, wanted: GrantsFor, application: str) -> None:
@@ -89,6 +95,8 @@ def _mysql(started: StartedEngine, wanted: GrantsFor, application: str) -> None:
         cursor.execute(_script("mysql", wanted))
         while cursor.nextset():
             pass
+        for statement in backup_grants(wanted):
+            cursor.execute(statement)
 
 
 def _mongodb(started: StartedEngine, wanted: GrantsFor, application: str) -> None:
@@ -96,7 +104,7 @@ def _mongodb(started: StartedEngine, wanted: GrantsFor, application: str) -> Non
         roles = [{"role": "readWrite", "db": name} for name in (DATABASE, CUSTOM)]
         admin["admin"].command("createUser", APPLICATION, pwd=application, roles=roles)
         # The script is for mongosh, which nothing here brings; these are the commands that it comes to.
-        for command in commands(wanted):
+        for command in [*commands(wanted), *backup_commands(wanted)]:
             admin["admin"].command(command)
 
 

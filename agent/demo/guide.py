@@ -17,6 +17,11 @@ ANSWER_SECONDS = 30.0
 SHOWS_WITHIN_SECONDS = 10.0
 """How long what an application has begun may take to be seen."""
 
+ENDS_WITHIN_SECONDS = 120.0
+"""How long a backup or a restore of so little may take on a machine that does something else besides."""
+
+OPERATION_SHOWN = ("id", "type", "status", "progress", "error")
+
 Expected = Callable[[Any], bool]
 
 
@@ -31,6 +36,7 @@ class Guide:
         """`client` knows address and token."""
         self.actions = 0
         self.refusals = 0
+        self.brought_back = 0
         self._client = client
         self._screen = screen
         self._number = 0
@@ -87,6 +93,43 @@ class Guide:
         if answer.status_code != 200 or not where(body):
             raise self.failure("the answer is another than 200 with what the tour says")
         return body
+
+    def begun(self, title: str, path: str, *, may_lack_programs: bool = False) -> dict[str, Any] | None:
+        """Begin something that outlives its request and give the answer.
+
+        None where that is refused because programs are missing on this machine, if that may be.
+
+        Raises: TourFailed
+        """
+        self._begin(title, "POST", path)
+        answer = self._send("POST", path)
+        body = answer.json()
+        self._show(answer, body)
+        if may_lack_programs and answer.status_code == 409 and body.get("code") == "precondition":
+            self.refusals += 1
+            return None
+        if answer.status_code != 201:
+            raise self.failure("it was to begin")
+        return body
+
+    def ended(self, title: str, path: str) -> None:
+        """Wait for the end of an operation, which must be a good one; the last answer counts.
+
+        Raises: TourFailed
+        """
+        self._begin(title, "GET", path)
+        ends_at = time.monotonic() + ENDS_WITHIN_SECONDS
+        answer = self._send("GET", path)
+        while answer.is_success and answer.json()["operation"]["finished_at"] is None and time.monotonic() < ends_at:
+            time.sleep(0.05)
+            answer = self._send("GET", path)
+        body = answer.json()
+        shown = body
+        if answer.is_success:
+            shown = {"operation": {field: body["operation"][field] for field in OPERATION_SHOWN}}
+        self._show(answer, shown, f"; shown: {len(OPERATION_SHOWN)} fields of it")
+        if answer.status_code != 200 or body["operation"]["status"] != "finished":
+            raise self.failure("the operation was to be finished")
 
     def refused_without_token(self, title: str, path: str) -> None:
         """Ask as somebody who has none.

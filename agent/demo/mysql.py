@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pymysql
 
 from agent.demo.apt_packages import AptPackages, library_path
-from agent.demo.processes import RunFolder, Supervised
+from agent.demo.processes import ProcessFailed, RunFolder, Supervised
 from agent.demo.started import (
     INITIALISE_LIMIT_SECONDS,
     START_LIMIT_SECONDS,
@@ -47,6 +48,8 @@ class Programs:
     root: Path = Path("/")
     """Below it the programs and their files lie as a package lays them below `/`."""
     environment: dict[str, str] = field(default_factory=dict[str, str])
+    tools: Path | None = None
+    """What dbvalet makes backups with, if it is not on PATH."""
 
 
 def start_mysql(run: RunFolder, progress: Progress, packages: AptPackages) -> StartedEngine:
@@ -79,7 +82,28 @@ def _fetched(run: RunFolder, progress: Progress, packages: AptPackages) -> Progr
     )
     inside = Path("usr/sbin/mariadbd")
     root = run.readable(tree, [part.name for part in tree.iterdir() if part.is_dir()], inside)
-    return Programs(root / inside, True, root, library_path(root))
+    return Programs(root / inside, True, root, library_path(root), _tools(run, progress, packages, tree))
+
+
+def _tools(run: RunFolder, progress: Progress, packages: AptPackages, tree: Path) -> Path | None:
+    """Make a folder with the client and the dump program that run where they were unpacked; None without them."""
+    try:
+        # mariadb-dump is in another package than the client and the server.
+        with_dump = packages.fetch(["mariadb-client"], lambda: progress("mysql", "fetching mariadb-dump"))
+    except ProcessFailed as failure:
+        progress("mysql", f"without backups: {failure}")
+        return None
+    libraries = ":".join(library_path(each)["LD_LIBRARY_PATH"] for each in (tree, with_dump)).strip(":")
+    folder = run.path / "mariadb-tools"
+    folder.mkdir(0o700, exist_ok=True)
+    for program in (tree / "usr/bin/mariadb", with_dump / "usr/bin/mariadb-dump"):
+        script = folder / program.name
+        script.write_text(
+            f'#!/bin/sh\nexport LD_LIBRARY_PATH={shlex.quote(libraries)}\nexec {shlex.quote(str(program))} "$@"\n',
+            encoding="utf-8",
+        )
+        script.chmod(0o700)
+    return folder
 
 
 def _start(run: RunFolder, progress: Progress, programs: Programs, name: str) -> StartedEngine:
@@ -124,7 +148,7 @@ def _start(run: RunFolder, progress: Progress, programs: Programs, name: str) ->
         cursor.execute("SELECT VERSION()")
         (version,) = cursor.fetchone() or ("unknown",)
     url = f"mysql://{ADMIN}:{password}@127.0.0.1:{port}/mysql"
-    return StartedEngine("mysql", str(version), port, ADMIN, password, url)
+    return StartedEngine("mysql", str(version), port, ADMIN, password, url, tools=programs.tools)
 
 
 def _connect(port: int, password: str) -> pymysql.Connection[pymysql.cursors.Cursor]:

@@ -35,7 +35,8 @@ def start_postgresql(run: RunFolder, progress: Progress, programs: Path | None =
 
     Raises: DemoError
     """
-    programs = _reachable(run, wheel_programs() if programs is None else programs)
+    tools = wheel_programs() if programs is None else programs
+    programs = _reachable(run, tools)
     folder = run.server_folder("postgresql")
     password = new_password()
     progress("postgresql", "making the data directory")
@@ -92,7 +93,7 @@ def start_postgresql(run: RunFolder, progress: Progress, programs: Path | None =
     _, port = run.start_on_free_port(start, ready, seconds=START_LIMIT_SECONDS)
     with psycopg.connect(url(port)) as connection:
         version = connection.info.parameter_status("server_version") or "unknown"
-    return StartedEngine("postgresql", version, port, ADMIN, password, url(port))
+    return StartedEngine("postgresql", version, port, ADMIN, password, url(port), tools=tools)
 
 
 def _reachable(run: RunFolder, programs: Path) -> Path:

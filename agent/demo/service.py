@@ -31,8 +31,10 @@ class Service:
     program: Supervised
 
 
-def start_service(run: RunFolder, deployments: Sequence[Deployment]) -> Service:
+def start_service(run: RunFolder, deployments: Sequence[Deployment], tools: Sequence[Path] = ()) -> Service:
     """Start a dbvalet for these deployments on a free port of 127.0.0.1, with one new token for all of them.
+
+    `tools` are folders of programs that come before those on PATH.
 
     Raises: DemoError, OSError
     """
@@ -48,7 +50,10 @@ def start_service(run: RunFolder, deployments: Sequence[Deployment]) -> Service:
         config.unlink(missing_ok=True)
         _write(config, _configuration(port, folder, deployments))
         command = [sys.executable, "-P", "-c", CONSOLE_SCRIPT, "serve", "--config", str(config)]
-        return run.start(folder, [*_without_variables(), *command], as_server=False, name="dbvalet")
+        path = os.pathsep.join([*map(str, tools), os.environ.get("PATH", os.defpath)])
+        return run.start(
+            folder, [*_without_variables(), *command], environment={"PATH": path}, as_server=False, name="dbvalet"
+        )
 
     def ready(port: int) -> bool:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from agent.demo.processes import DemoError, NotReady, ProcessFailed
 
@@ -33,6 +34,8 @@ class StartedEngine:
     admin_url: str = field(repr=False)
     """An account that may do everything, on the engine's administrative logical database."""
     host: str = "127.0.0.1"
+    tools: Path | None = None
+    """A folder of the programs that dbvalet makes backups with, for its PATH."""
 
 
 def new_password() -> str:

@@ -80,7 +80,8 @@ def _start(screen: Screen, stack: ExitStack) -> tuple[Service, list[Deployment],
         progress("dbvalet", "making its accounts, as dbvalet grants says")
         deployments = [_prepared(started) for started in engines.started.values()]
         progress("dbvalet", "starting")
-        service = start_service(engines.run, deployments)
+        tools = [started.tools for started in engines.started.values() if started.tools is not None]
+        service = start_service(engines.run, deployments, tools)
         progress("dbvalet", f"ready on {service.url}")
     titled = {titles[name]: " ".join(why.split()) for name, why in engines.left_out.items()}
     return service, deployments, titled
@@ -155,7 +156,8 @@ def _parts(body: Any, key: str, fields: Sequence[str]) -> dict[str, list[dict[st
 def _summary(screen: Screen, guide: Guide, seconds: float, ready_after: float, left_out: dict[str, str]) -> None:
     screen.heading("Done")
     screen.paragraph(
-        f"{guide.actions} actions, {guide.refusals} refusals, all as expected, in {seconds:.1f} s "
+        f"{guide.actions} actions, {guide.refusals} refusals, {guide.brought_back} databases brought back from a "
+        f"backup, all as expected, in {seconds:.1f} s "
         f"({ready_after:.1f} s of them until everything was started).",
         "bold green",
     )

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from influxdb import InfluxDBClient
+
 from agent.demo.accounts import APPLICATION, DATABASE, Deployment
 from agent.demo.guide import Guide
+from agent.demo.recovery import bring_back
 from agent.demo.sessions import influxdb_session
 
+POINTS = 1000
 AUTOGEN = {"name": "autogen", "duration": "0", "default": True}
 POLICY = {"name": "30-days", "duration": "30d", "default": False}
 
@@ -54,5 +58,19 @@ def visit(guide: Guide, deployment: Deployment) -> None:
         guide.done("The other one is deleted.", deployment.id, "del-retention-policy", {"name": "30-days"})
         guide.check("30-days" not in durations(), "the application does not see it any more")
         ask("The list again.", [AUTOGEN])
+        application.write_points(
+            [{"measurement": "load", "time": at, "fields": {"value": 1.5}} for at in range(POINTS)]
+        )
+        bring_back(
+            guide,
+            deployment,
+            content=lambda: _points(application),
+            lose=lambda: application.query("DELETE FROM load", method="POST"),
+        )
     finally:
         application.close()
+
+
+def _points(application: InfluxDBClient) -> str:
+    counted = [row["count"] for row in application.query("SELECT count(value) FROM load").get_points()]
+    return f"{sum(counted)} points"

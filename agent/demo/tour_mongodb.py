@@ -8,8 +8,10 @@ import pymongo
 
 from agent.demo.accounts import CUSTOM, DATABASE, Deployment
 from agent.demo.guide import Guide
+from agent.demo.recovery import bring_back
 from agent.demo.sessions import mongodb_address
 
+INVOICES = 1000
 OWN = {"name": DATABASE, "protected": True}
 CREATED = {"name": CUSTOM, "protected": False}
 
@@ -53,3 +55,12 @@ def visit(guide: Guide, deployment: Deployment) -> None:
             code="protected",
         )
         guide.done("The list again.", deployment.id, "list-databases", where=lambda rows: rows == [OWN])
+        invoices = application[DATABASE]["invoices"]
+        invoices.insert_many([{"number": number} for number in range(INVOICES)])
+        invoices.create_index("number", unique=True)
+        bring_back(
+            guide,
+            deployment,
+            content=lambda: f"{invoices.count_documents({})} documents, {len(invoices.index_information())} indexes",
+            lose=invoices.drop,
+        )

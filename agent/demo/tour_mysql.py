@@ -9,8 +9,14 @@ from pymysql.constants import ER
 
 from agent.demo.accounts import APPLICATION, CUSTOM, DATABASE, Deployment
 from agent.demo.guide import Guide
+from agent.demo.recovery import bring_back
 from agent.demo.sessions import mysql_session
 
+FILL = """
+INSERT INTO app.invoices (amount)
+WITH RECURSIVE numbers AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM numbers WHERE n < 1000)
+SELECT n FROM numbers
+"""
 MODE = "STRICT_TRANS_TABLES,NO_ZERO_DATE"
 OWN = {"name": DATABASE, "protected": True}
 CREATED = {"name": CUSTOM, "protected": False}
@@ -23,6 +29,21 @@ def visit(guide: Guide, deployment: Deployment) -> None:
     """
     _logical_databases(guide, deployment)
     _sql_mode(guide, deployment)
+    _run(deployment, "CREATE TABLE app.invoices (id INT AUTO_INCREMENT PRIMARY KEY, amount INT)")
+    _run(deployment, FILL)
+    bring_back(
+        guide,
+        deployment,
+        content=lambda: _invoices(deployment),
+        lose=lambda: _run(deployment, "DROP TABLE app.invoices"),
+    )
+
+
+def _invoices(deployment: Deployment) -> str:
+    if not _run(deployment, "SHOW TABLES FROM app"):
+        return "no table invoices"
+    ((rows, amount),) = _run(deployment, "SELECT COUNT(*), SUM(amount) FROM app.invoices")
+    return f"{rows} rows, {amount} in all"
 
 
 def _logical_databases(guide: Guide, deployment: Deployment) -> None:

@@ -11,6 +11,7 @@ import psycopg
 
 from agent.demo.accounts import Deployment
 from agent.demo.guide import Guide
+from agent.demo.recovery import bring_back
 from agent.demo.sessions import postgresql_address
 
 Session = psycopg.Connection[tuple[Any, ...]]
@@ -37,6 +38,20 @@ def visit(guide: Guide, deployment: Deployment) -> None:
     _cancel(guide, deployment)
     _terminate(guide, deployment)
     _statistics(guide, deployment)
+    bring_back(guide, deployment, content=lambda: _orders(deployment), lose=lambda: _drop(deployment))
+
+
+def _orders(deployment: Deployment) -> str:
+    with _application(deployment) as session:
+        if session.execute("SELECT pg_catalog.to_regclass('orders')").fetchone() == (None,):
+            return "no table orders"
+        counted = session.execute("SELECT count(*), sum(amount) FROM orders").fetchone()
+    return "{} rows, {} in all".format(*counted or ())
+
+
+def _drop(deployment: Deployment) -> None:
+    with _application(deployment) as session:
+        session.execute("DROP TABLE orders")
 
 
 def _cancel(guide: Guide, deployment: Deployment) -> None:

@@ -178,13 +178,42 @@ def test_every_action_is_done_on_every_engine_that_runs(toured: Demo) -> None:
     }
 
 
+def test_every_engine_that_runs_loses_data_and_has_it_again_from_a_backup(toured: Demo) -> None:
+    told = steps(toured.output)
+    toured_ids = {step.request.split("/")[3] for step in told if step.request.startswith("POST")}
+    for number in toured_ids:
+        (make,) = [step for step in told if step.request == f"POST /api/databases/{number}/backups"]
+        if make.status == 409:
+            assert (number, json.loads(make.answer)["code"]) == ("ad-my", "precondition")
+            continue
+        backup = json.loads(make.answer)["database_backup"]
+        (restore,) = [step for step in told if step.request.endswith(f"/{number}/backups/{backup['id']}/restore")]
+        assert (make.status, restore.status) == (201, 201)
+        ends = [step for step in told if step.request.startswith(f"GET /api/databases/{number}/operations/")]
+        assert [json.loads(step.answer)["operation"]["type"] for step in ends] == ["backup", "backup_restore"]
+        assert {json.loads(step.answer)["operation"]["status"] for step in ends} == {"finished"}
+    lost = re.findall(r"= the application loses data by mistake: (.+?) before, (.+?) now\n", unfolded(toured.output))
+    again = re.findall(r"= the application has its data again: (.+)", unfolded(toured.output))
+    assert [before for before, _ in lost] == again
+    assert ("20000 rows, 200010000 in all", "no table orders") in lost
+    assert len(again) == sum(step.request.endswith("/backups") and step.status == 201 for step in told) >= 1
+
+
+def unfolded(output: str) -> str:
+    """Put what was seen past dbvalet into one line each."""
+    return re.sub(r"(?<=\S)\n {7}(?=\S)", " ", output)
+
+
 def test_the_summary_counts_what_was_shown(toured: Demo) -> None:
     told = steps(toured.output)
+    brought_back = toured.output.count("= the application has its data again: ")
     done = sum(step.status == 200 and bool(step.body) for step in told)
     refused = sum(step.status >= 400 for step in told)
     assert refused >= 3
     assert re.search(
-        rf"^{done} actions, {refused} refusals, all as expected, in \d+\.\d s", toured.output, re.MULTILINE
+        rf"\n{done} actions, {refused} refusals, {brought_back} databases brought back from a backup,"
+        r" all as expected, in \d+\.\d s",
+        toured.output.replace("all as\nexpected", "all as expected"),
     )
     numbers = re.findall(r"^ {1,2}(\d+)\. ", toured.output, re.MULTILINE)
     assert numbers == [str(number) for number in range(1, len(told) + 1)]
@@ -290,7 +319,7 @@ def test_engines_that_are_not_to_be_had_are_left_out_and_named(temporary: Path) 
         assert re.search(rf"^  {title} +left out: there is none on this machine", running.output, re.MULTILINE)
         assert f"\n{title} was left out: there is none on this machine" in running.output
     assert {step.request.split("/")[3] for step in steps(running.output) if step.body} == {"ad-pg"}
-    assert ", all as expected, in " in running.output
+    assert ", all as expected, in " in " ".join(running.output.split())
     assert running.leaves_nothing()
 
 
@@ -317,6 +346,37 @@ def test_the_tour_fails_where_the_application_is_refused(temporary: Path) -> Non
     assert re.fullmatch(
         r"dbvalet: the tour failed at step \d+, .*the application was refused: UndefinedTable.*\n", errors
     )
+    assert running.leaves_nothing()
+
+
+def test_the_tour_fails_where_a_restore_brings_back_something_else(temporary: Path) -> None:
+    change = """
+import agent.demo.tour_postgresql as tour
+from agent.demo.guide import Guide
+
+ended = Guide.ended
+
+def spoil(self, title, path):
+    ended(self, title, path)
+    if title.startswith("It ends"):
+        with tour._application(spoilt[0]) as session:
+            session.execute("DELETE FROM orders WHERE amount = 1")
+
+spoilt = []
+visit = tour.visit
+Guide.ended = spoil
+
+def noted(guide, deployment):
+    spoilt.append(deployment)
+    visit(guide, deployment)
+
+import agent.demo.stops as stops
+stops.STOPS["postgresql"] = noted
+"""
+    with demo(temporary, program=once_with(ONLY_POSTGRESQL + change)) as running:
+        code, errors = running.end()
+    assert code == 1
+    assert 'this is not so: "the application has its data again: 20000 rows, 200010000 in all"' in errors
     assert running.leaves_nothing()
 
 

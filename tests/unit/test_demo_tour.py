@@ -8,7 +8,9 @@ import httpx
 import pytest
 
 from agent.demo import guide as guides
+from agent.demo.accounts import Deployment
 from agent.demo.guide import Guide, TourFailed
+from agent.demo.recovery import bring_back
 from agent.demo.screen import Screen
 
 Answer = tuple[int, object]
@@ -156,6 +158,103 @@ def test_what_the_application_does_not_see_fails_the_tour(capsys: pytest.Capture
     with pytest.raises(TourFailed, match=r'step 1, "Delete.": this is not so: "it is gone"'):
         guide.check(False, "it is gone")
     assert "it is gone" not in capsys.readouterr().out
+
+
+BEGUN = (201, {"database_backup": {"id": "b1", "operation_id": "o1"}})
+RESTORING = (201, {"id": "o2", "operation_id": "o2"})
+AD_PG = Deployment(id="ad-pg", engine="postgresql", title="PostgreSQL", port=1, url="", password="")
+
+
+def operation(status: str, *, over: bool = True) -> Answer:
+    fields = {"id": "o1", "type": "backup", "status": status, "progress": 50, "error": None, "step": "", "notes": []}
+    return 200, {"operation": {**fields, "finished_at": "2026-01-31T08:00:00Z" if over else None}}
+
+
+FINISHED = operation("finished")
+
+
+def test_what_outlives_its_request_is_waited_for_and_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    guide, asked = guided(BEGUN, operation("pending", over=False), operation("running", over=False), FINISHED)
+    assert guide.begun("Begin.", "/api/databases/ad-pg/backups") == BEGUN[1]
+    guide.ended("End.", "/api/databases/ad-pg/operations/o1")
+    assert [(each.method, each.url.path) for each in asked] == [
+        ("POST", "/api/databases/ad-pg/backups"),
+        *[("GET", "/api/databases/ad-pg/operations/o1")] * 3,
+    ]
+    assert asked[0].content == b""
+    shown = capsys.readouterr().out
+    assert '"status": "finished"' in shown
+    assert "pending" not in shown
+
+
+@pytest.mark.parametrize("answer", [operation("error"), operation("cancelled"), (404, {"error": "", "code": "x"})])
+def test_an_operation_with_another_end_fails_the_tour(answer: Answer) -> None:
+    guide, _ = guided(answer)
+    with pytest.raises(TourFailed, match="the operation was to be finished"):
+        guide.ended("End.", "/x")
+
+
+def test_an_operation_without_an_end_fails_the_tour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guides, "ENDS_WITHIN_SECONDS", 0.1)
+    guide, _ = guided(operation("running", over=False))
+    with pytest.raises(TourFailed, match="the operation was to be finished"):
+        guide.ended("End.", "/x")
+
+
+NO_PROGRAMS = (409, {"ok": 0, "error": "mariadb-dump is not on PATH.", "code": "precondition"})
+
+
+def test_missing_programs_are_a_refusal_where_they_may_be_missing() -> None:
+    guide, _ = guided(NO_PROGRAMS)
+    assert guide.begun("Begin.", "/x", may_lack_programs=True) is None
+    assert guide.refusals == 1
+    with pytest.raises(TourFailed, match="it was to begin"):
+        guide.begun("Begin.", "/x")
+
+
+@pytest.mark.parametrize("answer", [CONFLICT, (200, {}), (503, {"code": "precondition"})])
+def test_what_does_not_begin_fails_the_tour(answer: Answer) -> None:
+    guide, _ = guided(answer)
+    with pytest.raises(TourFailed, match="it was to begin"):
+        guide.begun("Begin.", "/x", may_lack_programs=True)
+
+
+def test_data_is_lost_and_has_to_come_back_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    guide, asked = guided(BEGUN, FINISHED, RESTORING, FINISHED)
+    seen = iter(["2 rows", "none", "none", "2 rows"])
+    lost = list[str]()
+    bring_back(guide, AD_PG, content=lambda: next(seen), lose=lambda: lost.append("all"))
+    assert (lost, guide.brought_back) == (["all"], 1)
+    assert [each.url.path for each in asked] == [
+        "/api/databases/ad-pg/backups",
+        "/api/databases/ad-pg/operations/o1",
+        "/api/databases/ad-pg/backups/b1/restore",
+        "/api/databases/ad-pg/operations/o2",
+    ]
+    shown = capsys.readouterr().out
+    assert "= the application loses data by mistake: 2 rows before, none now\n" in shown
+    assert "= the application has its data again: 2 rows\n" in shown
+
+
+def test_other_data_than_before_fails_the_tour() -> None:
+    guide, _ = guided(BEGUN, FINISHED, RESTORING, FINISHED)
+    seen = iter(["2 rows", "none", "none", "1 row"])
+    with pytest.raises(TourFailed, match="has its data again"):
+        bring_back(guide, AD_PG, content=lambda: next(seen), lose=list)
+    assert guide.brought_back == 0
+
+
+def test_a_loss_that_nobody_sees_fails_the_tour() -> None:
+    guide, _ = guided(BEGUN, FINISHED, RESTORING, FINISHED)
+    with pytest.raises(TourFailed, match="loses data by mistake"):
+        bring_back(guide, AD_PG, content=lambda: "2 rows", lose=list)
+
+
+def test_nothing_is_lost_where_no_backup_can_be_made() -> None:
+    guide, _ = guided(NO_PROGRAMS)
+    lost = list[str]()
+    bring_back(guide, AD_PG, content=lambda: "2 rows", lose=lambda: lost.append("all"))
+    assert (lost, guide.brought_back) == ([], 0)
 
 
 def test_an_answer_that_is_not_json_fails_the_tour() -> None:

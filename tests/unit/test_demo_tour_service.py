@@ -78,6 +78,15 @@ def test_secrets_are_in_files_that_nobody_else_can_read(folder: RunFolder, servi
         assert PASSWORD not in command_of(pid) + environment
 
 
+def test_programs_for_backups_come_first_on_its_path(folder: RunFolder, tmp_path: Path) -> None:
+    start_service(folder, [NOBODY_THERE], [tmp_path / "tools", tmp_path / "others"])
+    pids = {pid for pid in descendants(os.getpid()) if "agent.cli" in command_of(pid)}
+    assert pids
+    for pid in pids:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+        assert f"PATH={tmp_path}/tools:{tmp_path}/others:{os.environ['PATH']}" in variables
+
+
 def test_it_ends_with_the_folder(folder: RunFolder, service: Service) -> None:
     pids = descendants(os.getpid())
     assert any("agent.cli" in command_of(pid) for pid in pids)
