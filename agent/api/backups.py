@@ -26,6 +26,22 @@ if TYPE_CHECKING:
 Status = Literal["scheduled", "running", "done", "error", "cancelling", "cancelled"]
 
 
+class BackupContents(BaseModel):
+    """What the dump in an archive says of itself."""
+
+    engine: str
+    flavour: str | None
+    """`mysql` or `mariadb`, where an engine has several."""
+    readable_version: str
+    """Of the server that was dumped."""
+    database: str
+    """The logical database."""
+    tool: str
+    """What made the dump, with its version."""
+    notes: list[str]
+    """What a person should know before restoring it."""
+
+
 class BackupResource(BaseModel):
     """One backup of one database."""
 
@@ -44,6 +60,8 @@ class BackupResource(BaseModel):
     finished_at: datetime | None
     operation_id: str
     error: str | None
+    contents: BackupContents | None
+    """What is in it, once it is done."""
 
 
 class BackupBody(BaseModel):
@@ -190,8 +208,10 @@ async def download_of(request: Request) -> Response:
 
 def shown(backup: Backup) -> dict[str, Any]:
     """Give the fields of `BackupResource`."""
-    fields = {name: getattr(backup, name) for name in BackupResource.model_fields if name != "type"}
-    return {**fields, "type": backup.method}
+    fields = {name: getattr(backup, name) for name in BackupResource.model_fields if name not in ("type", "contents")}
+    manifest = backup.manifest
+    contents = {name: manifest[name] for name in BackupContents.model_fields} if manifest else None
+    return {**fields, "type": backup.method, "contents": contents}
 
 
 def _shown_restoration(operation: Operation) -> dict[str, Any]:

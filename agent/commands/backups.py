@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from agent.commands.call import ask, quoted
+from agent.commands.asked import (
+    LATEST,
+    Asked,
+    Object,
+    confirm,
+    going_on,
+    print_json,
+    print_notes,
+    wait_for_end,
+)
+from agent.commands.call import quoted
 
 EXAMPLES = """\b
 Examples:
@@ -20,13 +27,14 @@ Examples:
   dbvalet backups restore ad-pg 5f1d0e...                 shows what is replaced, then asks
   dbvalet backups restore ad-pg latest --yes
   dbvalet backups delete ad-pg 5f1d0e...
+  dbvalet backups cancel ad-pg 77c2a1...                  stop what is in progress, by the id of its operation
+  dbvalet backups window ad-pg                            between which moments PostgreSQL can go back
+  dbvalet backups restore ad-pg --at 2026-01-31T08:00:00Z
 
 \b
 The token stands in --token-file, DBVALET_TOKEN_FILE or DBVALET_TOKEN.
 A wait that is ended by Ctrl-C stops nothing: what was begun goes on.
 Exit codes: 0 done; 1 refused, failed or no dbvalet there; 2 the command line is wrong; 130 no longer waited for."""
-
-LATEST = "latest"
 
 app = typer.Typer(
     name="backups",
@@ -44,54 +52,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="The answer as it came, for
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Begin it and do not wait for its end.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
+OperationId = Annotated[str, typer.Argument(metavar="OPERATION", help="Id of what is in progress, as list shows it.")]
+
 HERE = "http://127.0.0.1:8000"
 
 COLUMNS = ("id", "created_at", "status", "method", "size")
-
-Object = dict[str, Any]
-
-
-class Asked:
-    """A dbvalet, and a database on it."""
-
-    def __init__(self, url: str, token_file: Path | None, database: str) -> None:
-        self.url = url
-        self.token_file = token_file
-        self.database = database
-        self.path = f"/api/databases/{quoted(database)}"
-
-    def ask(self, method: str, path: str, body: Object | None = None) -> Object:
-        """Give the body of a success; print a refusal and end with 1.
-
-        Raises: typer.Exit, SettingsError, Unanswered
-        """
-        import orjson
-
-        from agent.commands.answers import print_answer
-
-        answer = ask(self.url, method, path, self.token_file, body)
-        if not answer.is_success:
-            print_answer(answer.status_code, answer.content)
-            raise typer.Exit(1)
-        return orjson.loads(answer.content) if answer.content else {}
-
-    def backups(self) -> list[Object]:
-        """List the backups, newest first."""
-        return self.ask("GET", f"{self.path}/backups")["database_backups"]
-
-    def backup(self, backup_id: str) -> Object:
-        """Find one, by its id or as the newest that is done."""
-        if backup_id != LATEST:
-            return self.ask("GET", f"{self.path}/backups/{quoted(backup_id)}")["database_backup"]
-        for each in self.backups():
-            if each["status"] == "done":
-                return each
-        typer.echo(f"dbvalet: {self.database} has no backup that is done", err=True)
-        raise typer.Exit(1)
-
-    def operation(self, operation_id: str) -> Object:
-        """Find what works on it."""
-        return self.ask("GET", f"{self.path}/operations/{quoted(operation_id)}")["operation"]
 
 
 @app.command("list")
@@ -100,10 +65,10 @@ def list_(*, database: DatabaseId, url: Url = HERE, token_file: TokenFile = None
     from agent.commands.tables import print_table
     from agent.commands.units import shown
 
-    asked = Asked(url, token_file, database)
+    asked = Asked(url, token_file, database, as_json=as_json)
     found = asked.backups()
     if as_json:
-        _print_json({"database_backups": found})
+        print_json({"database_backups": found})
         return
     if found:
         print_table(
@@ -125,9 +90,9 @@ def show(
     from agent.commands.tables import print_fields
     from agent.commands.units import shown
 
-    found = Asked(url, token_file, database).backup(backup)
+    found = Asked(url, token_file, database, as_json=as_json).backup(backup)
     if as_json:
-        _print_json({"database_backup": found})
+        print_json({"database_backup": found})
     else:
         print_fields({name.replace("_", " "): shown(name, value) for name, value in found.items()})
 
@@ -142,14 +107,15 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a backup and wait until it is done."""
-    asked = Asked(url, token_file, database)
-    with _going_on(asked):
+    asked = Asked(url, token_file, database, as_json=as_json)
+    with going_on(asked) as begun_by:
         begun = asked.ask("POST", f"{asked.path}/backups", {})["database_backup"]
+        begun_by.append(begun["operation_id"])
         if not no_wait:
-            _wait(asked, begun["operation_id"])
+            wait_for_end(asked, begun["operation_id"])
             begun = asked.backup(begun["id"])
     if as_json:
-        _print_json({"database_backup": begun})
+        print_json({"database_backup": begun})
     else:
         typer.echo(f"{begun['id']}  {begun['status']}")
 
@@ -186,42 +152,62 @@ def download(
 def restore(
     *,
     database: DatabaseId,
-    backup: BackupId,
+    backup: Annotated[
+        str | None, typer.Argument(metavar="BACKUP", help="Id of a backup, or latest: the newest one done.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="TIME", help="Instead of a backup: go back to this moment, 2026-01-31T08:00:00Z."),
+    ] = None,
     yes: Yes = False,
     no_wait: NoWait = False,
     url: Url = HERE,
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replace what a database holds by a backup."""
+    """Replace what a database holds by a backup, or by what it was at a moment."""
+    if (backup is None) == (at is None):
+        raise typer.BadParameter("a BACKUP or --at TIME is needed, and not both", param_hint="BACKUP")
+    asked = Asked(url, token_file, database, as_json=as_json)
+    if at is not None:
+        _go_back(asked, _instant(at), yes=yes, no_wait=no_wait, as_json=as_json)
+        return
+    found = asked.backup(backup or LATEST)
+    if not yes:
+        _show_restore(asked, found)
+        confirm("Restore?")
+    with going_on(asked) as begun_by:
+        begun = asked.ask("POST", f"{asked.path}/backups/{quoted(found['id'])}/restore", {})
+        begun_by.append(begun["operation_id"])
+        if not no_wait:
+            print_notes(wait_for_end(asked, begun["operation_id"]), as_json=as_json)
+            begun = asked.ask("GET", f"{asked.path}/backup_restorations/{quoted(begun['id'])}")["backup_restoration"]
+    if as_json:
+        print_json({"backup_restoration": begun})
+    else:
+        typer.echo(f"{begun['id']}  {begun['status']}")
+
+
+@app.command()
+def window(*, database: DatabaseId, url: Url = HERE, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+    """Show between which moments a database can go back: restore --at."""
     from agent.commands.tables import print_fields
     from agent.commands.units import shown
 
-    asked = Asked(url, token_file, database)
-    found = asked.backup(backup)
-    if not yes:
-        there = asked.ask("GET", asked.path)["database"]
-        typer.echo("All that this database holds now is replaced:", err=True)
-        print_fields(
-            {
-                "database": f"{there['id']} of {there['app_name']}",
-                "server": f"{there['type_name']} {there['readable_version'] or ''} at {there['hostname']}".strip(),
-                "by backup": f"{found['id']} ({found['method']}, {shown('size', found['size'])})",
-                "made at": shown("created_at", found["created_at"]),
-            }
-        )
-        _confirm("Restore?")
-    with _going_on(asked):
-        begun = asked.ask("POST", f"{asked.path}/backups/{quoted(found['id'])}/restore", {})
-        if not no_wait:
-            ended = _wait(asked, begun["operation_id"])
-            for note in ended["notes"]:
-                typer.echo(note, err=as_json)
-            begun = asked.ask("GET", f"{asked.path}/backup_restorations/{quoted(begun['id'])}")["backup_restoration"]
+    asked = Asked(url, token_file, database, as_json=as_json)
+    body = asked.ask("GET", f"{asked.path}/pitr/recovery_window")
     if as_json:
-        _print_json(begun)
+        print_json(body)
     else:
-        typer.echo(f"{begun['id']}  {begun['status']}")
+        print_fields({name.replace("_", " "): shown(name, value) for name, value in body["recovery_window"].items()})
+
+
+@app.command()
+def cancel(*, database: DatabaseId, operation: OperationId, url: Url = HERE, token_file: TokenFile = None) -> None:
+    """Stop what is in progress and undo it."""
+    asked = Asked(url, token_file, database)
+    asked.ask("POST", f"{asked.path}/operations/{quoted(operation)}/cancel")
+    typer.echo("ok")
 
 
 @app.command()
@@ -234,56 +220,87 @@ def delete(
     asked = Asked(url, token_file, database)
     found = asked.backup(backup)
     if not yes:
-        _confirm(f"Delete the backup {found['id']} of {database}, made at {shown('created_at', found['created_at'])}?")
+        confirm(f"Delete the backup {found['id']} of {database}, made at {shown('created_at', found['created_at'])}?")
     asked.ask("DELETE", f"{asked.path}/backups/{quoted(found['id'])}")
     typer.echo("ok")
 
 
-def _confirm(question: str) -> None:
-    """Ask; without a terminal nobody could answer.
+def _show_restore(asked: Asked, backup: Object) -> None:
+    from agent.commands.tables import cell, print_fields
+    from agent.commands.units import shown
 
-    Raises: typer.Exit
-    """
-    if not sys.stdin.isatty():
-        typer.echo("dbvalet: nobody is here to be asked: --yes does it without asking", err=True)
-        raise typer.Exit(2)
-    if not typer.confirm(question, default=False, err=True):
-        typer.echo("Nothing was done.", err=True)
-        raise typer.Exit(1)
-
-
-@contextmanager
-def _going_on(asked: Asked) -> Generator[None]:
-    """Let Ctrl-C end the command and nothing else, and say so.
-
-    Raises: typer.Exit
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(
-            f"\nNot waited for any longer; it goes on. How far it is: dbvalet backups list {asked.database}."
-            f" To stop it: POST {asked.path}/operations/ID/cancel.",
-            err=True,
+    contents: Object = backup["contents"] or {}
+    fields = {
+        **_shown_database(asked),
+        "by backup": f"{backup['id']} ({backup['method']}, {shown('size', backup['size'])})",
+        "made at": shown("created_at", backup["created_at"]),
+    }
+    if contents:
+        of = contents["flavour"] or contents["engine"]
+        fields["made of"] = cell(
+            f"{contents['database']} on {of} {contents['readable_version']}, by {contents['tool']}"
         )
-        raise typer.Exit(130) from None
+        fields["notes"] = cell(" ".join(contents["notes"]) or None)
+    typer.echo("All that this database holds now is replaced:", err=True)
+    print_fields(fields, err=True)
 
 
-def _wait(asked: Asked, operation_id: str) -> Object:
-    """Wait for the end of an operation, showing how far it is; one that failed ends this with 1.
+def _shown_database(asked: Asked) -> dict[str, str]:
+    from agent.commands.tables import cell
+
+    there = asked.ask("GET", asked.path)["database"]
+    server = f"{there['type_name']} {there['readable_version'] or ''}".strip()
+    return {
+        "database": cell(f"{there['id']} of {there['app_name']}"),
+        "server": cell(f"{server} at {there['hostname']}"),
+    }
+
+
+def _go_back(asked: Asked, moment: str, *, yes: bool, no_wait: bool, as_json: bool) -> None:
+    """Go back to a moment.
 
     Raises: typer.Exit
     """
-    from agent.commands.waiting import wait
+    from agent.commands.tables import print_fields
+    from agent.commands.units import shown
 
-    ended = wait(lambda: asked.operation(operation_id))
-    if ended["status"] != "finished":
-        typer.echo(f"dbvalet: {ended['type']} {ended['status']}: {ended['error'] or 'somebody cancelled it'}", err=True)
-        raise typer.Exit(1)
-    return ended
+    if not yes:
+        edges = asked.ask("GET", f"{asked.path}/pitr/recovery_window")["recovery_window"]
+        fields = {
+            **_shown_database(asked),
+            "back to": f"{moment} (here: {shown('created_at', moment)})",
+            "possible from": shown("earliest_recoverable_at", edges["earliest_recoverable_at"]),
+            "possible to": shown("latest_recoverable_at", edges["latest_recoverable_at"]),
+        }
+        typer.echo(
+            "The whole server goes back, with every database on it and all roles; it is stopped for that:", err=True
+        )
+        print_fields(fields, err=True)
+        confirm("Go back?")
+    with going_on(asked) as begun_by:
+        begun = asked.ask("POST", f"{asked.path}/pitr/restore", {"restore_time": moment})
+        begun_by.append(begun["operation_id"])
+        if not no_wait:
+            ended = wait_for_end(asked, begun["operation_id"])
+            print_notes(ended, as_json=as_json)
+            begun = {**begun, "operation": ended}
+    if as_json:
+        print_json(begun)
+    else:
+        typer.echo(f"{begun['operation_id']}  {begun['operation']['status']}")
 
 
-def _print_json(value: Object) -> None:
-    import orjson
+def _instant(text: str) -> str:
+    """Read a moment that no two readers can take for different ones.
 
-    sys.stdout.buffer.write(orjson.dumps(value) + b"\n")
+    Raises: typer.BadParameter
+    """
+    from datetime import datetime
+
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time: write 2026-01-31T08:00:00Z", param_hint="--at") from None
+    if instant.tzinfo is None:
+        raise typer.BadParameter(f"{text!r} names no zone: end it with Z or +01:00", param_hint="--at")
+    return instant.isoformat()

@@ -60,9 +60,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         _print_blocks(console, columns, rows)
 
 
-def print_fields(fields: Mapping[str, str]) -> None:
-    """Print one object, a line a field."""
-    _print_blocks(_console(), list(fields), [list(fields.values())])
+def print_fields(fields: Mapping[str, str], *, err: bool = False) -> None:
+    """Print one object, a line a field; `err` puts it beside what is printed for programs."""
+    _print_blocks(_console(), list(fields), [list(fields.values())], err=err)
 
 
 def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[int] | None:
@@ -126,12 +126,12 @@ def _console() -> Console:
     return Console(width=PIPED_WIDTH if piped else None, highlight=False, emoji=False, markup=False)
 
 
-def _print(console: Console, renderable: Any) -> None:
+def _print(console: Console, renderable: Any, *, err: bool = False) -> None:
     """Print without the spaces that fill up a line."""
     with console.capture() as capture:
         console.print(renderable)
     # Colours are what rich decided. What cannot be encoded is written as UTF-8 by typer, and never a traceback.
-    typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()), color=True)
+    typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()), color=True, err=err)
 
 
 def _styled(columns: Sequence[str], row: Sequence[str]) -> list[Text]:
@@ -184,7 +184,9 @@ def _print_above(
         print_row(_styled(columns, row), Text(text))
 
 
-def _print_blocks(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _print_blocks(
+    console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool = False
+) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -196,4 +198,4 @@ def _print_blocks(console: Console, columns: Sequence[str], rows: Sequence[Seque
         block.add_column(overflow="fold")
         for column, text in zip(columns, _styled(columns, row), strict=True):
             block.add_row(Text(column), text)
-        _print(console, block)
+        _print(console, block, err=err)

@@ -69,5 +69,7 @@ _FIELDS: dict[str, Callable[[Any], str]] = {
     "state_change": _local_time,
     "created_at": _local_time,
     "finished_at": _local_time,
+    "earliest_recoverable_at": _local_time,
+    "latest_recoverable_at": _local_time,
     "size": _bytes,
 }

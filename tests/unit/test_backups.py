@@ -121,7 +121,7 @@ async def test_a_backup_is_done_once_its_archive_is_written_and_read_back(valet:
     gate = valet.server().backups.gates["dump"] = Gate()
     begun = await begin(valet)
     assert begun["status"] in ("scheduled", "running")
-    assert (begun["size"], begun["sha256"], begun["finished_at"]) == (None, None, None)
+    assert (begun["size"], begun["sha256"], begun["finished_at"], begun["contents"]) == (None, None, None, None)
     running_one = await until_told(lambda: operation_of(valet, begun), lambda found: found["progress"] == 35)
     assert running_one["step"] == "dumping things"
     assert (await shown(valet, begun))["status"] == "running"
@@ -130,6 +130,14 @@ async def test_a_backup_is_done_once_its_archive_is_written_and_read_back(valet:
     done = await ended(valet, begun)
     assert (done["status"], done["type"], done["method"], done["error"]) == ("done", "manual", "manual", None)
     assert done["name"].endswith("_ad-one")
+    assert done["contents"] == {
+        "engine": "fake",
+        "flavour": None,
+        "readable_version": "1.2.0",
+        "database": "app",
+        "tool": "fake 1",
+        "notes": ["no colours"],
+    }
     assert archives(tmp_path) == [f"dbvalet-backups/ad-one/{done['id']}.tar.gz"]
     content = _read(tmp_path / "dbvalet-backups" / "ad-one" / f"{done['id']}.tar.gz")
     assert (len(content), hashlib.sha256(content).hexdigest()) == (done["size"], done["sha256"])
