@@ -78,8 +78,11 @@ def test_an_error_inside_ends_everything_too() -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_nothing_is_left_when_the_parent_is_ended_by(how: signal.Signals) -> None:
-    # Whoever started the tests may have them ignore SIGHUP (nohup), which programs hand on.
-    listening = f"import signal\nsignal.signal({int(how)}, signal.SIG_DFL)\n" if how is signal.SIGHUP else ""
+    # Whoever started the tests may have them ignore SIGHUP (nohup) or SIGINT (a shell's &), which programs hand on.
+    listening = {
+        signal.SIGHUP: "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n",
+        signal.SIGINT: "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n",
+    }.get(how, "")
     with OtherProgram(listening + PARENT, FAMILY) as parent:
         folder = Path(parent.line())
         pids = descendants(parent.process.pid)
