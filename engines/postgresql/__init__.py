@@ -14,6 +14,7 @@ ENGINE = Engine(
     requirements=REQUIREMENTS,
     grants=grants,
     backups="engines.postgresql.backup:PostgresBackups",
+    recovery="engines.postgresql.recovery.server:PostgresRecovery",
 )
 
 __all__ = ["ENGINE"]

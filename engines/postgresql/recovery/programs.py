@@ -1,0 +1,56 @@
+"""Runs the programs of a recovery: no shell, no terminal, no secret, and what they said when they failed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+LAST_WORDS = 2000
+
+TERMINATE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """How a program ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def words(self) -> str:
+        """Its last words, for a person."""
+        return (self.err.strip() or self.out.strip())[-LAST_WORDS:] or "it said nothing"
+
+
+async def run(argv: Sequence[str]) -> Said:
+    """Run a program to its end; when the waiting task is cancelled it is ended first.
+
+    Its output goes to files: a server that it starts may keep them open.
+
+    Raises: OSError, when it cannot be run
+    """
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
+    with tempfile.TemporaryDirectory(prefix="dbvalet-") as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        with out.open("wb") as to_out, err.open("wb") as to_err:  # noqa: ASYNC230 - small, and none may appear later
+            process = await asyncio.create_subprocess_exec(
+                *argv, stdin=asyncio.subprocess.DEVNULL, stdout=to_out, stderr=to_err, env={**inherited, "LC_ALL": "C"}
+            )
+        try:
+            code = await process.wait()
+        finally:
+            if process.returncode is None:
+                process.terminate()
+                try:
+                    await asyncio.wait_for(process.wait(), TERMINATE_SECONDS)
+                except TimeoutError:
+                    process.kill()
+                    await process.wait()
+        texts = await asyncio.to_thread(lambda: [each.read_text(errors="replace") for each in (out, err)])
+    return Said(code=code, out=texts[0], err=texts[1])
