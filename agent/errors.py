@@ -9,7 +9,13 @@
     │   ├── OperationNotFound
     │   ├── BackupNotFound
     │   ├── RestorationNotFound
-    │   └── ArchiveNotFound
+    │   ├── ArchiveNotFound
+    │   ├── PlanNotFound
+    │   ├── TypeNotFound
+    │   ├── VersionNotFound
+    │   ├── MaintenanceNotFound
+    │   └── CertificateNotFound
+    ├── NotSupported       dbvalet has no such thing, or not for this engine: says why
     ├── OperationOpen      another operation is in progress on the database
     ├── OperationEnded     it has ended: there is nothing to cancel
     ├── BackupUnfinished   a backup that is not done has no archive
@@ -95,6 +101,42 @@ class ArchiveNotFound(ResourceNotFound):
     """The archive of this backup is not in the storage any more."""
 
     resource = "archive"
+
+
+class PlanNotFound(ResourceNotFound):
+    """There is no plan of this name."""
+
+    resource = "plan"
+
+
+class TypeNotFound(ResourceNotFound):
+    """There is no database type of this id."""
+
+    resource = "database type"
+
+
+class VersionNotFound(ResourceNotFound):
+    """No database of this token has a version of this id."""
+
+    resource = "database type version"
+
+
+class MaintenanceNotFound(ResourceNotFound):
+    """There is no maintenance of this id: dbvalet plans none."""
+
+    resource = "maintenance"
+
+
+class CertificateNotFound(ResourceNotFound):
+    """No CA certificate is declared: `ca_certificate` of the configuration names its file."""
+
+    resource = "CA certificate"
+
+
+class NotSupported(AgentError):
+    """This is not supported here."""
+
+    code = "not_supported"
 
 
 class OperationOpen(AgentError):

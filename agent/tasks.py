@@ -27,7 +27,30 @@ DELETE_BACKUP = Task(name="delete-backup", effect=Effect.DESTRUCTIVE)
 
 RESTORE_BACKUP = Task(name="restore-backup", effect=Effect.DESTRUCTIVE)
 
+RESTORE_TO_INSTANT = Task(name="restore-to-instant", effect=Effect.DESTRUCTIVE)
+
+CHANGE_FEATURES = Task(name="change-features", effect=Effect.WRITE)
+
+# A log may hold statements with what was written in them: more than who may look at settings.
+READ_LOGS = Task(name="read-logs", effect=Effect.WRITE)
+
+UPGRADE_DATABASE = Task(name="upgrade-database", effect=Effect.DESTRUCTIVE)
+
+CHANGE_FIREWALL = Task(name="change-firewall", effect=Effect.WRITE)
+
 TASKS = {
     each.name: each
-    for each in (UPDATE_DATABASE, CANCEL_OPERATION, CREATE_BACKUP, DOWNLOAD_BACKUP, DELETE_BACKUP, RESTORE_BACKUP)
+    for each in (
+        UPDATE_DATABASE,
+        CANCEL_OPERATION,
+        CHANGE_FEATURES,
+        READ_LOGS,
+        UPGRADE_DATABASE,
+        CHANGE_FIREWALL,
+        CREATE_BACKUP,
+        DOWNLOAD_BACKUP,
+        DELETE_BACKUP,
+        RESTORE_BACKUP,
+        RESTORE_TO_INSTANT,
+    )
 }

@@ -194,6 +194,6 @@ def stable_id(*parts: str) -> str:
     return sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 
-def as_json(body: dict[str, Any], status: int = 200) -> Response:
+def as_json(body: dict[str, Any] | list[dict[str, Any]], status: int = 200) -> Response:
     """Render an answer."""
     return Response(orjson.dumps(body, option=orjson.OPT_UTC_Z), status, media_type="application/json")

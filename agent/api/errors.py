@@ -18,6 +18,7 @@ from engines.errors import EngineError
 
 STATUS = {
     "malformed": 400,
+    "not_supported": 400,
     "unauthenticated": 401,
     "forbidden": 403,
     "protected": 403,
