@@ -23,6 +23,7 @@ from engines.errors import DeadlineExceeded, EngineError, Precondition, Privileg
 
 if TYPE_CHECKING:
     from engines.backup import Backups
+    from engines.health import Health
     from engines.recovery import Recovery, RecoverySettings
 
 
@@ -150,6 +151,8 @@ class Engine:
     """`module:Class` of its Backups, made from a Server; None where it has none."""
     recovery: str | None = None
     """`module:Class` of its Recovery, made from a Server and RecoverySettings; None where it has none."""
+    health: str | None = None
+    """`module:Class` of its Health, made from a Server; None where it tells nothing of itself."""
     added: dict[str, Action] = field(default_factory=dict[str, Action])
     """Actions of other installed packages, see `installed_engines`."""
 
@@ -173,6 +176,13 @@ class Engine:
         if self.backups is None:
             return None
         module, _, name = self.backups.partition(":")
+        return getattr(importlib.import_module(module), name)(server)
+
+    def health_of(self, server: Server) -> Health | None:
+        """Make what reads a server's counters and log and switches its features; None where there is no such thing."""
+        if self.health is None:
+            return None
+        module, _, name = self.health.partition(":")
         return getattr(importlib.import_module(module), name)(server)
 
     def recovery_of(self, server: Server, settings: RecoverySettings) -> Recovery | None:

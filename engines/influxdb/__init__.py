@@ -16,4 +16,5 @@ ENGINE = Engine(
     requirements=REQUIREMENTS,
     grants=grants,
     backups="engines.influxdb.backup:InfluxBackups",
+    health="engines.influxdb.health:InfluxHealth",
 )

@@ -16,4 +16,5 @@ ENGINE = Engine(
     requirements=REQUIREMENTS,
     grants=grants,
     backups="engines.mongodb.backup:MongoBackups",
+    health="engines.mongodb.health:MongoHealth",
 )

@@ -14,6 +14,7 @@ ENGINE = Engine(
     requirements=REQUIREMENTS,
     grants=grants,
     backups="engines.mysql.backup:MySQLBackups",
+    health="engines.mysql.health:MySQLHealth",
 )
 
 __all__ = ["ENGINE"]

@@ -14,6 +14,7 @@ ENGINE = Engine(
     requirements=REQUIREMENTS,
     grants=grants,
     backups="engines.postgresql.backup:PostgresBackups",
+    health="engines.postgresql.health:PostgresHealth",
     recovery="engines.postgresql.recovery.server:PostgresRecovery",
 )
 

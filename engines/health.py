@@ -1,0 +1,81 @@
+"""What an engine tells of how it does: counters, its log, and settings that clients may switch.
+
+What an engine does not tell is None: nothing here is estimated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+Role = Literal["leader", "follower"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """What a server counts, at one moment."""
+
+    counters: Mapping[str, int]
+    """The engine's own, by its own names: they grow as work is done, or are levels such as connections."""
+    role: Role | None = None
+    lag_seconds: float | None = None
+    """How far a follower is behind; None for a leader."""
+    cpu_seconds: float | None = None
+    """Of all the server's threads, since it started."""
+    memory: int | None = None
+    """Bytes that the server's process holds."""
+    memory_limit: int | None = None
+    """Bytes that it may hold."""
+    data_size: int | None = None
+    """Bytes of the deployment's logical database."""
+    disk_used: int | None = None
+    """Bytes used on the file system of the data."""
+    disk_size: int | None = None
+    """Bytes of that file system."""
+    bytes_read: int | None = None
+    """From disk, since the start."""
+    bytes_written: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogLine:
+    """One line of a server's log."""
+
+    at: datetime
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switched:
+    """What became of a feature."""
+
+    name: str
+    status: Literal["ACTIVATED", "PENDING", "FAILED", "REMOVED"]
+    message: str
+
+
+class Health(Protocol):
+    """The engine's side of metrics, logs and features."""
+
+    async def measures(self) -> Measures:
+        """Read the counters.
+
+        Raises: EngineUnavailable, DeadlineExceeded, PrivilegeMissing
+        """
+        ...
+
+    async def log(self, lines: int) -> list[LogLine]:
+        """Read the last lines of the server's log, oldest first.
+
+        Raises: Precondition, when the engine does not give its log; PrivilegeMissing, EngineUnavailable
+        """
+        ...
+
+    async def force_ssl(self, on: bool) -> Switched:
+        """Let the server refuse connections without TLS, or accept them again; read back before it answers.
+
+        Raises: Precondition, when it cannot be set while the server runs; PrivilegeMissing, EngineUnavailable
+        """
+        ...

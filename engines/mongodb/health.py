@@ -1,0 +1,83 @@
+"""What MongoDB tells of how it does."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from engines.errors import Precondition
+from engines.health import LogLine, Measures, Switched
+from engines.mongodb.server import MongoServer
+
+MEGABYTE = 1024 * 1024
+
+
+class MongoHealth:
+    """Counters and log of one MongoDB deployment."""
+
+    def __init__(self, server: MongoServer) -> None:
+        self._server = server
+
+    async def measures(self) -> Measures:
+        """Read serverStatus and dbStats.
+
+        Raises: PrivilegeMissing, when the account has not the role clusterMonitor; EngineUnavailable
+        """
+        status = await self._server.read("admin", {"serverStatus": 1})
+        stats = await self._server.read(self._server.address.database, {"dbStats": 1})
+        hello = await self._server.read("admin", {"isMaster": 1})
+        extra: dict[str, Any] = status.get("extra_info", {})
+        cpu = None
+        if "user_time_us" in extra:
+            cpu = (extra["user_time_us"] + extra["system_time_us"]) / 1_000_000
+        resident = status.get("mem", {}).get("resident")
+        role = "leader" if hello.get("ismaster") else "follower" if hello.get("secondary") else None
+        counters = {f"op_{name}": int(value) for name, value in status["opcounters"].items() if name != "deprecated"}
+        counters |= {
+            "connections": int(status["connections"]["current"]),
+            "network_bytes_in": int(status["network"]["bytesIn"]),
+            "network_bytes_out": int(status["network"]["bytesOut"]),
+            "objects": int(stats["objects"]),
+        }
+        return Measures(
+            counters=counters,
+            role=role,
+            cpu_seconds=cpu,
+            memory=None if resident is None else int(resident) * MEGABYTE,
+            data_size=int(stats["dataSize"]),
+            disk_used=_whole(stats.get("fsUsedSize")),
+            disk_size=_whole(stats.get("fsTotalSize")),
+        )
+
+    async def log(self, lines: int) -> list[LogLine]:
+        """Read the last lines, of 1024 that the server keeps in memory.
+
+        Raises: PrivilegeMissing, when the account has not the role clusterMonitor; EngineUnavailable
+        """
+        reply = await self._server.read("admin", {"getLog": "global"})
+        return [line for text in reply["log"][-lines:] if (line := _line(text)) is not None]
+
+    async def force_ssl(self, on: bool) -> Switched:
+        """Refuse: TLS of MongoDB is chosen when it starts.
+
+        Raises: Precondition
+        """
+        raise Precondition(
+            "MongoDB chooses when it starts whether it refuses connections without TLS: set net.tls.mode to "
+            "requireTLS (or allowTLS to let others in) in its configuration and restart it."
+        )
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _line(text: str) -> LogLine | None:
+    """Read a line: JSON since 4.4, before it a date and words."""
+    try:
+        at = json.loads(text)["t"]["$date"] if text.startswith("{") else text.split(" ", 1)[0]
+        moment = datetime.fromisoformat(at[:-2] + ":" + at[-2:] if at[-5] in "+-" else at)
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None  # cut short by the server, at 1024 bytes: it says of no moment
+    return LogLine(at=moment.astimezone(UTC), text=text.rstrip())
