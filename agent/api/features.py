@@ -1,0 +1,120 @@
+"""Features: what the engine itself can switch while it runs is switched; the rest is refused and says why."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from agent.api.databases import as_json
+from agent.api.edge import read_body
+from agent.api.openapi import described
+from agent.api.service import permitted, service_of
+from agent.databases import Database
+from agent.dispatch import parse_object
+from agent.errors import NotSupported
+from agent.tasks import CHANGE_FEATURES
+from agent.tokens import Principal
+from engines import deadline
+from engines.errors import DeadlineExceeded, InvalidParams
+
+SECONDS = 10.0
+
+
+class FeatureName(BaseModel):
+    """Which feature; `status` is sent by some clients and means nothing."""
+
+    name: str
+    status: str = ""
+
+
+class FeatureBody(BaseModel):
+    """The body of `POST /api/databases/:id/features`."""
+
+    feature: FeatureName
+
+
+class SwitchedBody(BaseModel):
+    """What became of a feature."""
+
+    name: str
+    status: str
+    message: str
+
+
+async def enable_feature(request: Request, database_id: str) -> Response:
+    """Switch a feature on; read back from the engine before this answers."""
+    principal, database = permitted(request, database_id, CHANGE_FEATURES)
+    body = parse_object(await read_body(request.scope, request.receive))
+    feature: Any = body.get("feature")
+    name: Any = cast(dict[str, Any], feature).get("name") if isinstance(feature, dict) else None
+    if not isinstance(name, str) or not name:
+        raise InvalidParams({"feature": ["must be an object with a name"]})
+    return await _switch(request, principal, database, name, on=True)
+
+
+async def disable_feature(request: Request, database_id: str) -> Response:
+    """Switch a feature off; read back from the engine before this answers."""
+    principal, database = permitted(request, database_id, CHANGE_FEATURES)
+    name = request.query_params.get("feature", "")
+    if not name:
+        raise InvalidParams({"feature": ["is required in the query"]})
+    return await _switch(request, principal, database, name, on=False)
+
+
+async def _switch(request: Request, principal: Principal, database: Database, name: str, *, on: bool) -> Response:
+    if name != "force-ssl":
+        raise NotSupported(
+            "dbvalet switches the feature force-ssl only: others belong to a platform, not to an engine."
+        )
+    health = database.engine.health_of(database.server)
+    if health is None:
+        raise NotSupported(f"{database.engine.title} has nothing that switches TLS.")
+    try:
+        with deadline.within(SECONDS):
+            async with asyncio.timeout(SECONDS + deadline.GRACE):
+                switched = await health.force_ssl(on)
+    except TimeoutError:
+        raise DeadlineExceeded("The engine does not answer. Whether it was done is not known.") from None
+    service_of(request).log.info("feature_switched", who=principal.name, database=database.id, feature=name, on=on)
+    return as_json({"name": switched.name, "status": switched.status, "message": switched.message})
+
+
+def install(app: FastAPI) -> None:
+    """Put the routes of features into an app."""
+    path = "/api/databases/{database_id}/features"
+    failures = (
+        "not_supported",
+        "forbidden",
+        "privilege_missing",
+        "not_found",
+        "precondition",
+        "invalid_params",
+        "engine_unavailable",
+        "deadline_exceeded",
+    )
+    app.add_api_route(
+        path,
+        enable_feature,
+        **described(
+            *failures,
+            "malformed",
+            "too_large",
+            method="POST",
+            body=FeatureBody,
+            response_model=SwitchedBody,
+            tags=["features"],
+            operation_id="enable_feature",
+        ),
+    )
+    app.add_api_route(
+        path,
+        disable_feature,
+        **described(
+            *failures, method="DELETE", response_model=SwitchedBody, tags=["features"], operation_id="disable_feature"
+        ),
+    )

@@ -1,0 +1,126 @@
+"""Logs: a link that shows the end of the engine's log, without a token of its own and for a short time."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from datetime import UTC
+from hashlib import sha256
+from secrets import token_hex
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from agent.api.databases import as_json
+from agent.api.maintenance import positive
+from agent.api.openapi import described
+from agent.api.service import permitted, service_of
+from agent.databases import Database
+from agent.errors import LinkInvalid, NotSupported
+from agent.tasks import READ_LOGS
+from engines import deadline
+from engines.errors import DeadlineExceeded
+from engines.health import LogLine
+
+LINK_SECONDS = 900
+SECONDS = 10.0
+LINES, MOST_LINES = 100, 10_000
+
+
+class LogsBody(BaseModel):
+    """The body of `GET /api/databases/:id/logs`."""
+
+    url: str
+    """Absolute; clients add `n` and `filter`. It takes no token of dbvalet's and lasts a quarter of an hour."""
+
+
+async def get_logs(request: Request, database_id: str) -> Response:
+    """Give a link to the end of the engine's log; refused where the engine does not give it."""
+    _, database = permitted(request, database_id, READ_LOGS)
+    await _read(database, 1)
+    service = service_of(request)
+    now = int(time.time())
+    base = service.public_url or str(request.base_url).rstrip("/")
+    token = await _sign(request, database.id, now)
+    return as_json({"url": f"{base}/api/logs/{database.id}?token={token}&timestamp={now}"})
+
+
+async def get_archives(request: Request, database_id: str) -> Response:
+    """Refuse: old logs are where the engine's host keeps them."""
+    permitted(request, database_id, READ_LOGS)
+    raise NotSupported("dbvalet keeps no archives of logs: old ones are where the engine's host keeps them.")
+
+
+async def show_log(request: Request) -> Response:
+    """Show the last `n` lines of a log, those of `filter` only if it is given."""
+    database_id: str = request.path_params["log_id"]
+    given = request.query_params
+    token, stamp = given.get("token", ""), given.get("timestamp", "")
+    if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 12 and token.isascii()):
+        raise LinkInvalid
+    right = await _sign(request, database_id, int(stamp))
+    if not hmac.compare_digest(right, token) or not 0 <= time.time() - int(stamp) <= LINK_SECONDS:
+        raise LinkInvalid
+    database = next((each for each in service_of(request).databases if each.id == database_id), None)
+    if database is None:
+        raise LinkInvalid
+    count = min(positive(request, "n", LINES), MOST_LINES)
+    wanted = given.get("filter", "")
+    found = [in_format(each, database.engine.name) for each in await _read(database, MOST_LINES if wanted else count)]
+    found = [each for each in found if wanted in each][-count:]
+    return PlainTextResponse("".join(f"{each}\n" for each in found))
+
+
+def in_format(line: LogLine, container: str) -> str:
+    """Write a line as the command-line client splits it: its fifth word is the container, never empty."""
+    at = line.at.astimezone(UTC)
+    return f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond:06d}000 +0000 UTC [{container}] {' '.join(line.text.split())}"
+
+
+async def _read(database: Database, lines: int) -> list[LogLine]:
+    health = database.engine.health_of(database.server)
+    if health is None:
+        raise NotSupported(f"{database.engine.title} does not give its log.")
+    try:
+        with deadline.within(SECONDS):
+            async with asyncio.timeout(SECONDS + deadline.GRACE):
+                return await health.log(lines)
+    except TimeoutError:
+        raise DeadlineExceeded("The engine did not give its log in time.") from None
+
+
+async def _sign(request: Request, database_id: str, stamp: int) -> str:
+    # Of the state, so that another dbvalet that shares it can answer the link.
+    key: Any = await service_of(request).state.memory_of("").keep_first("log_key", token_hex(32))
+    return hmac.new(bytes.fromhex(key), f"{database_id} {stamp}".encode(), sha256).hexdigest()
+
+
+def install(app: FastAPI) -> None:
+    """Put the routes of logs into an app."""
+    one = "/api/databases/{database_id}"
+    failures = ("not_supported", "forbidden", "not_found")
+    app.add_api_route(
+        one + "/logs",
+        get_logs,
+        **described(
+            *failures,
+            "privilege_missing",
+            "precondition",
+            "engine_unavailable",
+            "deadline_exceeded",
+            response_model=LogsBody,
+            tags=["logs"],
+            operation_id="get_logs",
+        ),
+    )
+    app.add_api_route(
+        one + "/logs_archives",
+        get_archives,
+        **described(*failures, tags=["logs"], operation_id="list_log_archives"),
+    )
+    # For whoever has a link, as with archives of backups.
+    app.add_route("/api/logs/{log_id}", show_log, methods=["GET"], include_in_schema=False)
