@@ -21,6 +21,7 @@ from agent.limits import Limits
 from agent.log import SHORTEST_SECRET, Log, make_log, secrets_in_url
 from agent.metrics import Metrics
 from agent.operations.runner import Operations
+from agent.sampler import Sampler
 from agent.scheduler import Scheduler
 from agent.settings import Settings
 from agent.state.state import State
@@ -57,6 +58,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     metrics.watch(known.observed)
     operations = Operations(state, known, {}, log)
     scheduler = Scheduler(state, known, operations, log)
+    sampler = Sampler()
     service = Service(
         tokens=tokens,
         databases=known,
@@ -68,6 +70,8 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
         operations=operations,
         backups=DatabaseBackups(settings, state, operations, log),
         public_url=settings.public_url,
+        ca_certificate=settings.ca_certificate,
+        sampler=sampler,
         log=log,
         metrics_are_public=settings.metrics == "public",
     )
@@ -83,6 +87,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
         finally:
             service.ready = False
             scheduler.close()
+            await sampler.close()
             await operations.close()
             await known.close()
             state.close()

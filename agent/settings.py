@@ -193,6 +193,8 @@ class Settings(BaseSettings):
     ) = None
     """How clients reach dbvalet, for the links it gives: `https://valet.example`. The host of the request unless
     given."""
+    ca_certificate: Path | None = None
+    """A PEM file that `/api/ca_certificate` gives to anybody: of the CA that signed the servers' certificates."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least weighty lines of the log; each action has one of level `info`."""
 

@@ -5,6 +5,7 @@ from typing import BinaryIO
 
 from sqlalchemy import Connection
 
+from agent.api.databases import stable_id
 from agent.backups import record as backups
 from agent.operations import record
 from tests.fakes.service import Valet
@@ -16,6 +17,30 @@ IDS = {
     "restoration_id": "2" * 24,
 }
 """Of what `plant` puts there, by the names that paths give them."""
+
+IDS |= {
+    "name": "self-hosted",
+    "kind": "memory",
+    "instance_id": stable_id("instance", "ad-one"),
+    "type_id": stable_id("type", "fake"),
+    "version_id": stable_id("version", "fake", "1.2.0"),
+    "rule_id": "none",
+    "maintenance_id": "none",
+    "log_id": "ad-one",
+}
+
+REFUSED = {
+    "/api/databases/{database_id}/firewall_rules",
+    "/api/databases/{database_id}/firewall_rules/{rule_id}",
+    "/api/firewall/managed_ranges",
+    "/api/databases/{database_id}/health",
+    "/api/databases/{database_id}/upgrade",
+    "/api/databases/{database_id}/logs_archives",
+    "/api/databases/{database_id}/maintenance/{maintenance_id}",
+    "/api/ca_certificate",
+    "/api/logs/{log_id}",
+}
+"""Routes that refuse whoever comes with nothing but a token: they say why, in the errors of the table."""
 
 THEN = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
@@ -48,21 +50,35 @@ def install(app: FastAPI) -> None:
     app.add_api_route(
         several,
         list_rules,
-        **described("not_supported", "not_found", tags=["firewall"], operation_id="list_firewall_rules"),
+        **described(
+            "not_supported",
+            "not_found",
+            tags=["firewall"],
+            response_model=dict[str, Any],
+            operation_id="list_firewall_rules",
+        ),
     )
     app.add_api_route(
         several,
         create_rule,
-        **described(*failures, method="POST", tags=["firewall"], operation_id="create_firewall_rule"),
+        **described(
+            *failures,
+            method="POST",
+            tags=["firewall"],
+            response_model=dict[str, Any],
+            operation_id="create_firewall_rule",
+        ),
     )
     for method, name in (("PATCH", "change_firewall_rule"), ("DELETE", "delete_firewall_rule")):
         app.add_api_route(
             several + "/{rule_id}",
             change_rule,
-            **described(*failures, method=method, tags=["firewall"], operation_id=name),
+            **described(*failures, method=method, tags=["firewall"], response_model=dict[str, Any], operation_id=name),
         )
     app.add_api_route(
         "/api/firewall/managed_ranges",
         list_managed_ranges,
-        **described("not_supported", tags=["firewall"], operation_id="list_managed_ranges"),
+        **described(
+            "not_supported", tags=["firewall"], response_model=dict[str, Any], operation_id="list_managed_ranges"
+        ),
     )

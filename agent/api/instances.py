@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -105,7 +105,13 @@ def install(app: FastAPI) -> None:
     app.add_api_route(
         one + "/health",
         health,
-        **described("not_supported", "not_found", tags=["instances"], operation_id="get_database_health"),
+        **described(
+            "not_supported",
+            "not_found",
+            tags=["instances"],
+            response_model=dict[str, Any],
+            operation_id="get_database_health",
+        ),
     )
     app.add_api_route(
         one + "/upgrade",
@@ -116,6 +122,7 @@ def install(app: FastAPI) -> None:
             "not_found",
             method="POST",
             tags=["instances"],
+            response_model=dict[str, Any],
             operation_id="upgrade_database",
         ),
     )

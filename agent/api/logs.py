@@ -120,7 +120,7 @@ def install(app: FastAPI) -> None:
     app.add_api_route(
         one + "/logs_archives",
         get_archives,
-        **described(*failures, tags=["logs"], operation_id="list_log_archives"),
+        **described(*failures, tags=["logs"], response_model=dict[str, Any], operation_id="list_log_archives"),
     )
     # For whoever has a link, as with archives of backups.
     app.add_route("/api/logs/{log_id}", show_log, methods=["GET"], include_in_schema=False)

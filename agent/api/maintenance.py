@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -104,5 +104,5 @@ def install(app: FastAPI) -> None:
     app.add_api_route(
         path + "/{maintenance_id}",
         get_maintenance,
-        **described("not_found", tags=["maintenance"], operation_id="get_maintenance"),
+        **described("not_found", tags=["maintenance"], response_model=dict[str, Any], operation_id="get_maintenance"),
     )

@@ -1,9 +1,9 @@
-"""Metrics of a database: its engine's own counters, now and over the last hour. What an engine does not tell is null."""
+"""Metrics of a database: its engine's own counters, now and over the last hour. What it does not tell is null."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -139,7 +139,7 @@ async def _series(request: Request, database: Database, kind: str) -> Response:
     values: list[dict[str, Any]] = []
     for each in series:
         if each.at >= begin:
-            values.append({"time": each.at, **_values(cast(Kind, kind), previous, each)})
+            values.append({"time": each.at, **_values(kind, previous, each)})
         previous = each
     return as_json({"type": kind, "values": values})
 

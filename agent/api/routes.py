@@ -8,7 +8,21 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from agent.api import actions, backups, databases, docs, health, operations
+from agent.api import (
+    actions,
+    backups,
+    databases,
+    docs,
+    features,
+    firewall,
+    health,
+    instances,
+    logs,
+    maintenance,
+    measurements,
+    operations,
+    types,
+)
 from agent.api.openapi import ACTION_PATH, described
 from agent.dispatch import Dispatcher
 from engines.engine import Engine
@@ -85,6 +99,13 @@ def install(app: FastAPI, hot: Route, engines: Mapping[str, Engine], *, metrics_
         ),
     )
     _install_backups(app)
+    features.install(app)
+    firewall.install(app)
+    instances.install(app)
+    logs.install(app)
+    maintenance.install(app)
+    measurements.install(app)
+    types.install(app)
     app.add_api_route(
         "/livez",
         health.livez,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -15,6 +16,7 @@ from agent.limits import Limits
 from agent.log import Log
 from agent.metrics import Metrics
 from agent.operations.runner import Operations
+from agent.sampler import Sampler
 from agent.state.state import State
 from agent.tasks import Task
 from agent.tokens import Principal, Tokens
@@ -36,6 +38,9 @@ class Service:
     backups: DatabaseBackups
     public_url: str | None
     """How clients reach this service; None where their own request tells."""
+    ca_certificate: Path | None
+    """The file that anybody is given, if there is one."""
+    sampler: Sampler
     log: Log
     metrics_are_public: bool
     ready: bool = False

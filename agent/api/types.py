@@ -179,6 +179,6 @@ def install(app: FastAPI) -> None:
         "/api/ca_certificate",
         get_ca_certificate,
         **described(
-            "not_found", token=False, response_class=Response, tags=["types"], operation_id="get_ca_certificate"
+            "not_found", token=False, tags=["types"], response_model=dict[str, Any], operation_id="get_ca_certificate"
         ),
     )

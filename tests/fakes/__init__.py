@@ -31,6 +31,7 @@ ENGINE = Engine(
     package="tests.fakes",
     server="tests.fakes.driver:FakeServer",
     backups="tests.fakes.backups:FakeBackups",
+    health="tests.fakes.health:FakeHealth",
     requirements={
         "superpower": Requirement(name="superpower", met=_has_superpower, remedy=_remedy),
         "preload": Requirement(name="preload", met=_is_preloaded, remedy=_remedy),

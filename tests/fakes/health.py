@@ -1,0 +1,25 @@
+"""The fake engine's counters, log and switch."""
+
+from datetime import UTC, datetime
+
+from engines.health import LogLine, Measures, Switched
+from tests.fakes.driver import FakeServer
+
+
+class FakeHealth:
+    """Raises the server's `problem`; TLS is what was last set."""
+
+    def __init__(self, server: FakeServer) -> None:
+        self._server = server
+
+    async def measures(self) -> Measures:
+        await self._server.perform("measure")
+        return Measures(counters={"work": len(self._server.performed)}, role="leader", memory=1000, data_size=5)
+
+    async def log(self, lines: int) -> list[LogLine]:
+        await self._server.perform("log")
+        return [LogLine(at=datetime(2026, 1, 31, 8, 0, 0, 120, tzinfo=UTC), text="  a  line\twith spaces")][:lines]
+
+    async def force_ssl(self, on: bool) -> Switched:
+        await self._server.perform(f"force-ssl {on}")
+        return Switched(name="force-ssl", status="ACTIVATED" if on else "REMOVED", message="set")
