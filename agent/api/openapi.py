@@ -24,7 +24,7 @@ ACTION_PATH = "/api/databases/{database_id}/action"
 
 _SCHEMAS = "#/components/schemas/"
 
-_OF_OTHERS = {"method_not_allowed", "not_ready", "range_not_satisfiable"}
+_OF_OTHERS = {"method_not_allowed", "not_ready", "not_supported", "range_not_satisfiable"}
 
 _OF_ACTIONS = [code for code in STATUS if code not in _OF_OTHERS]
 """How an action can fail: any engine may raise any cause."""
