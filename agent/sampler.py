@@ -1,4 +1,4 @@
-"""What servers counted over the last hour, for whoever asks for a series. Bounded, in memory, begun when first asked."""
+"""What servers counted over the last hour, as a series: bounded, in memory, begun when first asked."""
 
 from __future__ import annotations
 

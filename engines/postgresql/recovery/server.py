@@ -181,8 +181,9 @@ class PostgresRecovery:
         Raises: Precondition, when the archive does not take it; EngineUnavailable
         """
         standing = await self.standing()
-        await self._server.write(COMMIT)
+        # The time before the commit: recovery stops at the first commit after an instant, so one must lie behind it.
         (committed,) = await self._server.read(COMMITTED)
+        await self._server.write(COMMIT)
         (switched,) = await self._server.write(SWITCH)
         await self._archived(switched["segment"])
         return Marker(committed_at=committed["at"], timeline=standing.timeline, lsn=committed["lsn"], archived=True)
