@@ -21,6 +21,8 @@ from agent.limits import Limits
 from agent.log import SHORTEST_SECRET, Log, make_log, secrets_in_url
 from agent.metrics import Metrics
 from agent.operations.runner import Operations
+from agent.pitr.clusters import Clusters
+from agent.pitr.restore import RestoreToInstant
 from agent.sampler import Sampler
 from agent.scheduler import Scheduler
 from agent.settings import Settings
@@ -57,6 +59,9 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     tokens, limits, metrics = Tokens(settings), Limits(settings.limits), Metrics()
     metrics.watch(known.observed)
     operations = Operations(state, known, {}, log)
+    clusters = Clusters(settings, known, state, log)
+    to_instant = RestoreToInstant(clusters, state)
+    operations.kinds[to_instant.type] = to_instant
     scheduler = Scheduler(state, known, operations, log)
     sampler = Sampler()
     service = Service(
@@ -68,7 +73,8 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
         state=state,
         choices=AllChoices(state),
         operations=operations,
-        backups=DatabaseBackups(settings, state, operations, log),
+        backups=DatabaseBackups(settings, state, operations, clusters, log),
+        clusters=clusters,
         public_url=settings.public_url,
         ca_certificate=settings.ca_certificate,
         sampler=sampler,
@@ -81,12 +87,14 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
         known.start()
         operations.start()
         scheduler.start()
+        clusters.start()
         service.ready = True
         try:
             yield
         finally:
             service.ready = False
             scheduler.close()
+            clusters.close()
             await sampler.close()
             await operations.close()
             await known.close()

@@ -23,6 +23,7 @@
     ├── RangeInvalid       a download was asked to begin behind its end
     ├── Interrupted        an operation was cut off, and what it had begun was undone
     │   └── LeftBehind     … but something could not be undone yet
+    ├── OperationLost      another dbvalet has taken an operation over: this one must not go on
     ├── UnknownAction      this engine has no such action
     ├── TooLarge           the body is over the limit
     ├── RateLimited        the token has used up its rate
@@ -180,6 +181,10 @@ class Interrupted(AgentError):
 
 class LeftBehind(Interrupted):
     """dbvalet ended in the middle of it; what it had begun is undone as soon as the engine can be reached."""
+
+
+class OperationLost(AgentError):
+    """Another dbvalet has taken this operation over."""
 
 
 class UnknownAction(AgentError):

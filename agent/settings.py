@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import orjson
 from pydantic import (
     AfterValidator,
     Field,
@@ -31,13 +30,12 @@ from agent.errors import SettingsError
 from agent.roles import Role
 from agent.settings_backups import BackupSettings, Section
 from agent.settings_file import interpolated, read_yaml
+from agent.settings_pitr import PitrSettings
+from agent.settings_variables import check_variables
 from engines.action import texts_by_field
 from engines.address import parse_address
 
 SHORTEST_TOKEN = 16
-
-CLIENT_URL = "DBVALET_URL"
-"""The one variable that `dbvalet call` alone reads: a shell may use both it and `dbvalet serve`."""
 
 
 def _like(pattern: str, text: str) -> AfterValidator:
@@ -135,6 +133,8 @@ class DatabaseSettings(Section):
     """Found once, on the server where it has an identity of its own, unless given."""
     disabled_actions: list[str] = Field(default_factory=list[str])
     """Actions that nobody may use on this database."""
+    pitr: PitrSettings | None = None
+    """How a PostgreSQL is brought back to an instant: see below. Without it there are backups, and no such recovery."""
 
     _address: SecretStr = PrivateAttr()
 
@@ -322,7 +322,7 @@ def load_settings(config: Path | None = None) -> Settings:
 
     Raises: SettingsError
     """
-    _check_variables(os.environ)
+    check_variables(os.environ, Settings.model_fields)
     raw = read_yaml(config) if config else {}
     for key in raw:
         if key not in Settings.model_fields:
@@ -349,33 +349,6 @@ def _mistakes_named(variable: str) -> Generator[None]:
 def _refuse_both(variable: str, value: SecretStr | None, file: Path | None) -> None:
     if value is not None and file is not None:
         raise SettingsError(variable, f"exactly one of {variable} and {variable}_FILE is needed")
-
-
-_OF_KUBERNETES = re.compile(
-    r"DBVALET_([A-Z0-9_]+_)?(SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_[A-Z]+)?)?)"
-)
-"""What Kubernetes sets for a Service that is named `dbvalet` or `dbvalet-something`."""
-
-
-def _check_variables(environ: Mapping[str, str]) -> None:
-    """A misspelt variable must not be overlooked."""
-    for name, value in environ.items():
-        if not name.upper().startswith("DBVALET_") or name == CLIENT_URL:
-            continue
-        key = name.upper().removeprefix("DBVALET_").lower()
-        if key in Settings.model_fields:
-            if key in {"tokens", "databases", "limits", "backups"} and value and not _is_json(value):
-                raise SettingsError(name, "must be JSON")
-        elif _OF_KUBERNETES.fullmatch(name) is None or (name == "DBVALET_PORT" and "://" not in value):
-            raise SettingsError(name, "is not known; a variable is named like the key: DBVALET_LISTEN")
-
-
-def _is_json(text: str) -> bool:
-    try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return False
-    return True
 
 
 def _check_state(url: str) -> None:

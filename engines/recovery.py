@@ -191,6 +191,17 @@ class Recovery(Protocol):
         """
         ...
 
+    async def commit(self, last: Marker | None) -> Marker | None:
+        """Commit a marker without a switch; None when nothing was written since the last one.
+
+        Raises: EngineUnavailable
+        """
+        ...
+
+    async def archived(self, markers: Sequence[Marker]) -> list[Marker]:
+        """Give markers as they stand in the archive now. Raises: EngineUnavailable."""
+        ...
+
     async def is_running(self) -> bool:
         """Ask whoever controls the server. Raises: RecoveryFailed."""
         ...

@@ -20,6 +20,14 @@ from agent.codes import causes, meaning
 from agent.roles import needed_for
 from agent.settings import DatabaseSettings, LimitSettings, Settings, TokenSettings
 from agent.settings_backups import BackupSettings, KeepSettings
+from agent.settings_pitr import (
+    CommandsSettings,
+    ControlSettings,
+    DockerSettings,
+    HoldFileSettings,
+    PgCtlSettings,
+    PitrSettings,
+)
 from engines.action import Action
 from engines.engine import Engine, installed_engines
 from engines.errors import default_message
@@ -233,6 +241,12 @@ def configuration() -> Iterable[str]:
     for name, model in (
         ("tokens", TokenSettings),
         ("databases", DatabaseSettings),
+        ("databases.pitr", PitrSettings),
+        ("databases.pitr.control", ControlSettings),
+        ("databases.pitr.control.docker", DockerSettings),
+        ("databases.pitr.control.commands", CommandsSettings),
+        ("databases.pitr.control.pg_ctl", PgCtlSettings),
+        ("databases.pitr.control.hold_file", HoldFileSettings),
         ("backups", BackupSettings),
         ("backups.keep", KeepSettings),
         ("limits", LimitSettings),

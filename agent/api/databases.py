@@ -72,7 +72,8 @@ class DatabaseResource(BaseModel):
     current_operation_id: str | None
     next_version_id: str | None
     mongo_repl_set_name: str | None
-    first_pitr_backup: str | None
+    first_pitr_backup: datetime | None
+    """When the oldest physical backup ended."""
     cluster: bool
     flags: list[str]
 
@@ -173,7 +174,7 @@ async def show(service: Service, database: Database) -> dict[str, Any]:
         "current_operation_id": operation.id if operation else None,
         "next_version_id": None,
         "mongo_repl_set_name": seen.replica_set if seen else None,
-        "first_pitr_backup": None,
+        "first_pitr_backup": service.clusters.first_backups.get(database.id),
         "cluster": False,
         "flags": [],
     }

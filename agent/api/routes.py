@@ -21,6 +21,7 @@ from agent.api import (
     maintenance,
     measurements,
     operations,
+    pitr,
     types,
 )
 from agent.api.openapi import ACTION_PATH, described
@@ -105,6 +106,7 @@ def install(app: FastAPI, hot: Route, engines: Mapping[str, Engine], *, metrics_
     logs.install(app)
     maintenance.install(app)
     measurements.install(app)
+    pitr.install(app)
     types.install(app)
     app.add_api_route(
         "/livez",

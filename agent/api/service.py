@@ -16,6 +16,7 @@ from agent.limits import Limits
 from agent.log import Log
 from agent.metrics import Metrics
 from agent.operations.runner import Operations
+from agent.pitr.clusters import Clusters
 from agent.sampler import Sampler
 from agent.state.state import State
 from agent.tasks import Task
@@ -36,6 +37,7 @@ class Service:
     choices: AllChoices
     operations: Operations
     backups: DatabaseBackups
+    clusters: Clusters
     public_url: str | None
     """How clients reach this service; None where their own request tells."""
     ca_certificate: Path | None

@@ -16,6 +16,7 @@ from agent.databases import Database
 from agent.errors import BackupNotFound, BackupUnfinished, LinkInvalid, OperationOpen, RestorationNotFound
 from agent.log import Log
 from agent.operations.runner import Operations
+from agent.pitr.clusters import Clusters
 from agent.settings import Settings
 from agent.state.state import State
 from engines.backup import BLOCK
@@ -33,7 +34,7 @@ LINK_SECONDS = 900
 class DatabaseBackups:
     """What the API can do with backups."""
 
-    def __init__(self, settings: Settings, state: State, operations: Operations, log: Log) -> None:
+    def __init__(self, settings: Settings, state: State, operations: Operations, clusters: Clusters, log: Log) -> None:
         """Give `operations` the kinds of them that backups need."""
         chosen = settings.backups
         self._state = state
@@ -41,7 +42,7 @@ class DatabaseBackups:
         self.storage = Storage(chosen.storage or str(settings.beside_state("dbvalet-backups")), chosen.options)
         spool = Spool(chosen.spool or settings.beside_state("dbvalet-spool"))
         for kind in (
-            MakeBackup(state, self.storage, spool, chosen.keep, log),
+            MakeBackup(state, self.storage, spool, chosen.keep, clusters=clusters, log=log),
             RestoreBackup(state, self.storage, spool),
             CleanUp(),
         ):

@@ -18,6 +18,7 @@ from agent.databases import Database
 from agent.errors import BackupNotFound, BackupUnfinished, Interrupted, LeftBehind
 from agent.log import Log
 from agent.operations.kind import Run
+from agent.pitr.clusters import Clusters
 from agent.settings_backups import KeepSettings
 from agent.state.state import State
 from agent.tasks import CREATE_BACKUP, RESTORE_BACKUP
@@ -99,11 +100,14 @@ class MakeBackup:
     type = "backup"
     task = CREATE_BACKUP
 
-    def __init__(self, state: State, storage: Storage, spool: Spool, keep: KeepSettings, log: Log) -> None:
+    def __init__(
+        self, state: State, storage: Storage, spool: Spool, keep: KeepSettings, *, clusters: Clusters, log: Log
+    ) -> None:
         self._state = state
         self._storage = storage
         self._spool = spool
         self._keep = keep
+        self._clusters = clusters
         self._log = log
 
     async def run(self, run: Run) -> list[str]:
@@ -141,7 +145,8 @@ class MakeBackup:
         run.progress(95, "writing it down")
         await self._state.run(work)
         run.progress(97, "removing what is no longer to be kept")
-        return [*manifest.notes, *await self._thin_out(run.database.id)]
+        notes = await self._thin_out(run.database.id)
+        return [*manifest.notes, *notes, *await self._back_up_cluster(run)]
 
     async def recover(self, run: Run) -> list[str]:
         """Find a backup done, or remove what there is of it.
@@ -156,6 +161,16 @@ class MakeBackup:
         raise Interrupted(
             "dbvalet ended in the middle of this backup: nothing of it is kept. Older backups are as they were."
         )
+
+    async def _back_up_cluster(self, run: Run) -> list[str]:
+        """Make the backup that point-in-time recovery begins with, where that is set up; a failure is a note."""
+        if not self._clusters.has(run.database):
+            return []
+        try:
+            await self._clusters.of(run.database).full_backup(_part(run, 97, 99))
+        except EngineError as failed:
+            return [f"The backup of the whole server, for going back to an instant, failed: {failed.message}"]
+        return ["A backup of the whole server was made too, for going back to an instant."]
 
     async def _thin_out(self, database_id: str) -> list[str]:
         """Remove the archives that are too many or too old, but never the last good one; a failure is a note."""

@@ -152,6 +152,16 @@ def beat(connection: Connection, operation_id: str, owner: str, progress: int, s
     return None if status is None else Status(status)
 
 
+def keep_params(connection: Connection, operation_id: str, owner: str | None, params: dict[str, Any]) -> bool:
+    """Write down what an operation needs to go on after a crash; tell whether it is still ours."""
+    changed = connection.execute(
+        update(operations)
+        .where(operations.c.id == operation_id, operations.c.owner == owner, operations.c.finished_at.is_(None))
+        .values(params=orjson.dumps(params).decode())
+    )
+    return changed.rowcount == 1
+
+
 def ask_to_cancel(connection: Connection, operation_id: str) -> None:
     """Mark an open operation, for its owner to see."""
     connection.execute(

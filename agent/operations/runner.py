@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +150,14 @@ class Operations:
         from agent.operations import record
 
         return await self._state.run(lambda connection: record.open_one(connection, database_id))
+
+    async def require_none(self, database_id: str) -> None:
+        """Refuse while an operation of a database is open; `begin` does so too, but what comes before may take long.
+
+        Raises: OperationOpen; Precondition, when the state cannot be read
+        """
+        if await self.current(database_id) is not None:
+            raise await self._open(database_id)
 
     async def cancel(self, database_id: str, operation_id: str) -> Operation:
         """Ask for an operation to be stopped, whichever dbvalet works on it; it ends when it has been undone.
@@ -349,7 +358,7 @@ class Operations:
             if await self._state.run(lambda connection, each=each: record.take_over(connection, each, self.owner)):
                 self._log.warning("operation_taken_over", operation=each.id, type=each.type, database=each.database_id)
                 self._forget(each.owner)
-                self._work(each, self.kinds[each.type].recover)
+                self._work(replace(each, owner=self.owner), self.kinds[each.type].recover)
         for due in await self._state.run(lambda connection: record.with_clean_up_due(connection, ids)):
             database = self._databases[due.database_id]
             if (

@@ -12,6 +12,7 @@ from agent.api.errors import STATUS
 from agent.errors import NotSupported
 from engines import errors
 from tests.contract.decoders import go_failure, javascript_failure
+from tests.fakes import BARE
 from tests.fakes.driver import Gate
 from tests.fakes.kinds import FakeKind
 from tests.fakes.service import Valet, running
@@ -26,6 +27,7 @@ BODIES = {
     ("PATCH", "/api/databases/{database_id}"): b'{"database":{}}',
     ("PUT", "/api/databases/{database_id}"): b'{"database":{}}',
     ("POST", "/api/databases/{database_id}/features"): b'{"feature":{"name":"force-ssl"}}',
+    ("POST", "/api/databases/{database_id}/pitr/restore"): b'{"restore_time":"2026-01-31T09:00:00Z"}',
 }
 """What a route takes without complaint."""
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"]
@@ -184,6 +186,7 @@ async def state_is_spoilt(valet: Valet) -> None:
     await plant(valet)
     await valet.service.state.run(lambda connection: connection.exec_driver_sql("DROP TABLE backups"))
     await valet.service.state.run(lambda connection: connection.exec_driver_sql("DROP TABLE memory"))
+    await valet.service.state.run(lambda connection: connection.exec_driver_sql("DROP TABLE timelines"))
     await valet.service.state.run(lambda connection: connection.exec_driver_sql("DROP TABLE operations"))
 
 
@@ -238,7 +241,7 @@ def while_another_runs(method: str, path: str) -> Provoke:
         kind.gate = Gate()
         params = {"backup_id": IDS["backup_id"]}
         await valet.service.operations.begin(valet.database(), "fake", params, "admin")
-        return await valet.ask(method, path.format(**ONE))
+        return await valet.ask(method, path.format(**ONE), content=BODIES.get((method, path)))
 
     return provoke
 
@@ -510,6 +513,73 @@ ROWS["GET", f"{OF_ONE}/maintenance/{{maintenance_id}}"] = through_the_engine(
 ROWS["GET", f"{OF_ONE}/maintenance"] = {
     **through_the_engine("GET", f"{OF_ONE}/maintenance"),
     "invalid_params": [sent("GET", f"{OF_ONE}/maintenance?page=0"), sent("GET", f"{OF_ONE}/maintenance?per_page=x")],
+}
+
+
+WINDOW = f"{OF_ONE}/pitr/recovery_window"
+TO_INSTANT = f"{OF_ONE}/pitr/restore"
+
+
+def of_an_engine_without(method: str, path: str) -> Provoke:
+    """Ask for what this engine has not got."""
+
+    async def provoke(_: Valet) -> httpx.Response:
+        databases = [{"id": each, "url": "bare://db.example/app"} for each in ("ad-one", "ad-two")]
+        async with running(engines={"bare": BARE}, databases=databases) as valet:
+            return await valet.ask(method, path.format(**ONE), content=BODIES.get((method, path)))
+
+    return provoke
+
+
+def while_cluster(method: str, path: str, **changes: Any) -> Provoke:
+    """Ask while the cluster is as told."""
+
+    async def provoke(valet: Valet) -> httpx.Response:
+        for name, value in changes.items():
+            setattr(valet.server().recovery, name, value)
+        return await valet.ask(method, path.format(**ONE), content=BODIES.get((method, path)))
+
+    return provoke
+
+
+def to_instant(value: Any) -> Provoke:
+    return lambda valet: valet.ask("POST", TO_INSTANT.format(**ONE), json=value)
+
+
+DOWN = {"standing": [errors.EngineUnavailable()]}
+ROWS["GET", WINDOW] = {
+    **with_a_token("GET", WINDOW),
+    "not_found": [of_unknown_database("GET", WINDOW)],
+    "not_supported": [of_an_engine_without("GET", WINDOW)],
+    "precondition": [
+        lambda valet: valet.ask("GET", WINDOW.format(database_id="ad-two")),
+        without_a_state("GET", WINDOW),
+    ],
+    "engine_unavailable": [while_cluster("GET", WINDOW, problems={"window": [errors.EngineUnavailable()]})],
+}
+ROWS["POST", TO_INSTANT] = {
+    **with_a_token("POST", TO_INSTANT),
+    "malformed": [lambda valet: valet.ask("POST", TO_INSTANT.format(**ONE), content=b"[")],
+    "too_large": [lambda valet: valet.ask("POST", TO_INSTANT.format(**ONE), content=b" " * (1024 * 1024 + 1))],
+    "not_found": [of_unknown_database("POST", TO_INSTANT)],
+    "not_supported": [of_an_engine_without("POST", TO_INSTANT)],
+    "forbidden": [sent("POST", TO_INSTANT, token="operator"), sent("POST", TO_INSTANT, token="picky")],
+    "precondition": [
+        while_cluster("POST", TO_INSTANT, missing=["Set archive_mode."]),
+        lambda valet: valet.ask("POST", TO_INSTANT.format(database_id="ad-two"), json={}),
+    ],
+    "conflict": [while_another_runs("POST", TO_INSTANT)],
+    "invalid_params": [
+        to_instant({}),
+        to_instant({"restore_time": None}),
+        to_instant({"restore_time": 5}),
+        to_instant({"restore_time": "yesterday"}),
+        to_instant({"restore_time": "2026-01-31T09:00:00"}),
+        to_instant({"restore_time": "2026-01-31T07:00:00Z"}),
+        to_instant({"restore_time": "2999-01-31T07:00:00Z"}),
+        to_instant({"restore_time": "2026-01-31T09:00:00Z", "timeline": 2}),
+    ],
+    "engine_unavailable": [while_cluster("POST", TO_INSTANT, problems=DOWN)],
 }
 
 

@@ -3,8 +3,10 @@
 It is built as a real one is: `actions` declares, `driver` serves. What real drivers do is proven in `tests/live`.
 """
 
+from dataclasses import replace
+
 from engines.engine import Engine, GrantsFor, Requirement
-from tests.fakes.driver import FakeServer
+from tests.fakes.driver import STAND_INS, FakeServer
 
 
 async def _has_superpower(server: FakeServer) -> bool:
@@ -32,9 +34,15 @@ ENGINE = Engine(
     server="tests.fakes.driver:FakeServer",
     backups="tests.fakes.backups:FakeBackups",
     health="tests.fakes.health:FakeHealth",
+    recovery="tests.fakes.recovery:FakeRecovery",
     requirements={
         "superpower": Requirement(name="superpower", met=_has_superpower, remedy=_remedy),
         "preload": Requirement(name="preload", met=_is_preloaded, remedy=_remedy),
     },
     grants=_grants,
 )
+
+BARE = replace(ENGINE, name="bare", title="Bare", schemes=("bare",), recovery=None, added={})
+"""An engine that cannot be brought back to an instant."""
+
+STAND_INS["bare"] = BARE

@@ -51,6 +51,30 @@ class FakeBackupControls:
     done: list[str] = field(default_factory=list[str])
 
 
+@dataclass
+class FakeRecoveryControls:
+    """What the fake cluster is, and how its recovery behaves; `done` is what was done, in order."""
+
+    up: bool = True
+    content: str = "last"
+    """`last`, or the instant that was brought back, or `half` while a restore is under way."""
+    timeline: int = 1
+    wal_at: str = "0/100"
+    missing: list[str] = field(default_factory=list[str])
+    problems: dict[str, list[BaseException | None]] = field(default_factory=dict[str, list[BaseException | None]])
+    """What each call of a step raises, one after another."""
+    gates: dict[str, Gate] = field(default_factory=dict[str, Gate])
+    done: list[str] = field(default_factory=list[str])
+
+    async def passed(self, step: str) -> None:
+        self.done.append(step)
+        if step in self.gates:
+            await self.gates[step].passed()
+        planned = self.problems.get(step)
+        if planned and (problem := planned.pop(0)) is not None:
+            raise problem
+
+
 class FakeServer:
     """`things` is what it holds; `performed` what was done on it, in order."""
 
@@ -84,6 +108,7 @@ class FakeServer:
         self.check_gate: Gate | None = None
         self.pool = PoolUse(open=2, in_use=1, limit=4)
         self.backups = FakeBackupControls()
+        self.recovery = FakeRecoveryControls()
         self.closed = False
         self.close_problem: Exception | None = None
         self.close_gate: Gate | None = None

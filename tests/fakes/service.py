@@ -34,6 +34,8 @@ TOKENS = {
 PASSWORD = "planted-pass/word%100"
 URL = "fake://valet:planted-pass%2Fword%25100@db.example:1234/app"
 
+PITR = {"stanza": "main", "control": {"commands": {"stop": ["no"], "start": ["no"], "status": ["no"]}}}
+
 ABSENT: Any = object()
 """Params that do not stand in the request at all."""
 
@@ -57,7 +59,7 @@ def configuration(**changes: Any) -> dict[str, Any]:
             },
         ],
         "databases": [
-            {"id": "ad-one", "url": URL},
+            {"id": "ad-one", "url": URL, "pitr": PITR},
             {"id": "ad-two", "url": URL, "disabled_actions": ["set-mode"]},
         ],
         **changes,

@@ -26,6 +26,7 @@ from tests.fakes.driver import Gate
 from tests.fakes.service import Valet, listening, running, until
 
 ONE = "/api/databases/ad-one"
+BACKED_UP_WHOLE = "A backup of the whole server was made too, for going back to an instant."
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +142,7 @@ async def test_a_backup_is_done_once_its_archive_is_written_and_read_back(valet:
     assert archives(tmp_path) == [f"dbvalet-backups/ad-one/{done['id']}.tar.gz"]
     content = _read(tmp_path / "dbvalet-backups" / "ad-one" / f"{done['id']}.tar.gz")
     assert (len(content), hashlib.sha256(content).hexdigest()) == (done["size"], done["sha256"])
-    assert (await operation_of(valet, done))["notes"] == ["no colours"]
+    assert (await operation_of(valet, done))["notes"] == ["no colours", BACKED_UP_WHOLE]
     assert await listed(valet) == [done]
     nested = await valet.ask("GET", f"{ONE}/backups/{done['id']}")
     assert nested.json()["database_backup"] == done

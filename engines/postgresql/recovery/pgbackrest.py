@@ -27,7 +27,10 @@ UNTOUCHED = frozenset({29, 38, 50, 55, 75})
 """Exit codes of a restore that ended before it changed a file."""
 
 STANZA_MISSING = 1
-"""`status.code` of a stanza that does not exist in the repository; others than 0 are told by the backups there are."""
+"""`status.code` of a stanza that does not exist in the repository."""
+
+UNREADABLE = 99
+"""`status.code` of a stanza whose files cannot be read; others than 0 are told by the backups there are."""
 
 
 class PgBackRest:
@@ -125,6 +128,8 @@ def read_info(text: str) -> list[BackupSet]:
     stanzas: list[dict[str, Any]] = orjson.loads(text)
     if not stanzas or stanzas[0]["status"]["code"] == STANZA_MISSING:
         return []
+    if stanzas[0]["status"]["code"] == UNREADABLE:
+        raise ValueError(stanzas[0]["status"]["message"])
     return [_set(each) for each in stanzas[0]["backup"]]
 
 

@@ -35,7 +35,11 @@ async def run(argv: Sequence[str]) -> Said:
 
     Raises: OSError, when it cannot be run
     """
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name in ("PATH", "HOME", "LD_LIBRARY_PATH") or name.startswith("PGBACKREST_")
+    }
     with tempfile.TemporaryDirectory(prefix="dbvalet-") as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
         with out.open("wb") as to_out, err.open("wb") as to_err:  # noqa: ASYNC230 - small, and none may appear later

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from engines import deadline
 from engines.backup import Progress
-from engines.errors import EngineError, EngineUnavailable, Precondition, RecoveryFailed
+from engines.errors import DeadlineExceeded, EngineUnavailable, Precondition, RecoveryFailed
 from engines.postgresql.recovery import choose
 from engines.postgresql.recovery.control import ServerControl, control_of
 from engines.postgresql.recovery.pgbackrest import PgBackRest
@@ -42,6 +43,8 @@ SELECT pg_catalog.current_setting('archive_mode') AS archive_mode,
 COMMIT = "SELECT pg_catalog.txid_current() AS xid"
 COMMITTED = "SELECT pg_catalog.clock_timestamp() AS at, pg_catalog.pg_current_wal_lsn()::text AS lsn"
 SWITCH = "SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_switch_wal()) AS segment"
+
+IN_SEGMENT = "SELECT pg_catalog.pg_walfile_name(%(lsn)s::pg_lsn) AS segment"
 
 ARCHIVED = """
 SELECT last_archived_wal, last_failed_wal,
@@ -188,6 +191,38 @@ class PostgresRecovery:
         await self._archived(switched["segment"])
         return Marker(committed_at=committed["at"], timeline=standing.timeline, lsn=committed["lsn"], archived=True)
 
+    async def commit(self, last: Marker | None) -> Marker | None:
+        """Commit a marker that is archived with its segment, when that is full or archive_timeout has passed.
+
+        Raises: EngineUnavailable
+        """
+        standing = await self.standing()
+        (before,) = await self._server.read(COMMITTED)
+        if last is not None and last.timeline == standing.timeline and before["lsn"] == last.lsn:
+            return None  # nothing was written since: an idle server is not made to fill segments
+        await self._server.write(COMMIT)
+        (after,) = await self._server.read(COMMITTED)
+        return Marker(committed_at=before["at"], timeline=standing.timeline, lsn=after["lsn"], archived=False)
+
+    async def archived(self, markers: Sequence[Marker]) -> list[Marker]:
+        """Give markers as they stand in the archive now; of a timeline that was left none is added.
+
+        Raises: EngineUnavailable
+        """
+        if all(each.archived for each in markers):
+            return list(markers)
+        standing = await self.standing()
+        (row,) = await self._server.read(ARCHIVED)
+        last = (row["last_archived_wal"] or "")[:24]
+        found: list[Marker] = []
+        for each in markers:
+            if not each.archived and each.timeline == standing.timeline:
+                (place,) = await self._server.read(IN_SEGMENT, {"lsn": each.lsn})
+                found.append(replace(each, archived=last >= place["segment"]))
+            else:
+                found.append(each)
+        return found
+
     async def _archived(self, segment: str) -> None:
         ends_at = time.monotonic() + self._archive_seconds
         while True:
@@ -251,19 +286,22 @@ class PostgresRecovery:
         while time.monotonic() < ends_at:
             if not await control.is_running():
                 raise RecoveryFailed(f"The server ended while it recovered: {fatal(await control.failure_log())}")
-            if await self._recovering() is False:
+            if await self._recovering(progress) is False:
                 standing = await self.standing()
                 if await control.is_running():
                     return standing
             await asyncio.sleep(LOOK_SECONDS)
         raise RecoveryFailed(f"The server has not recovered within {PROMOTION_SECONDS / 60:g} minutes.")
 
-    async def _recovering(self) -> bool | None:
-        """Ask the server; None while it does not answer."""
+    async def _recovering(self, progress: Progress) -> bool | None:
+        """Ask the server; None while it does not answer, and a person sees why: it may refuse an account of then."""
         try:
             with deadline.within(5):
                 rows: list[dict[str, Any]] = await self._server.read(RECOVERING)
-        except EngineError:
+        except EngineUnavailable as problem:
+            progress(0, f"replaying the log ({problem.message})")
+            return None
+        except DeadlineExceeded:
             return None
         return rows[0]["recovering"]
 
@@ -279,4 +317,6 @@ class PostgresRecovery:
 def fatal(log: str) -> str:
     """Find in a server's log why it ended."""
     lines = [line.strip() for line in log.splitlines() if "FATAL:" in line or "PANIC:" in line]
+    # Those who knock meanwhile are refused with a FATAL of their own.
+    lines = [line for line in lines if "the database system is" not in line] or lines
     return lines[-1] if lines else "its log does not say why"

@@ -1,0 +1,340 @@
+"""Going back to an instant: whatever fails or ends at whatever step, the cluster is up with one state or the other."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from agent.errors import Interrupted, OperationLost, SettingsError
+from agent.operations import runner
+from agent.operations.kind import Run
+from agent.operations.record import Operation
+from agent.pitr import record
+from agent.pitr.restore import Step
+from engines.errors import EngineUnavailable, RecoveryFailed, RecoveryRefused
+from engines.recovery import Marker
+from tests.fakes import BARE
+from tests.fakes.driver import FakeRecoveryControls, Gate
+from tests.fakes.recovery import MADE, SYSTEM, minutes_ago
+from tests.fakes.service import PITR, URL, Valet, running, until
+
+ONE = "/api/databases/ad-one"
+RESTORE = f"{ONE}/pitr/restore"
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BEAT_SECONDS", "LOOK_SECONDS"):
+        monkeypatch.setattr(runner, name, 0.02)
+
+
+@pytest.fixture
+async def valet() -> AsyncIterator[Valet]:
+    async with running() as valet:
+        yield valet
+
+
+def cluster_of(valet: Valet) -> FakeRecoveryControls:
+    return valet.server().recovery
+
+
+async def begin(valet: Valet, moment: str | None = None) -> dict[str, Any]:
+    answer = await valet.ask("POST", RESTORE, json={"restore_time": moment or minutes_ago(3)})
+    assert answer.status_code == 201, answer.text
+    begun = answer.json()
+    assert begun["operation"]["id"] == begun["operation_id"]
+    return begun["operation"]
+
+
+async def ended(valet: Valet, operation: dict[str, Any]) -> dict[str, Any]:
+    async with asyncio.timeout(10):
+        while True:
+            shown = (await valet.ask("GET", f"{ONE}/operations/{operation['id']}")).json()["operation"]
+            if shown["finished_at"]:
+                return shown
+            await asyncio.sleep(0.01)
+
+
+async def timelines(valet: Valet) -> list[tuple[int, int | None, bool]]:
+    found = await valet.service.state.run(lambda connection: record.timelines_of(connection, "ad-one", SYSTEM))
+    return [(each.number, each.parent, each.ended_at is None) for each in found]
+
+
+async def test_everything_is_checked_and_marked_before_the_server_is_stopped(valet: Valet) -> None:
+    at = minutes_ago(3)
+    shown = await ended(valet, await begin(valet, at))
+    assert (shown["type"], shown["status"], shown["error"]) == ("pitr_restore", "finished", None)
+    assert cluster_of(valet).done == ["mark", "stop", "restore", "start", "promote", "backup"]
+    assert datetime.fromisoformat(cluster_of(valet).content) == datetime.fromisoformat(at)
+    assert "every database on it, roles and passwords included" in shown["notes"][0]
+    assert await timelines(valet) == [(1, None, False), (2, 1, True)]
+
+
+async def test_a_second_time_goes_from_the_new_timeline_and_an_instant_of_the_old_one_to_the_old(valet: Valet) -> None:
+    await ended(valet, await begin(valet))
+    await ended(valet, await begin(valet, minutes_ago(1)))
+    assert await timelines(valet) == [(1, None, False), (2, 1, False), (3, 2, True)]
+    found = await valet.service.operations.newest("ad-one")
+    plans = [each.params["plan"] for each in reversed(found)]
+    assert [plan["undo_timeline"] for plan in plans] == [1, 2]
+    assert [plan["timeline"] for plan in plans] == [1, 1]  # a minute ago the first timeline lived
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        ("2026-01-31T07:00:00Z", "It must be from"),
+        ((datetime.now(UTC) + timedelta(hours=1)).isoformat(), "future"),
+        ("2026-01-31T09:00:00", "names no zone"),
+        ("yesterday", "is no time"),
+        (5, "must be a text"),
+        (None, "must be a text"),
+    ],
+)
+async def test_an_instant_that_cannot_be_is_refused_and_nothing_is_begun(valet: Valet, moment: Any, text: str) -> None:
+    refused = await valet.ask("POST", RESTORE, json={"restore_time": moment})
+    assert refused.status_code == 422
+    assert text in refused.json()["errors"]["restore_time"][0]
+    assert cluster_of(valet).done == []
+    assert await valet.service.operations.newest("ad-one") == []
+
+
+async def test_a_cluster_that_is_not_ready_says_what_is_missing(valet: Valet) -> None:
+    cluster_of(valet).missing = ["archive_mode is off."]
+    refused = await valet.ask("POST", RESTORE, json={"restore_time": minutes_ago(1)})
+    assert (refused.status_code, refused.json()["error"]) == (409, "archive_mode is off.")
+    unset = await valet.ask("POST", "/api/databases/ad-two/pitr/restore", json={"restore_time": minutes_ago(1)})
+    assert unset.status_code == 409
+    assert "`pitr`" in unset.json()["error"]
+
+
+async def test_what_an_engine_does_not_have_is_not_set_up() -> None:
+    database = {"id": "ad-one", "url": "bare://db.example/app", "pitr": PITR}
+    with pytest.raises(SettingsError, match=r"databases\.0\.pitr: Bare has no"):
+        async with running(
+            engines={"bare": BARE}, databases=[database, {"id": "ad-two", "url": "bare://db.example/app"}]
+        ):
+            pass
+
+
+async def test_an_archive_that_takes_nothing_ends_it_before_anything_is_stopped(valet: Valet) -> None:
+    cluster_of(valet).problems["mark"] = [EngineUnavailable("The archive is gone.")]
+    shown = await ended(valet, await begin(valet))
+    assert (shown["status"], shown["error"]) == ("error", "The archive is gone.")
+    assert cluster_of(valet).done == ["mark"]
+
+
+async def test_a_restore_that_was_refused_leaves_the_server_up_as_it_was(valet: Valet) -> None:
+    cluster_of(valet).problems["restore"] = [RecoveryRefused("The lock is held.")]
+    shown = await ended(valet, await begin(valet))
+    assert shown["status"] == "error"
+    assert shown["error"] == "The lock is held. The server was started again as it was."
+    assert cluster_of(valet).done == ["mark", "stop", "restore", "start", "promote"]
+    assert (cluster_of(valet).up, cluster_of(valet).content) == (True, "last")
+    assert await timelines(valet) == [(1, None, True)]
+
+
+async def test_a_server_that_does_not_stop_is_left_running(valet: Valet) -> None:
+    cluster_of(valet).problems["stop"] = [RecoveryFailed("It did not stop.")]
+    shown = await ended(valet, await begin(valet))
+    assert shown["error"] == "It did not stop. The server was started again as it was."
+    assert (cluster_of(valet).up, cluster_of(valet).content) == (True, "last")
+
+
+@pytest.mark.parametrize("step", ["restore", "start", "promote"])
+async def test_what_fails_after_the_files_were_touched_is_undone(valet: Valet, step: str) -> None:
+    cluster_of(valet).problems[step] = [RecoveryFailed("FATAL: of this step.")]
+    shown = await ended(valet, await begin(valet))
+    assert shown["status"] == "error"
+    assert shown["error"] == "FATAL: of this step. The last state was brought back: nothing is lost."
+    assert (cluster_of(valet).up, cluster_of(valet).content) == (True, "last")
+    assert (await timelines(valet))[-1][2]
+    assert (await ended(valet, await begin(valet)))["status"] == "finished"
+
+
+async def test_an_undo_that_fails_too_says_that_the_server_is_down_and_how_to_bring_it_back(valet: Valet) -> None:
+    cluster_of(valet).problems |= {
+        "promote": [RecoveryFailed("FATAL: target.")],
+        "undo": [RecoveryFailed("The disk is full.")],
+    }
+    shown = await ended(valet, await begin(valet))
+    assert shown["status"] == "error"
+    for text in ("FATAL: target.", "The disk is full.", "The server is down", "set F on timeline 1"):
+        assert text in shown["error"]
+
+
+async def test_a_backup_that_fails_afterwards_is_a_note(valet: Valet) -> None:
+    cluster_of(valet).problems["backup"] = [RecoveryFailed("no room")]
+    shown = await ended(valet, await begin(valet))
+    assert shown["status"] == "finished"
+    assert shown["notes"][-1] == "The full backup after it failed, make one soon: no room"
+
+
+async def cancelled_at(valet: Valet, step: str) -> dict[str, Any]:
+    gate = cluster_of(valet).gates[step] = Gate()
+    operation = await begin(valet)
+    await until(lambda: gate.waiting)
+    del cluster_of(valet).gates[step]  # the way back is free
+    assert (await valet.ask("POST", f"{ONE}/operations/{operation['id']}/cancel")).status_code == 200
+    return await ended(valet, operation)
+
+
+@pytest.mark.parametrize("step", ["mark", "stop", "restore", "start", "promote"])
+async def test_cancelled_at_any_step_the_last_state_is_there(valet: Valet, step: str) -> None:
+    shown = await cancelled_at(valet, step)
+    assert shown["status"] == "cancelled"
+    assert (cluster_of(valet).up, cluster_of(valet).content) == (True, "last")
+    assert (await timelines(valet))[-1][2]
+
+
+async def test_cancelled_after_the_server_was_back_it_says_that_this_was_too_late(valet: Valet) -> None:
+    shown = await cancelled_at(valet, "backup")
+    assert shown["status"] == "finished"
+    assert "too late to cancel" in shown["notes"][-1]
+    assert cluster_of(valet).content != "last"
+
+
+def run_of(valet: Valet, operation: Operation) -> Run:
+    return Run(operation=operation, database=valet.database(), percent=0, step="")
+
+
+@pytest.mark.parametrize(
+    ("step", "up", "content", "done"),
+    [
+        (Step.STOP, True, "last", ["stop", "restore", "start", "promote", "backup"]),
+        (Step.STOP, False, "last", ["restore", "start", "promote", "backup"]),
+        (Step.RESTORE, False, "half", ["restore", "start", "promote", "backup"]),
+        (Step.START, False, "then", ["start", "promote", "backup"]),
+        (Step.START, True, "then", ["promote", "backup"]),
+        (Step.BACKUP, True, "then", ["backup"]),
+    ],
+)
+async def test_after_a_crash_it_goes_on_from_the_step_that_was_written_down(
+    valet: Valet, step: Step, up: bool, content: str, done: list[str]
+) -> None:
+    operation = await planned(valet, step)
+    cluster = cluster_of(valet)
+    cluster.up, cluster.content, cluster.done = up, content, []
+    kind = valet.service.operations.kinds["pitr_restore"]
+    notes = await kind.recover(run_of(valet, operation))
+    assert "went on at its next start" in notes[0]
+    assert cluster.done == done
+    assert cluster.up
+    assert cluster.content not in ("last", "half")
+
+
+async def test_after_a_crash_within_the_undo_it_is_undone_again(valet: Valet) -> None:
+    operation = await planned(valet, Step.UNDO)
+    cluster = cluster_of(valet)
+    cluster.up, cluster.content, cluster.done = False, "half", []
+    with pytest.raises(Interrupted, match="The last state was brought back"):
+        await valet.service.operations.kinds["pitr_restore"].recover(run_of(valet, operation))
+    assert (cluster.up, cluster.content, cluster.done) == (True, "last", ["undo", "start", "promote"])
+
+
+async def test_after_a_crash_before_anything_was_stopped_nothing_is_done(valet: Valet) -> None:
+    operation = await planned(valet, None)
+    with pytest.raises(Interrupted, match="was not touched"):
+        await valet.service.operations.kinds["pitr_restore"].recover(run_of(valet, operation))
+    assert cluster_of(valet).done == []
+
+
+async def planned(valet: Valet, step: Step | None) -> Operation:
+    """Put an open operation into the state, as a dbvalet that died left it."""
+    from agent.operations import record as operations
+    from agent.pitr.restore import Plan
+
+    await valet.service.clusters.learn(valet.database())
+    at = datetime.now(UTC) - timedelta(minutes=3)
+    params: dict[str, Any] = {"restore_time": at.isoformat()}
+    if step is not None:
+        plan = Plan(
+            step=step,
+            system_identifier=SYSTEM,
+            at=at,
+            label="F",
+            timeline=1,
+            undo_label="F",
+            undo_timeline=1,
+            marked_at=at,
+        )
+        params["plan"] = plan.model_dump(mode="json")
+    operation = operations.Operation(
+        id="a" * 24,
+        database_id="ad-one",
+        type="pitr_restore",
+        status=operations.Status.RUNNING,
+        progress=10,
+        step="",
+        error=None,
+        params=params,
+        notes=[],
+        started_by="admin",
+        created_at=at,
+        finished_at=None,
+        owner="another",
+        heartbeat=1,
+        clean_up_due=False,
+    )
+    await valet.service.state.run(lambda connection: operations.add(connection, operation))
+    return operation
+
+
+async def test_a_dbvalet_that_has_lost_the_operation_does_not_go_on(valet: Valet) -> None:
+    gate = cluster_of(valet).gates["stop"] = Gate()
+    await begin(valet)
+    await until(lambda: gate.waiting)
+    (operation,) = await valet.service.operations.newest("ad-one")
+
+    def take(connection: Any) -> None:
+        from sqlalchemy import update
+
+        from agent.state.tables import operations
+
+        connection.execute(update(operations).where(operations.c.id == operation.id).values(owner="another"))
+
+    runner_task = valet.service.operations.kinds["pitr_restore"]
+    lost = Run(operation=operation, database=valet.database(), percent=0, step="")
+    await valet.service.state.run(take)
+    with pytest.raises(OperationLost):
+        await runner_task.run(lost)
+    assert "restore" not in cluster_of(valet).done
+
+
+async def test_the_window_is_told_also_while_the_server_is_down(valet: Valet) -> None:
+    window = (await valet.ask("GET", f"{ONE}/pitr/recovery_window")).json()["recovery_window"]
+    assert window["earliest_recoverable_at"] == "2026-01-31T08:00:00Z"
+    cluster_of(valet).problems["standing"] = [EngineUnavailable()]
+    again = await valet.ask("GET", f"{ONE}/pitr/recovery_window")
+    assert again.json()["recovery_window"]["earliest_recoverable_at"] == "2026-01-31T08:00:00Z"
+
+
+async def test_a_timeline_that_somebody_else_has_begun_is_seen(valet: Valet) -> None:
+    await valet.service.clusters.learn(valet.database())
+    cluster_of(valet).timeline = 4
+    await valet.service.clusters.learn(valet.database())
+    assert await timelines(valet) == [(1, None, False), (4, 3, True)]
+
+
+async def test_a_cluster_is_marked_when_it_has_changed_and_old_marks_are_forgotten(valet: Valet) -> None:
+    clusters, database = valet.service.clusters, valet.database()
+    await clusters.look(database)
+    await clusters.look(database)
+    assert len(await clusters.markers(database)) == 1
+    cluster_of(valet).wal_at = "0/400"
+    await clusters.look(database)
+    assert [each.lsn for each in await clusters.markers(database)] == ["0/100", "0/400"]
+    archived = Marker(committed_at=datetime.now(UTC), timeline=1, lsn="0/500", archived=True)
+    await valet.service.state.run(lambda connection: record.keep_markers(connection, "ad-one", [archived]))
+    assert [each.lsn for each in await clusters.markers(database)] == ["0/500"]
+    shown = (await valet.ask("GET", ONE)).json()["database"]
+    assert shown["first_pitr_backup"] == MADE.isoformat().replace("+00:00", "Z")
+
+
+async def test_a_mistake_in_the_settings_names_its_key() -> None:
+    two = {"docker": {"container": "pg"}, **PITR["control"]}  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="exactly one of docker, commands, pg_ctl and hold_file"):
+        async with running(databases=[{"id": "ad-one", "url": URL, "pitr": {"stanza": "main", "control": two}}]):
+            pass
