@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from agent.api.service import Service
     from agent.databases import Database
+    from agent.pitr.clusters import Clusters
     from engines.action import Action
     from engines.engine import Description
 
@@ -83,11 +85,12 @@ def doctor(
     from agent.serve import put_together
 
     _, app, _ = put_together(config)
-    known: dict[str, Database] = {each.id: each for each in app.state.service.databases}
+    service: Service = app.state.service
+    known: dict[str, Database] = {each.id: each for each in service.databases}
     unknown = [each for each in databases or [] if each not in known]
     if unknown:
         raise typer.BadParameter(f"There is no {unknown[0]}. There are: {', '.join(known)}.", param_hint="DB")
-    found = asyncio.run(_examine_all([known[each] for each in databases or known]))
+    found = asyncio.run(_examine_all([known[each] for each in databases or known], service.clusters))
     sound = all(each.sound for each in found)
     if as_json:
         typer.echo(json.dumps({"ok": sound, "databases": [asdict(each) for each in found]}, indent=2))
@@ -99,11 +102,11 @@ def doctor(
         raise typer.Exit(1)
 
 
-async def _examine_all(databases: Sequence[Database]) -> list[Findings]:
-    return await asyncio.gather(*(examine(each) for each in databases))
+async def _examine_all(databases: Sequence[Database], clusters: Clusters) -> list[Findings]:
+    return await asyncio.gather(*(examine(each, clusters) for each in databases))
 
 
-async def examine(database: Database) -> Findings:
+async def examine(database: Database, clusters: Clusters) -> Findings:
     """Ask one server what each action would need; never longer than `EXAMINE_SECONDS`."""
     from engines.errors import EngineError
 
@@ -113,6 +116,8 @@ async def examine(database: Database) -> Findings:
             description = await database.server.describe()
             found.version = description.readable_version
             found.actions = await _diagnose(database, description)
+            if clusters.has(database):
+                found.actions.append(await _diagnose_recovery(database, clusters))
     except EngineError as problem:
         found.problem = problem.message
     except TimeoutError:
@@ -131,6 +136,22 @@ async def _diagnose(database: Database, description: Description) -> list[Diagno
         ready = "off" if off else "no" if missing else "yes"
         diagnoses.append(Diagnosis(action=action.name, effect=action.effect, ready=ready, missing=missing))
     return diagnoses
+
+
+async def _diagnose_recovery(database: Database, clusters: Clusters) -> Diagnosis:
+    """Ask what going back to an instant lacks, which is no action but takes more than any of them."""
+    from agent.tasks import RESTORE_TO_INSTANT
+    from engines.errors import BackupFailed
+
+    task = RESTORE_TO_INSTANT
+    if task.name in database.disabled_actions:
+        return Diagnosis(action=task.name, effect=task.effect, ready="off", missing=[])
+    try:
+        remedies = await clusters.of(database).missing()
+    except BackupFailed as problem:
+        remedies = [problem.message]
+    missing = [Missing(name="pitr", remedy=each) for each in remedies]
+    return Diagnosis(action=task.name, effect=task.effect, ready="no" if missing else "yes", missing=missing)
 
 
 async def _missing(

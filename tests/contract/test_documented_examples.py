@@ -59,7 +59,9 @@ async def four(standing: Standing) -> AsyncIterator[Valet]:
         async with running(engines=standing.engines, databases=databases, tokens=tokens) as valet:
             yield valet
     finally:
-        STAND_INS.clear()
+        for engine in standing.engines.values():
+            for scheme in engine.schemes:
+                STAND_INS.pop(scheme)
 
 
 def named(example: Example) -> str:

@@ -18,6 +18,7 @@ from engines.engine import Description, Memory
 from engines.errors import EngineUnavailable
 from tests.fakes import ENGINE
 from tests.fakes.driver import FakeServer, Gate
+from tests.fakes.service import PITR
 
 Prepare = Callable[[FakeServer], None]
 
@@ -216,3 +217,21 @@ def test_no_secret_is_printed_and_nothing_is_written(servers: dict[str, Prepare]
         assert "the-secret" not in result.output
         assert "a-token" not in result.output
     assert [each.name for each in tmp_path.iterdir()] == ["dbvalet.yaml"]
+
+
+def test_going_back_to_an_instant_is_examined_where_it_is_set_up(tmp_path: Path, servers: dict[str, Prepare]) -> None:
+    def lacks_an_archive(server: FakeServer) -> None:
+        server.recovery.missing = ["archive_mode is off: set it."]
+
+    servers["app"] = lacks_an_archive
+    result = doctor(tmp_path, "--json", databases=(declared("app", pitr=PITR), declared("other")))
+    assert result.exit_code == 1
+    assert actions_of(result)["restore-to-instant"] == {
+        "action": "restore-to-instant",
+        "effect": "destructive",
+        "ready": "no",
+        "missing": [{"name": "pitr", "remedy": "archive_mode is off: set it."}],
+    }
+    assert "restore-to-instant" not in actions_of(result, 1)
+    switched_off = declared("app", pitr=PITR, disabled_actions=["restore-to-instant"])
+    assert actions_of(doctor(tmp_path, "--json", databases=(switched_off,)))["restore-to-instant"]["ready"] == "off"

@@ -67,14 +67,28 @@ class PgBackRest:
         """
         if timeline == 1:
             return {}
+        history = await self._history(timeline)
+        if history is None:
+            raise BackupDamaged(f"The history of timeline {timeline} is not in the archive.")
+        return read_history(timeline, history)
+
+    async def forks_of_ancestors(self, timeline: int) -> dict[int, Fork]:
+        """Read the same; nothing when it has expired, as no backup leads there any more and none is chosen.
+
+        Raises: BackupFailed, BackupDamaged
+        """
+        history = await self._history(timeline)
+        return {} if history is None else read_history(timeline, history)
+
+    async def _history(self, timeline: int) -> str | None:
         place = f"archive/{self._stanza}"
         said = await self._run("repo-ls", place)
         archives = [line.strip() for line in said.out.splitlines() if "-" in line]
         for archive in archives:
             found = await run([*self._argv, "repo-get", f"{place}/{archive}/{timeline:08X}.history"])
             if found.code == 0:
-                return read_history(timeline, found.out)
-        raise BackupDamaged(f"The history of timeline {timeline} is not in the archive.")
+                return found.out
+        return None
 
     async def back_up(self, kind: str) -> None:
         """Make a backup of the whole server.

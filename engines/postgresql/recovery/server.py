@@ -172,10 +172,18 @@ class PostgresRecovery:
         )
 
     async def _forks(self, timelines: Sequence[Timeline]) -> choose.Forks:
-        forks: dict[int, choose.Fork] = {}
-        for each in sorted(timelines, key=lambda each: each.number, reverse=True):
-            if each.number not in forks:
-                forks |= await self._repository.forks(each.number)
+        """Tell where timelines left each other: as it was written down, or by the archive for those before the first.
+
+        The archive forgets a timeline with the last backup that leads to it.
+        """
+        forks = {
+            each.number: choose.Fork(parent=each.parent, lsn=choose.read_lsn(each.forked_at_lsn))
+            for each in timelines
+            if each.parent is not None and each.forked_at_lsn is not None
+        }
+        for number, fork in list(forks.items()):
+            if fork.parent > 1 and fork.parent not in forks:
+                forks = {**await self._repository.forks_of_ancestors(number), **forks}
         return forks
 
     async def mark(self) -> Marker:

@@ -159,9 +159,10 @@ class Ledger:
 
 
 def grant(cluster: Cluster, account: str) -> None:
-    """Make an account that is no superuser, by the grants script, and let it switch segments."""
+    """Make an account that is no superuser, by the grants script with its parts for backups and recovery."""
     with cluster.connect() as session:
         session.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
         script = ENGINE.grants(GrantsFor(user=account, database="postgres", password=PASSWORD))
+        for wish in ("backups", "recovery"):
+            script = script.replace(f"'dbvalet.{wish}', 'no'", f"'dbvalet.{wish}', 'yes'")
         session.execute(script.encode())
-        session.execute(f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_switch_wal() TO {account}".encode())

@@ -73,7 +73,13 @@ def until(commits: dict[int, datetime], at: datetime) -> set[int]:
     return {id_ for id_, committed in commits.items() if committed <= at}
 
 
-async def test_an_account_that_is_no_superuser_has_what_it_takes(told: Told) -> None:
+async def test_an_account_that_is_no_superuser_has_what_it_takes(told: Told, cluster: Cluster) -> None:
+    assert await told.recovery.missing() == []
+    with cluster.connect() as session:
+        session.execute(f"REVOKE EXECUTE ON FUNCTION pg_catalog.pg_switch_wal() FROM {ACCOUNT}".encode())
+        (missing,) = await told.recovery.missing()
+        assert missing.startswith("Missing: EXECUTE on pg_switch_wal. Remedy: GRANT")
+        session.execute(missing.partition("Remedy: ")[2].encode())
     assert await told.recovery.missing() == []
 
 

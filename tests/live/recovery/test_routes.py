@@ -1,0 +1,172 @@
+"""A served dbvalet brings a live cluster back to an instant, also when it is killed on the way."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from agent.demo.postgresql import wheel_programs
+from tests.live.recovery.cluster import Cluster, Ledger, grant, running_cluster
+from tests.unit.running import TOKEN, Running, configuration, serving
+
+pytestmark = pytest.mark.engine_images()
+
+ACCOUNT = "valet"
+ONE = "/api/databases/ad-x"
+LIMIT = 90
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with running_cluster() as cluster:
+        grant(cluster, ACCOUNT)
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def ledger(cluster: Cluster) -> Ledger:
+    return Ledger(cluster)
+
+
+@pytest.fixture(scope="module")
+def config(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = cluster.settings()
+    control = settings.control
+    commands = {name: list(getattr(control, name)) for name in ("stop", "start", "status")}
+    pitr = {"stanza": "main", "program": list(settings.program), "control": {"commands": commands}}
+    database = {"id": "ad-x", "url": cluster.url(ACCOUNT), "pitr": pitr}
+    return configuration(tmp_path_factory.mktemp("pitr"), database)
+
+
+def client_of(running: Running) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    return httpx.Client(base_url=running.url, headers=headers, timeout=30, trust_env=False)
+
+
+def ended(client: httpx.Client, operation_id: str, seconds: float = LIMIT) -> dict[str, Any]:
+    ends_at = time.monotonic() + seconds
+    while True:
+        shown = client.get(f"{ONE}/operations/{operation_id}").json()["operation"]
+        if shown["finished_at"]:
+            return shown
+        assert time.monotonic() < ends_at, shown
+        time.sleep(0.1)
+
+
+def restore(client: httpx.Client, at: datetime) -> dict[str, Any]:
+    answer = client.post(f"{ONE}/pitr/restore", json={"restore_time": at.isoformat()})
+    assert answer.status_code == 201, answer.text
+    return answer.json()["operation"]
+
+
+def until(commits: dict[int, datetime], at: datetime) -> set[int]:
+    return {id_ for id_, committed in commits.items() if committed <= at}
+
+
+def test_rows_come_back_to_an_instant_over_http(config: Path, cluster: Cluster, ledger: Ledger) -> None:
+    with serving(config) as running, client_of(running) as client:
+        nothing = client.post(f"{ONE}/pitr/restore", json={"restore_time": datetime.now(UTC).isoformat()})
+        assert nothing.status_code == 409
+        assert "no backup of pgBackRest yet" in nothing.json()["error"]
+        cluster.run("pgbackrest", "--stanza=main", "--type=full", "backup")
+        time.sleep(1.2)  # later than the second in which the backup ended
+        ledger.write(20)
+        commits = ledger.commits()
+        middle = sorted(commits.values())[11]
+
+        window = client.get(f"{ONE}/pitr/recovery_window").json()["recovery_window"]
+        before = cluster.started_at()
+        for outside in (
+            datetime.fromisoformat(window["earliest_recoverable_at"]) - timedelta(microseconds=1),
+            datetime.now(UTC) + timedelta(minutes=5),
+        ):
+            refused = client.post(f"{ONE}/pitr/restore", json={"restore_time": outside.isoformat()})
+            assert refused.status_code == 422, refused.text
+            assert refused.json()["errors"]["restore_time"]
+        assert cluster.started_at() == before
+
+        shown = ended(client, restore(client, middle)["id"])
+        assert shown["status"] == "finished", shown
+        assert ledger.ids() == until(commits, middle)
+        assert cluster.started_at() != before
+        assert "A full backup was made of the state it has now." in shown["notes"]
+
+        # What was there until the last moment is not lost: the abandoned timeline is in the archive.
+        last = max(commits.values())
+        shown = ended(client, restore(client, last)["id"])
+        assert shown["status"] == "finished", shown
+        assert ledger.ids() == until(commits, last)
+
+
+def test_a_backup_of_such_a_database_has_a_physical_one_beside_it(config: Path, cluster: Cluster) -> None:
+    before = json.loads(cluster.run("pgbackrest", "--stanza=main", "--output=json", "info"))[0]["backup"]
+    programs = os.pathsep.join([str(wheel_programs()), os.environ["PATH"]])
+    with serving(config, more={"PATH": programs}) as running, client_of(running) as client:
+        begun = client.post(f"{ONE}/backups", json={})
+        assert begun.status_code == 201, begun.text
+        shown = ended(client, begun.json()["database_backup"]["operation_id"])
+    assert shown["status"] == "finished", shown
+    after = json.loads(cluster.run("pgbackrest", "--stanza=main", "--output=json", "info"))[0]["backup"]
+    assert len(after) == len(before) + 1
+
+
+SERVER_STOPS, FILES_ARE_BROUGHT_BACK, SERVER_RECOVERS, BACKUP_IS_MADE = 10, 15, 50, 80
+
+
+@pytest.mark.parametrize(
+    "percent",
+    [
+        pytest.param(5, marks=pytest.mark.long),
+        pytest.param(SERVER_STOPS, marks=pytest.mark.long),
+        FILES_ARE_BROUGHT_BACK,
+        pytest.param(SERVER_RECOVERS, marks=pytest.mark.long),
+        pytest.param(BACKUP_IS_MADE, marks=pytest.mark.long),
+    ],
+)
+def test_killed_on_the_way_it_is_brought_to_an_end_by_the_next_one(
+    config: Path, cluster: Cluster, ledger: Ledger, percent: int
+) -> None:
+    ledger.write(10)
+    commits = ledger.commits()
+    at = sorted(commits.values())[-4]
+    with serving(config) as running, client_of(running) as client:
+        operation = restore(client, at)
+        ends_at = time.monotonic() + LIMIT
+        while kept_percent(config, operation["id"]) < percent:
+            assert time.monotonic() < ends_at
+            time.sleep(0.01)
+        running.process.kill()
+        running.process.wait()
+    with serving(config) as running, client_of(running) as client:
+        shown = ended(client, operation["id"])
+        there = ledger.ids()
+        if shown["status"] == "finished":
+            assert there == until(commits, at)
+        else:
+            assert (shown["status"], there) == ("error", set(commits)), shown
+            assert "dbvalet ended" in shown["error"]
+        again = ended(client, restore(client, at)["id"])
+        assert again["status"] == "finished", again
+        assert ledger.ids() == until(commits, at)
+
+
+def kept_percent(config: Path, operation_id: str) -> int:
+    """Tell by the state itself how far an operation is: the moment at which a step is written down."""
+    import sqlite3
+
+    steps = {
+        "stop": SERVER_STOPS,
+        "restore": FILES_ARE_BROUGHT_BACK,
+        "start": SERVER_RECOVERS,
+        "backup": BACKUP_IS_MADE,
+    }
+    with sqlite3.connect(f"file:{config.parent}/state.db?mode=ro", uri=True) as state:
+        (row,) = state.execute("SELECT params, progress FROM operations WHERE id = ?", (operation_id,)).fetchall()
+    plan = json.loads(row[0]).get("plan")
+    return steps[plan["step"]] if plan else row[1]
