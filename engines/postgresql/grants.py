@@ -66,14 +66,14 @@ $statistics$;
 
 RESET pg_stat_statements.track;
 
--- Optional, so not part of the account as it stands: backups, restores and recovery. Write 'yes' for what you want, and run this
--- script again whenever another role has come to own something.
+-- Optional, so not part of the account as it stands: backups, restores and recovery. Write 'yes' for what you want, and
+-- run this script again whenever another role has come to own something.
 -- A backup reads every row of every table:
 SELECT pg_catalog.set_config('dbvalet.backups', 'no', false) AS backups;
 -- A restore replaces every object, so the account becomes a member of each role that owns one, and may do whatever that
 -- role may. What a superuser owns takes a superuser's account in the database's url.
 SELECT pg_catalog.set_config('dbvalet.restores', 'no', false) AS restores;
--- To go back to an instant (pitr in dbvalet's configuration), the last segment of the log must be switched to the archive:
+-- To go back to an instant (pitr in dbvalet's configuration), the log must be switched to its next segment:
 SELECT pg_catalog.set_config('dbvalet.recovery', 'no', false) AS recovery;
 
 DO $backups$
