@@ -9,9 +9,10 @@ from typing import Any, cast
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from agent.api import errors, routes
+from agent.api import changes, errors, routes
 from agent.api.edge import Edge
 from agent.api.service import Service
+from agent.audit.journal import Journal
 from agent.backups.backups import DatabaseBackups
 from agent.choices import AllChoices
 from agent.databases import declare
@@ -62,15 +63,17 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     clusters = Clusters(settings, known, state, log)
     to_instant = RestoreToInstant(clusters, state)
     operations.kinds[to_instant.type] = to_instant
+    journal = Journal(state, log, secrets_of(settings), on=settings.audit != "none")
     scheduler = Scheduler(state, known, operations, log)
     sampler = Sampler()
     service = Service(
         tokens=tokens,
         databases=known,
-        dispatcher=Dispatcher(tokens, known, limits, metrics, log),
+        dispatcher=Dispatcher(tokens, known, limits, metrics, journal=journal, log=log),
         limits=limits,
         metrics=metrics,
         state=state,
+        journal=journal,
         choices=AllChoices(state),
         operations=operations,
         backups=DatabaseBackups(settings, state, operations, clusters, log),
@@ -110,6 +113,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
         openapi_url=None,
     )
     app.state.service = service
+    app.router.route_class = changes.ChangeRoute
     hot = routes.action_route(service.dispatcher)
     routes.install(app, hot, engines, metrics_are_public=service.metrics_are_public)
     errors.install(app)

@@ -13,6 +13,8 @@ import orjson
 from pydantic_core import to_jsonable_python
 from starlette.requests import ClientDisconnect
 
+from agent.audit.journal import Journal
+from agent.audit.line import Change
 from agent.coalesce import Coalescer
 from agent.databases import Database, Databases
 from agent.errors import AgentError, Forbidden, Malformed, UnknownAction
@@ -36,17 +38,22 @@ class ActionRequest:
     id: str
     authorization: bytes | None
     database_id: str
+    address: str | None
+    """Of the client."""
     read_body: Callable[[], Awaitable[bytes]]
 
 
 class Dispatcher:
     """Carries out action requests, one method for the whole way."""
 
-    def __init__(self, tokens: Tokens, databases: Databases, limits: Limits, metrics: Metrics, log: Log) -> None:
+    def __init__(
+        self, tokens: Tokens, databases: Databases, limits: Limits, metrics: Metrics, *, journal: Journal, log: Log
+    ) -> None:
         self._tokens = tokens
         self._databases = databases
         self._limits = limits
         self._metrics = metrics
+        self._journal = journal
         self._log = log
         self._coalescer = Coalescer(metrics.coalesced)
 
@@ -65,10 +72,16 @@ class Dispatcher:
             database = self._databases.find(principal, request.database_id)
             name, raw = parse_envelope(await request.read_body())
             action = find_action(database, name)
-            authorise(principal, database, action)
-            self._limits.count(principal.name, action.effect)
-            params = action.validate(raw)
-            answer = await self._run(database, action, raw, params)
+            if action.effect is Effect.READ:
+                params = self._permitted(principal, database, action, raw)
+                answer = await self._read(database, action, raw, params)
+            else:
+                change = _change_of(request, principal, database, action, raw)
+                async with self._journal.line_of(change):
+                    params = self._permitted(principal, database, action, raw)
+                    refuse_older(database, action)
+                    await self._journal.begin(change)
+                    answer = render(await perform(database.server, action, params))
             outcome = "ok"
             return answer
         except (AgentError, EngineError) as refused:
@@ -108,21 +121,22 @@ class Dispatcher:
             ms=round(seconds * 1000, 3),
         )
 
-    async def _run(self, database: Database, action: Action, raw: Any, params: Any) -> bytes:
-        """Run a write; let a read share a run with those that asked for the same, as their `raw` params tell."""
-        if (
-            action.minimum_version
-            and database.description is not None
-            and database.description.version < action.minimum_version
-        ):
-            needed = ".".join(str(part) for part in action.minimum_version)
-            raise Precondition(f"{action.name} needs {database.engine.title} {needed} or later.")
+    def _permitted(self, principal: Principal, database: Database, action: Action, raw: Any) -> Any:
+        """Let a principal perform an action with these params, which are given as the action takes them.
+
+        Raises: Forbidden, RateLimited, InvalidParams
+        """
+        authorise(principal, database, action)
+        self._limits.count(principal.name, action.effect)
+        return action.validate(raw)
+
+    async def _read(self, database: Database, action: Action, raw: Any, params: Any) -> bytes:
+        """Share a run with those that asked for the same, as their `raw` params tell."""
+        refuse_older(database, action)
 
         async def run() -> bytes:
             return render(await perform(database.server, action, params))
 
-        if action.effect is not Effect.READ:
-            return await run()
         key = (database.id, action.name, _comparable(raw) if action.takes_params else None)
         try:
             return await self._coalescer.read(key, run, action.deadline + deadline.GRACE)
@@ -130,6 +144,34 @@ class Dispatcher:
             raise DeadlineExceeded(
                 f"{action.name} did not finish within {action.deadline:g} s: the engine does not answer."
             ) from None
+
+
+def refuse_older(database: Database, action: Action) -> None:
+    """Refuse an action that a server is too old for, once its version is known.
+
+    Raises: Precondition
+    """
+    if (
+        action.minimum_version
+        and database.description is not None
+        and database.description.version < action.minimum_version
+    ):
+        needed = ".".join(str(part) for part in action.minimum_version)
+        raise Precondition(f"{action.name} needs {database.engine.title} {needed} or later.")
+
+
+def _change_of(request: ActionRequest, principal: Principal, database: Database, action: Action, raw: Any) -> Change:
+    return Change(
+        request_id=request.id,
+        who=principal.name,
+        address=request.address,
+        method="POST",
+        path=f"/api/databases/{database.id}/action",
+        action=action.name,
+        effect=action.effect,
+        database=database.id,
+        params=raw,
+    )
 
 
 def parse_envelope(body: bytes) -> tuple[str, Any]:

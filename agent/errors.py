@@ -27,6 +27,7 @@
     ├── UnknownAction      this engine has no such action
     ├── TooLarge           the body is over the limit
     ├── RateLimited        the token has used up its rate
+    ├── StateUnavailable   what would be done cannot be written down, so it is not done
     ├── NotReady           the service is starting or being stopped
     └── SettingsError      the configuration is wrong: ends the start
 
@@ -209,6 +210,14 @@ class RateLimited(AgentError):
         """`retry_after`: whole seconds until the next request is allowed."""
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class StateUnavailable(AgentError):
+    """The state cannot be written, and nothing is changed that is not written down."""
+
+    code = "state_unavailable"
+    retry_after = 5
+    """Seconds after which to look again."""
 
 
 class NotReady(AgentError):

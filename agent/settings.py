@@ -184,6 +184,8 @@ class Settings(BaseSettings):
     """The managed deployments: see below."""
     metrics: Literal["token", "public"] = "token"
     """Whether `/metrics` takes a token that sees all databases, or none."""
+    audit: Literal["changes", "none"] = "changes"
+    """Whether whatever changes something is written down in the state, and refused where that cannot be."""
     limits: LimitSettings = LimitSettings()
     """How often a token may ask: see below."""
     backups: BackupSettings = BackupSettings()

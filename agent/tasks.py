@@ -38,6 +38,9 @@ UPGRADE_DATABASE = Task(name="upgrade-database", effect=Effect.DESTRUCTIVE)
 
 CHANGE_FIREWALL = Task(name="change-firewall", effect=Effect.WRITE)
 
+# Of no database: a token sees the lines of those in its scope. Who may destroy something may see who did.
+READ_AUDIT = Task(name="read-audit", effect=Effect.DESTRUCTIVE)
+
 TASKS = {
     each.name: each
     for each in (
@@ -52,5 +55,6 @@ TASKS = {
         DELETE_BACKUP,
         RESTORE_BACKUP,
         RESTORE_TO_INSTANT,
+        READ_AUDIT,
     )
 }

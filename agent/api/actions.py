@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from agent.api.edge import read_body
-from agent.api.service import authorization_of, database_of
+from agent.api.service import address_of, authorization_of, database_of
 from agent.databases import Database
 from agent.dispatch import ActionRequest, Dispatcher
 from agent.tokens import Principal
@@ -41,6 +41,7 @@ class PerformAction:
                 id=scope["request_id"],
                 authorization=authorization_of(scope),
                 database_id=scope["path_params"]["database_id"],
+                address=address_of(scope),
                 read_body=lambda: read_body(scope, receive),
             )
         )

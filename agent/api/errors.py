@@ -35,6 +35,7 @@ STATUS = {
     "rate_limited": 429,
     "internal": 500,
     "engine_unavailable": 503,
+    "state_unavailable": 503,
     "not_ready": 503,
     "deadline_exceeded": 504,
 }

@@ -49,6 +49,8 @@ def described(
     request.
     """
     every = [*codes, "internal", *(("unauthenticated", "rate_limited") if token else ())]
+    if method != "GET" and "forbidden" in codes:  # see `agent.api.changes`
+        every.append("state_unavailable")
     extra: dict[str, Any] = {
         "x-failures": [code for code in STATUS if code in every],
         "security": [{"token": []}] if token else [],

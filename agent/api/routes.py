@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from agent.api import (
     actions,
+    audit,
     backups,
     databases,
     docs,
@@ -100,6 +101,7 @@ def install(app: FastAPI, hot: Route, engines: Mapping[str, Engine], *, metrics_
         ),
     )
     _install_backups(app)
+    audit.install(app)
     features.install(app)
     firewall.install(app)
     instances.install(app)

@@ -8,6 +8,8 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.types import Scope
 
+from agent.audit.journal import Journal
+from agent.audit.line import Change
 from agent.backups.backups import DatabaseBackups
 from agent.choices import AllChoices
 from agent.databases import Database, Databases
@@ -23,6 +25,9 @@ from agent.tasks import Task
 from agent.tokens import Principal, Tokens
 from engines.action import Effect
 
+CHANGE = "dbvalet.change"
+"""Where in its scope a request says what it changes: `agent.api.changes` writes it down."""
+
 
 @dataclass(kw_only=True)
 class Service:
@@ -34,6 +39,7 @@ class Service:
     limits: Limits
     metrics: Metrics
     state: State
+    journal: Journal
     choices: AllChoices
     operations: Operations
     backups: DatabaseBackups
@@ -57,6 +63,11 @@ def authorization_of(scope: Scope) -> bytes | None:
     """Give the `Authorization` header; several are one with commas (RFC 9110, 5.3), which no token matches."""
     found = [value for name, value in scope["headers"] if name == b"authorization"]
     return b", ".join(found) if found else None
+
+
+def address_of(scope: Scope) -> str | None:
+    """Give the address of a client, as its connection has it."""
+    return scope["client"][0] if scope.get("client") else None
 
 
 def principal_of(request: Request, effect: Effect = Effect.READ) -> Principal:
@@ -87,6 +98,17 @@ def permitted(request: Request, database_id: str, task: Task) -> tuple[Principal
     service = service_of(request)
     principal = service.tokens.authenticate(authorization_of(request.scope))
     database = service.databases.find(principal, database_id)
+    scope = request.scope
+    scope[CHANGE] = Change(
+        request_id=scope["request_id"],
+        who=principal.name,
+        address=address_of(scope),
+        method=scope["method"],
+        path=scope["path"],
+        action=task.name,
+        effect=task.effect,
+        database=database.id,
+    )
     authorise(principal, database, task)
     service.limits.count(principal.name, task.effect)
     return principal, database

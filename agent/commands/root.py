@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from agent.commands import actions, backups, call, demo, doctor, grants, serve
+from agent.commands import actions, audit, backups, call, demo, doctor, grants, serve
 
 EXIT_CODES = """\b
 Exit codes:
@@ -53,3 +53,4 @@ for command, examples in (
     app.command(epilog=examples)(command)
 
 app.add_typer(backups.app)
+app.add_typer(audit.app)

@@ -18,7 +18,7 @@ import orjson
 
 from agent.errors import SettingsError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The number of the newest migration."""
 
 APPLICATION_ID = 0x6462766C

@@ -77,4 +77,30 @@ CREATE TABLE markers (
     archived BOOLEAN NOT NULL,
     PRIMARY KEY (database_id, committed_at)
 );
-INSERT INTO alembic_version (version_num) VALUES ('0002')
+CREATE TABLE audit (
+    sequence BIGINT NOT NULL,
+    database_id TEXT,
+    line TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (sequence)
+);
+CREATE INDEX audit_of_a_database ON audit (database_id, sequence);
+CREATE TABLE audit_head (
+    id INTEGER NOT NULL,
+    sequence BIGINT NOT NULL,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (id)
+);
+INSERT INTO audit_head (id, sequence, digest) VALUES (1, 0, '');
+CREATE TABLE idempotency_keys (
+    who TEXT NOT NULL,
+    "key" TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    begun_at DATETIME NOT NULL,
+    was_so_before BOOLEAN,
+    answer TEXT,
+    PRIMARY KEY (who, "key")
+);
+CREATE INDEX keys_by_age ON idempotency_keys (begun_at);
+INSERT INTO alembic_version (version_num) VALUES ('0003')

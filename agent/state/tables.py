@@ -137,3 +137,41 @@ markers = Table(
     Column("archived", Boolean, nullable=False),
 )
 """Commits that dbvalet made itself, so that an instant of an idle database can be recovered."""
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("database_id", Text),
+    Column("line", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+)
+"""The audit: `line` is a JSON object, which names its sequence and the digest of the line before, and `digest` is its
+SHA-256. Nothing here is ever changed or removed."""
+
+Index("audit_of_a_database", audit.c.database_id, audit.c.sequence)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("digest", Text, nullable=False),
+)
+"""One row: the last line of the audit. Whoever adds a line locks it, so that the chain has one end."""
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("who", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("begun_at", Instant, nullable=False),
+    Column("was_so_before", Boolean),
+    Column("answer", Text),
+)
+"""What was asked for under a key of a token. Without an `answer` (JSON) it runs, or what became of it is not known;
+`was_so_before` tells whether the engine was already as the request would have it."""
+
+Index("keys_by_age", idempotency_keys.c.begun_at)

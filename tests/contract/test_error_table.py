@@ -131,6 +131,7 @@ TABLE = {
     "rate_limited": 429,
     "internal": 500,
     "engine_unavailable": 503,
+    "state_unavailable": 503,
     "not_ready": 503,
     "deadline_exceeded": 504,
 }
@@ -148,7 +149,7 @@ def changes_a_database(method: str) -> dict[str, list[Provoke]]:
         return lambda valet: valet.ask(method, "/api/databases/ad-one", content=content)
 
     async def state_is_lost(_: Valet) -> httpx.Response:
-        async with running(state="sqlite:////proc/nowhere/state.db") as valet:
+        async with running(state="sqlite:////proc/nowhere/state.db", audit="none") as valet:
             return await change({"database": {"periodic_backups_enabled": True}}, method)(valet)
 
     return {
@@ -295,6 +296,20 @@ def begins_work(path: str) -> dict[str, list[Provoke]]:
         "precondition": [while_engine("POST", path, missing=True), without_a_state("POST", path)],
         "engine_unavailable": [while_engine("POST", path)],
     }
+
+
+def without_the_audit(method: str, path: str) -> Provoke:
+    """Nothing can be written down any more: nothing is done either."""
+
+    async def provoke(valet: Valet) -> httpx.Response:
+        await plant(valet)
+        await valet.service.state.run(lambda connection: connection.exec_driver_sql("DROP TABLE audit"))
+        body = {"action_name": "add-thing", "params": {"name": "second"}} if (method, path) == ACTION else None
+        response = await valet.ask(method, path.format(**ONE), json=body)
+        assert valet.server().performed == []
+        return response
+
+    return provoke
 
 
 ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
@@ -606,6 +621,26 @@ ROWS["GET", "/api/ca_certificate"] = {
     "internal": [a_bug("GET", "/api/ca_certificate")],
     "not_found": [lambda valet: valet.client.get("/api/ca_certificate")],
 }
+
+ROWS["GET", "/api/audit"] = {
+    **with_a_token("GET", "/api/audit"),
+    "forbidden": [
+        lambda valet: valet.ask("GET", "/api/audit", "operator"),
+        lambda valet: valet.ask("GET", "/api/audit", "picky"),
+    ],
+    "not_found": [
+        lambda valet: valet.ask("GET", "/api/audit?database=ad-none"),
+        lambda valet: valet.ask("GET", "/api/audit?database=ad-one", "of-two"),
+    ],
+    "precondition": [without_the_audit("GET", "/api/audit")],
+    "invalid_params": [
+        lambda valet, query=query: valet.ask("GET", f"/api/audit?{query}")
+        for query in ("after=-1", "after=x", "after=" + "9" * 19, "limit=0", "limit=1001", "limit=")
+    ],
+}
+for (method, where), rows in ROWS.items():
+    if method != "GET" and "forbidden" in rows:
+        rows["state_unavailable"] = [without_the_audit(method, where)]
 
 CASES = [
     pytest.param(route, code, provoke, id=f"{route[0]} {route[1]} {code} {number}")

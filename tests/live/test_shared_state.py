@@ -14,6 +14,8 @@ from psycopg import sql
 from sqlalchemy import text
 
 from agent import scheduler
+from agent.audit.journal import pages
+from agent.audit.line import Check
 from agent.errors import SettingsError
 from agent.operations import runner
 from agent.state.state import State
@@ -116,3 +118,15 @@ async def test_a_periodic_backup_is_made_once_and_downloaded_anywhere(
         for valet in valets:
             assert len((await valet.client.get(url)).content) == made[0]["size"]
             assert valet.lines("bug") == []
+
+
+async def test_many_writers_make_one_audit(state: str):
+    async with running(state=state) as first, running(state=state) as second:
+        asked = [each.act("set-mode", f"MODE {number}") for number in range(25) for each in (first, second)]
+        assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
+        check = Check()
+        found = [page async for page in pages(first.service.state, 0, 20)]
+        for rows, _ in found:
+            check.follow(rows)
+        assert check.head == found[-1][1]
+        assert check.head.sequence == 50

@@ -161,7 +161,7 @@ async def test_a_state_that_is_lost_hides_no_database(tmp_path: Path):
         assert (await shown(valet))["periodic_backups_scheduled_at"] == before["periodic_backups_scheduled_at"]
         (line, *_) = valet.lines("choices_not_read")
         assert line["reason"].startswith("The state cannot be used: ")
-        assert (await change(valet, {"periodic_backups_enabled": False})).status_code == 409
+        assert (await change(valet, {"periodic_backups_enabled": False})).status_code == 503
 
 
 def _spoil(file: Path) -> None:

@@ -1,0 +1,105 @@
+"""The audit, for who may destroy what it tells of: the lines of the databases in a token's scope."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import orjson
+from fastapi import FastAPI
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from agent.api.databases import as_json
+from agent.api.openapi import described
+from agent.api.service import principal_of, service_of
+from agent.errors import Forbidden
+from agent.tasks import READ_AUDIT
+from engines.errors import InvalidParams
+
+PER_PAGE = 100
+MOST = 1000
+
+JSON_LINES = "application/x-ndjson"
+
+
+class AuditLine(BaseModel):
+    """What was changed or was to be."""
+
+    sequence: int
+    previous: str
+    """The digest of the line before; empty in the first."""
+    at: str
+    request_id: str
+    who: str
+    """The name of the token."""
+    address: str | None
+    """Of the client's connection."""
+    method: str
+    path: str
+    action: str
+    """The name of the action or of what the route does."""
+    effect: Literal["write", "destructive"]
+    database: str | None
+    params: Any
+    """Without secrets."""
+    status: int | None
+    """Null where there was no answer, or is none yet."""
+    code: str
+    """`ok`, `begun`, `client_left` or that of the failure."""
+    replayed: bool
+    digest: str
+    """SHA-256 of the line without it, its keys sorted."""
+
+
+class AuditBody(BaseModel):
+    """The body of `GET /api/audit`."""
+
+    audit: list[AuditLine]
+    next_after: int | None
+    """`after` of the next page; null when there is none."""
+
+
+async def list_audit(request: Request) -> Response:
+    """List the lines of the audit in their order, after one of them; as JSON lines to who accepts them."""
+    principal = principal_of(request)
+    refusal = principal.refusal(READ_AUDIT)
+    if refusal:
+        raise Forbidden(refusal)
+    query = request.query_params
+    after = _number(query.get("after"), "after", 0, 0, 2**53)
+    limit = _number(query.get("limit"), "limit", PER_PAGE, 1, MOST)
+    service = service_of(request)
+    scope = None if principal.databases is None else set(principal.databases)
+    if (wanted := query.get("database")) is not None:
+        scope = {service.databases.find(principal, wanted).id}
+    rows = await service.journal.page(after=after, limit=limit, databases=scope)
+    lines = [row.shown() for row in rows]
+    if JSON_LINES in request.headers.get("accept", ""):
+        return Response(b"".join(orjson.dumps(line) + b"\n" for line in lines), media_type=JSON_LINES)
+    return as_json({"audit": lines, "next_after": rows[-1].sequence if len(rows) == limit else None})
+
+
+def _number(text: str | None, name: str, default: int, least: int, most: int) -> int:
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 18 and least <= int(text) <= most):
+        raise InvalidParams({name: [f"must be a whole number from {least} to {most}"]})
+    return int(text)
+
+
+def install(app: FastAPI) -> None:
+    """Put the route of the audit into an app."""
+    app.add_api_route(
+        "/api/audit",
+        list_audit,
+        **described(
+            "forbidden",
+            "not_found",
+            "precondition",
+            "invalid_params",
+            response_model=AuditBody,
+            tags=["audit"],
+            operation_id="list_audit",
+        ),
+    )

@@ -1,0 +1,147 @@
+"""What is written down before something is changed, and before its answer leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect
+
+from agent.api.errors import STATUS
+from agent.audit.line import Change, Head, Row, redacted
+from agent.errors import AgentError, RateLimited, StateUnavailable
+from agent.log import Log
+from agent.state.state import State
+from engines.action import Effect
+from engines.errors import EngineError, Precondition
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+class Journal:
+    """Writes the audit. Where it is switched off, nothing is written and nothing refused."""
+
+    def __init__(self, state: State, log: Log, secrets: Iterable[str] = (), *, on: bool = True) -> None:
+        """`secrets` are blotted out of params, wherever they stand."""
+        self._state = state
+        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
+        self._log = log
+        self._on = on
+
+    @asynccontextmanager
+    async def line_of(self, change: Change) -> AsyncGenerator[None]:
+        """Let something be tried; how it ended is on disk when this is left, and before its answer leaves.
+
+        Raises: StateUnavailable, when the line cannot be written, and whatever is raised within
+        """
+        try:
+            yield
+        except (StateUnavailable, RateLimited):
+            raise
+        except (AgentError, EngineError) as refused:
+            await self.end(change, STATUS[refused.code], refused.code)
+            raise
+        except (ClientDisconnect, asyncio.CancelledError):
+            # Nobody waits for the answer, but what was begun may have been done.
+            with suppress(StateUnavailable):  # which is in the log
+                await asyncio.shield(self.end(change, None, "client_left"))
+            raise
+        except Exception:
+            await self.end(change, STATUS["internal"], "internal")
+            raise
+        await self.end(change, 200, "ok")
+
+    async def page(self, *, after: int, limit: int, databases: Collection[str] | None = None) -> list[Row]:
+        """Read lines in their order; only those of some databases, unless None.
+
+        Raises: Precondition, when the state cannot be read
+        """
+        from agent.audit import record
+
+        return await self._state.run(
+            lambda connection: record.page(connection, after=after, limit=limit, databases=databases)
+        )
+
+    async def begin(self, change: Change) -> None:
+        """Make sure that the line can be written, before anything is touched; for what destroys, a first one is.
+
+        Raises: StateUnavailable
+        """
+        if not self._on:
+            return
+
+        def work(connection: Connection) -> None:
+            self._append(connection, change, None, "begun")
+            if change.effect != Effect.DESTRUCTIVE:
+                raise _Rehearsed
+
+        try:
+            await self._state.run(work)
+        except _Rehearsed:
+            return
+        except Precondition as problem:
+            raise StateUnavailable(f"Nothing was done, since it cannot be written down. {problem.message}") from problem
+
+    async def end(self, change: Change, status: int | None, code: str) -> None:
+        """Write down how it ended; it is on disk when this returns.
+
+        Raises: StateUnavailable
+        """
+        if not self._on:
+            return
+
+        def work(connection: Connection) -> Head:
+            return self._append(connection, change, status, code)
+
+        try:
+            head = await self._state.run(work)
+        except Precondition as problem:
+            self._log.error(
+                "not_audited",
+                request_id=change.request_id,
+                who=change.who,
+                action=change.action,
+                database=change.database,
+                outcome=code,
+                reason=problem.message,
+            )
+            done = "It was done" if code == "ok" else f"It ended as {code}"
+            raise StateUnavailable(
+                f"{done}, but that cannot be written down; look before trying again. {problem.message}"
+            ) from problem
+        # The log goes elsewhere: what stands there shows a chain that was made anew from its beginning.
+        self._log.info("audited", request_id=change.request_id, line=str(head))
+
+    def _append(self, connection: Connection, change: Change, status: int | None, code: str) -> Head:
+        from agent.audit import record
+
+        without_secrets = replace(change, params=redacted(change.params, self._secrets))
+        return record.append(connection, without_secrets, self._state.now(connection), status, code)
+
+
+class _Rehearsed(Exception):
+    """It would have worked: what was tried is taken back."""
+
+
+async def pages(state: State, after: int, size: int) -> AsyncGenerator[tuple[list[Row], Head]]:
+    """Give the lines after one of them, page by page, each with the head as it was then; the last page is not full.
+
+    Raises: Precondition, when the state cannot be read
+    """
+    from agent.audit import record
+
+    while True:
+
+        def work(connection: Connection, after: int = after) -> tuple[list[Row], Head]:
+            last = record.head(connection)
+            return record.page(connection, after=after, limit=size), last
+
+        rows, last = await state.run(work)
+        yield rows, last
+        if len(rows) < size:
+            return
+        after = rows[-1].sequence

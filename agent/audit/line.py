@@ -1,0 +1,164 @@
+"""The lines of the audit: how one is written, how the chain of them is checked, and what never stands in one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import reduce
+from hashlib import sha256
+from typing import Any, cast
+
+import orjson
+
+from agent.log import BLOT
+
+_SECRET = re.compile(r"pass|secret|token|credential|private|authori[sz]ation", re.IGNORECASE)
+"""Names of params whose values are secrets."""
+
+_DEEPEST = 8
+_LONGEST = 1000
+_MOST = 100
+"""Levels, characters of a text and entries of a list or an object: a line is for people to read."""
+
+
+@dataclass(kw_only=True)
+class Change:
+    """What a request would change, and who asks for it."""
+
+    request_id: str
+    who: str
+    address: str | None
+    """Of the client, as its connection has it: what a proxy says of others anybody can say."""
+    method: str
+    path: str
+    action: str
+    effect: str
+    database: str | None
+    params: Any = None
+    """Without secrets once it is in a line: `redacted`."""
+    replayed: bool = False
+    """Whether the answer was that of an earlier request with the same key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The last line: what the next one refers to."""
+
+    sequence: int
+    digest: str
+
+    def __str__(self) -> str:
+        """Write it as `dbvalet audit verify --head` takes it."""
+        return f"{self.sequence}:{self.digest}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A line as it is kept."""
+
+    sequence: int
+    database_id: str | None
+    line: str
+    digest: str
+
+    def shown(self) -> dict[str, Any]:
+        """Give the fields of the line, and its digest."""
+        return {**orjson.loads(self.line), "digest": self.digest}
+
+
+BEFORE_THE_FIRST = Head(sequence=0, digest="")
+
+
+def write(change: Change, at: datetime, head: Head, status: int | None, code: str) -> Row:
+    """Write the line that comes after `head`; without a status there is no answer, or none yet."""
+    fields: dict[str, Any] = {
+        "sequence": head.sequence + 1,
+        "previous": head.digest,
+        "at": at,
+        "request_id": change.request_id,
+        "who": change.who,
+        "address": change.address,
+        "method": change.method,
+        "path": change.path,
+        "action": change.action,
+        "effect": change.effect,
+        "database": change.database,
+        "params": change.params,
+        "status": status,
+        "code": code,
+        "replayed": change.replayed,
+    }
+    return row_of(fields)
+
+
+def row_of(fields: dict[str, Any]) -> Row:
+    """Give the row of these fields; the same fields give the same digest, whatever their order."""
+    line = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
+    return Row(
+        sequence=fields["sequence"],
+        database_id=fields["database"],
+        line=line.decode(),
+        digest=sha256(line).hexdigest(),
+    )
+
+
+def redacted(value: Any, secrets: Collection[str] = (), depth: int = 0) -> Any:
+    """Give params without secrets, cut to what a person can read; `secrets` are those that are known, longest first."""
+
+    def short(text: str) -> str:
+        text = reduce(lambda text, secret: text.replace(secret, BLOT), secrets, text)
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+    if depth == _DEEPEST:
+        return "…"
+    if isinstance(value, dict):
+        fields = list(cast("dict[str, Any]", value).items())
+        return {
+            short(key): BLOT if _SECRET.search(key) and each is not None else redacted(each, secrets, depth + 1)
+            for key, each in fields[:_MOST]
+        }
+    if isinstance(value, list):
+        return [redacted(each, secrets, depth + 1) for each in cast("list[Any]", value)[:_MOST]]
+    return short(value) if isinstance(value, str) else value
+
+
+class Tampered(Exception):
+    """A line was changed, removed or put elsewhere."""
+
+
+class Check:
+    """Follows the chain from its first line; each line is handed to `follow`, in the order in which it stands."""
+
+    def __init__(self) -> None:
+        self.head = BEFORE_THE_FIRST
+
+    def follow(self, rows: Iterable[Row], watched: Head | None = None) -> None:
+        """Check the next lines; `watched` is a line noted down before, which has to be among them.
+
+        Raises: Tampered
+        """
+        for row in rows:
+            expected = self.head.sequence + 1
+            if row.sequence != expected:
+                raise Tampered(f"Line {expected} is not where it was: line {row.sequence} follows {expected - 1}.")
+            if sha256(row.line.encode()).hexdigest() != row.digest:
+                raise Tampered(f"Line {expected} was changed.")
+            fields = orjson.loads(row.line)
+            if (fields["sequence"], fields["previous"]) != (expected, self.head.digest):
+                raise Tampered(f"Line {expected} does not follow the one before it.")
+            if fields["database"] != row.database_id:
+                raise Tampered(f"Line {expected} is kept under another database.")
+            self.head = Head(sequence=row.sequence, digest=row.digest)
+            if watched is not None and watched.sequence == expected and watched != self.head:
+                raise Tampered(f"Line {expected} is not the one that was noted down.")
+
+    def end(self, *heads: Head | None) -> None:
+        """Check that no line is missing at the end; `heads` are lines that have to be there.
+
+        Raises: Tampered
+        """
+        for head in heads:
+            if head is not None and head.sequence > self.head.sequence:
+                raise Tampered(f"The lines from {self.head.sequence + 1} to {head.sequence} are missing.")

@@ -1,0 +1,149 @@
+"""`dbvalet audit`: the audit as it stands in the state, whether a dbvalet runs or not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from agent.audit.line import Check, Head, Row
+    from agent.state.state import State
+
+EXAMPLES = """\b
+Examples:
+  dbvalet audit verify --config dbvalet.yaml
+  dbvalet audit verify --config dbvalet.yaml --head 812:9b1c…    as the log or an earlier run said
+  dbvalet audit verify --file audit.jsonl
+  dbvalet audit export --config dbvalet.yaml >audit.jsonl
+
+\b
+Exit codes: 0 done; 1 a line was changed, removed or put elsewhere; 2 the command line or the configuration is wrong."""
+
+PAGE = 1000
+
+app = typer.Typer(
+    name="audit",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Check the audit and write it out.",
+    epilog=EXAMPLES,
+)
+
+Config = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="As for `serve`.")]
+
+
+@app.command(epilog=EXAMPLES)
+def verify(
+    config: Config = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="Check what `export` wrote, not the state.")
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option("--head", metavar="N:DIGEST", help="A line that was noted down: it has to be there.")
+    ] = None,
+) -> None:
+    """Follow the chain of the audit from its first line to its last.
+
+    Says which line is the first that was changed, removed or put elsewhere.
+    """
+    from agent.audit.line import Check, Tampered
+
+    noted = _head(head) if head is not None else None
+    check = Check()
+    try:
+        if file is not None:
+            check.follow(_lines_of(file), noted)
+            check.end(noted)
+        else:
+            asyncio.run(_check_state(config, check, noted))
+    except Tampered as found:
+        typer.echo(f"dbvalet: {found}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"The audit is whole: lines: {check.head.sequence}, head: {check.head}")
+
+
+@app.command(epilog=EXAMPLES)
+def export(
+    config: Config = None,
+    after: Annotated[int, typer.Option("--after", metavar="N", min=0, help="Only the lines after this one.")] = 0,
+) -> None:
+    """Write the audit to standard output, one JSON object a line."""
+    asyncio.run(_export(config, after))
+
+
+async def _check_state(config: Path | None, check: Check, noted: Head | None) -> None:
+    async with aclosing(_pages(config, 0)) as pages:
+        async for rows, last in pages:
+            check.follow(rows, noted)
+            if len(rows) < PAGE:
+                check.end(last, noted)
+
+
+async def _export(config: Path | None, after: int) -> None:
+    import orjson
+
+    async with aclosing(_pages(config, after)) as pages:
+        async for rows, _ in pages:
+            for row in rows:
+                typer.echo(orjson.dumps(row.shown()))
+
+
+async def _pages(config: Path | None, after: int) -> AsyncGenerator[tuple[list[Row], Head]]:
+    """Give the lines and which one is the last by the state's own account; the last page is not full."""
+    from agent.audit.journal import pages
+    from agent.errors import AgentError
+    from engines.errors import Precondition
+
+    state = _state(config)
+    try:
+        async with aclosing(pages(state, after, PAGE)) as found:
+            async for page in found:
+                yield page
+    except Precondition as problem:
+        raise AgentError(problem.message) from problem
+    finally:
+        state.close()
+
+
+def _state(config: Path | None) -> State:
+    from agent.errors import AgentError
+    from agent.settings import load_settings
+    from agent.state.state import FILE_SCHEME, State
+
+    url = load_settings(config).state_url()
+    if url.startswith(FILE_SCHEME) and not Path(url.removeprefix(FILE_SCHEME)).exists():
+        raise AgentError(f"There is no state at {url.removeprefix(FILE_SCHEME)}.")
+    return State(url)
+
+
+def _lines_of(file: Path) -> list[Row]:
+    import orjson
+
+    from agent.audit.line import Tampered, row_of
+
+    rows: list[Row] = []
+    try:
+        for line in file.read_bytes().splitlines():
+            fields = orjson.loads(line)
+            digest = fields.pop("digest")
+            row = row_of(fields)
+            if row.digest != digest:
+                raise Tampered(f"Line {row.sequence} was changed.")
+            rows.append(row)
+    except (OSError, KeyError, TypeError, AttributeError, orjson.JSONDecodeError) as problem:
+        raise typer.BadParameter(f"{file} is nothing that `export` wrote: {problem}", param_hint="--file") from None
+    return rows
+
+
+def _head(text: str) -> Head:
+    from agent.audit.line import Head
+
+    number, _, digest = text.partition(":")
+    if not (number.isascii() and number.isdigit() and len(number) <= 18 and digest):
+        raise typer.BadParameter("It is N:DIGEST, as `verify` and the log write it.", param_hint="--head")
+    return Head(sequence=int(number), digest=digest)

@@ -1,0 +1,343 @@
+"""The audit: a line for each change before its answer leaves, and a chain that shows whatever was done to it."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from agent.audit.line import redacted
+from agent.commands.root import app
+from engines.errors import DeadlineExceeded
+from tests.fakes.driver import Gate
+from tests.fakes.service import PASSWORD, TOKENS, Valet, running, until
+
+ONE = "/api/databases/ad-one"
+
+
+@pytest.fixture
+async def valet() -> AsyncIterator[Valet]:
+    async with running() as valet:
+        yield valet
+
+
+async def audit_of(valet: Valet, token: str = "admin", query: str = "") -> list[dict[str, Any]]:
+    response = await valet.ask("GET", f"/api/audit{query}", token)
+    assert response.status_code == 200, response.text
+    return response.json()["audit"]
+
+
+async def told(valet: Valet) -> list[tuple[Any, ...]]:
+    return [(line["action"], line["status"], line["code"]) for line in await audit_of(valet)]
+
+
+async def test_a_write_has_one_line_that_says_all_of_it(valet: Valet):
+    response = await valet.act("add-thing", {"name": "second"}, token="operator")
+    (line,) = await audit_of(valet)
+
+    assert line["request_id"] == response.headers["X-Request-Id"]
+    assert {key: line[key] for key in ("who", "address", "method", "path", "action", "effect", "database")} == {
+        "who": "operator",
+        "address": "127.0.0.1",
+        "method": "POST",
+        "path": f"{ONE}/action",
+        "action": "add-thing",
+        "effect": "write",
+        "database": "ad-one",
+    }
+    assert (line["params"], line["status"], line["code"]) == ({"name": "second"}, 200, "ok")
+    assert (line["sequence"], line["previous"]) == (1, "")
+    assert valet.lines("audited")[0]["line"] == f"1:{line['digest']}"
+
+
+async def test_what_destroys_has_a_line_before_it_is_done_and_one_after(valet: Valet):
+    valet.server().things["second"] = "red"
+    gate = valet.server().gate = Gate()
+    asked = asyncio.create_task(valet.act("drop-thing", {"name": "second"}))
+    await until(lambda: gate.waiting)
+    assert await told(valet) == [("drop-thing", None, "begun")]
+    gate.open.set()
+    await asked
+
+    assert await told(valet) == [("drop-thing", None, "begun"), ("drop-thing", 200, "ok")]
+
+
+async def test_reads_are_not_in_it(valet: Valet):
+    await valet.act("list-things")
+    await valet.ask("GET", ONE)
+    await valet.ask("POST", f"{ONE}/ping")
+    assert await audit_of(valet) == []
+
+
+async def test_what_was_refused_and_what_failed_is_in_it(valet: Valet):
+    await valet.act("add-thing", {"name": "x"}, token="reader")
+    await valet.act("add-thing", {"name": "first"})
+    await valet.act("add-thing", {"name": ""})
+    valet.server().problem = DeadlineExceeded()
+    await valet.act("add-thing", {"name": "x"})
+    valet.server().problem = RuntimeError("planted-bug")
+    await valet.act("add-thing", {"name": "x"})
+    await valet.act("use-novelty")
+
+    assert [each[1:] for each in await told(valet)] == [
+        (403, "forbidden"),
+        (409, "already_exists"),
+        (422, "invalid_params"),
+        (504, "deadline_exceeded"),
+        (500, "internal"),
+    ]
+
+
+async def test_who_has_no_token_and_who_asks_too_often_fill_no_disk():
+    async with running(limits={"write": "1/hour"}) as valet:
+        await valet.ask("POST", f"{ONE}/action", None, json={"action_name": "set-mode", "params": "FAST"})
+        await valet.ask("PATCH", ONE, None, json={"database": {}})
+        for _ in range(3):
+            await valet.act("set-mode", "FAST")
+            await valet.ask("PATCH", ONE, json={"database": {}})
+        assert await told(valet) == [("set-mode", 200, "ok")]
+
+
+async def test_a_client_that_leaves_is_in_it(valet: Valet):
+    gate = valet.server().gate = Gate()
+    asked = asyncio.create_task(valet.act("set-mode", "FAST"))
+    await until(lambda: gate.waiting)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert await told(valet) == [("set-mode", None, "client_left")]
+
+
+async def test_the_other_routes_that_change_something_are_in_it(valet: Valet):
+    hours = {"database": {"maintenance_window": {"weekday_utc": 1, "starting_hour_utc": 2}}}
+    assert (await valet.ask("PATCH", ONE, json=hours)).status_code == 200
+    await valet.ask("PATCH", ONE, "reader", json=hours)
+    await valet.ask("PUT", ONE, content=b"[")
+    await valet.ask("DELETE", f"{ONE}/backups/none")
+
+    assert await told(valet) == [
+        ("update-database", 200, "ok"),
+        ("update-database", 403, "forbidden"),
+        ("update-database", 400, "malformed"),
+        ("delete-backup", 404, "not_found"),
+    ]
+    first, _, third, _ = await audit_of(valet)
+    assert (first["method"], first["path"], first["params"]) == ("PATCH", ONE, hours)
+    assert third["params"] is None
+
+
+async def test_a_bug_of_a_route_is_in_it(valet: Valet, monkeypatch: pytest.MonkeyPatch):
+    async def bug(*_: object) -> None:
+        raise RuntimeError("planted-bug")
+
+    monkeypatch.setattr(valet.service.choices, "change", bug)
+    assert (await valet.ask("PATCH", ONE, json={"database": {}})).status_code == 500
+    assert await told(valet) == [("update-database", 500, "internal")]
+
+
+async def test_secrets_are_in_none_of_its_lines(valet: Valet):
+    await valet.act("add-thing", {"name": "x", "password": "hunter-two", "more": [{"api_token": "t0"}, PASSWORD]})
+    await valet.act("set-mode", f"see {TOKENS['reader']}")
+    lines = json.dumps(await audit_of(valet))
+
+    for secret in ("hunter-two", "t0", PASSWORD, TOKENS["reader"]):
+        assert secret not in lines
+    assert lines.count("[secret]") == 4
+
+
+def test_params_are_cut_to_what_a_person_can_read():
+    deep: Any = "end"
+    for _ in range(300):
+        deep = [deep]
+    assert len(json.dumps(redacted(deep))) < 50
+    assert len(redacted("x" * 5000)) == 1001
+    assert len(redacted(list(range(5000)))) == 100
+    assert redacted({"password": None, "a": 1.5, "b": True}) == {"password": None, "a": 1.5, "b": True}
+
+
+async def test_pages_follow_each_other_and_json_lines_are_for_who_accepts_them(valet: Valet):
+    for number in range(5):
+        await valet.act("add-thing", {"name": f"thing {number}"})
+    first = (await valet.ask("GET", "/api/audit?limit=3")).json()
+    second = (await valet.ask("GET", f"/api/audit?limit=3&after={first['next_after']}")).json()
+    assert [line["sequence"] for line in first["audit"] + second["audit"]] == [1, 2, 3, 4, 5]
+    assert second["next_after"] is None
+
+    response = await valet.ask("GET", "/api/audit", headers={"Accept": "application/x-ndjson"})
+    assert response.headers["content-type"] == "application/x-ndjson"
+    assert [json.loads(line) for line in response.text.splitlines()] == first["audit"] + second["audit"]
+
+
+async def test_a_token_sees_the_lines_of_its_databases_only(valet: Valet):
+    await valet.act("add-thing", {"name": "x"})
+    await valet.act("add-thing", {"name": "x"}, database="ad-two")
+
+    assert [line["database"] for line in await audit_of(valet)] == ["ad-one", "ad-two"]
+    assert [line["database"] for line in await audit_of(valet, "of-two")] == ["ad-two"]
+    assert [line["database"] for line in await audit_of(valet, query="?database=ad-one")] == ["ad-one"]
+
+
+async def test_where_it_is_switched_off_nothing_is_written_and_nothing_refused():
+    async with running(audit="none", state="sqlite:////proc/nowhere/state.db") as valet:
+        assert (await valet.act("add-thing", {"name": "x"})).status_code == 200
+        assert (await valet.act("add-thing", {"name": "x"})).status_code == 409
+
+
+async def test_a_state_that_cannot_be_written_refuses_before_the_engine_is_touched(tmp_path: Path):
+    async with running(state="sqlite:////proc/nowhere/state.db") as valet:
+        for name, params in (("add-thing", {"name": "x"}), ("drop-thing", {"name": "first"})):
+            refused = await valet.act(name, params)
+            assert (refused.status_code, refused.json()["code"]) == (503, "state_unavailable")
+            assert refused.json()["error"].startswith("Nothing was done, since it cannot be written down. ")
+            assert refused.headers["Retry-After"] == "5"
+        assert valet.server().performed == []
+        assert (await valet.act("list-things")).status_code == 200
+
+
+async def test_a_route_too_changes_nothing_that_cannot_be_written_down(valet: Valet):
+    await valet.service.choices.of("ad-one")
+    await valet.act("set-mode", "FAST")
+    await valet.service.state.run(lambda connection: connection.exec_driver_sql("DROP TABLE audit"))
+    hours = {"database": {"periodic_backups_enabled": True}}
+
+    assert (await valet.ask("PATCH", ONE, json=hours)).json()["code"] == "state_unavailable"
+    assert not (await valet.service.choices.of("ad-one")).periodic_backups_enabled
+
+
+async def test_an_answer_whose_line_is_lost_says_what_was_done(valet: Valet, monkeypatch: pytest.MonkeyPatch):
+    gate = valet.server().gate = Gate()
+    asked = asyncio.create_task(valet.act("add-thing", {"name": "x"}))
+    await until(lambda: gate.waiting)
+    await valet.service.state.run(lambda connection: connection.exec_driver_sql("DROP TABLE audit"))
+    gate.open.set()
+    response = await asked
+
+    assert (response.status_code, response.json()["code"]) == (503, "state_unavailable")
+    assert response.json()["error"].startswith(
+        "It was done, but that cannot be written down; look before trying again."
+    )
+    assert valet.lines("not_audited")[0]["outcome"] == "ok"
+
+
+async def test_many_writers_on_one_state_make_one_chain(tmp_path: Path):
+    state = f"sqlite:///{tmp_path}/state.db"
+    async with running(state=state) as first, running(state=state) as second:
+        asked = [each.act("set-mode", f"MODE {number}") for number in range(15) for each in (first, second)]
+        assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
+    result = await asyncio.to_thread(verified, tmp_path)
+    assert result.output.startswith("The audit is whole: lines: 30, head: 30:")
+
+
+def invoke(folder: Path, *arguments: str) -> Result:
+    config = folder / "dbvalet.yaml"
+    token = {"name": "tests", "token": "a-token-of-the-tests", "role": "admin", "databases": ["*"]}
+    url = "influxdb://a:b@127.0.0.1/app"
+    config.write_text(
+        json.dumps(
+            {
+                "state": f"sqlite:///{folder}/state.db",
+                "tokens": [token],
+                "databases": [{"id": "ad-one", "url": url}],
+            }
+        )
+    )
+    return CliRunner().invoke(app, ["audit", *arguments, "--config", str(config)])
+
+
+def verified(folder: Path, *arguments: str) -> Result:
+    return invoke(folder, "verify", *arguments)
+
+
+async def of_five_lines(folder: Path) -> None:
+    async with running(state=f"sqlite:///{folder}/state.db") as valet:
+        for number in range(5):
+            await valet.act("add-thing", {"name": f"thing {number}"}, database="ad-two" if number % 2 else "ad-one")
+
+
+def changed(folder: Path, *statements: str) -> Result:
+    with closing(sqlite3.connect(folder / "state.db", isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    return verified(folder)
+
+
+@pytest.fixture
+def five(tmp_path: Path) -> Path:
+    asyncio.run(of_five_lines(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("statements", "text"),
+    [
+        (["UPDATE audit SET line = replace(line, 'admin', 'other') WHERE sequence = 3"], "Line 3 was changed."),
+        (["UPDATE audit SET digest = 'x' WHERE sequence = 5"], "Line 5 was changed."),
+        (["UPDATE audit SET database_id = 'ad-two' WHERE sequence = 1"], "Line 1 is kept under another database."),
+        (["DELETE FROM audit WHERE sequence = 1"], "Line 1 is not where it was: line 2 follows 0."),
+        (["DELETE FROM audit WHERE sequence = 3"], "Line 3 is not where it was: line 4 follows 2."),
+        (["DELETE FROM audit WHERE sequence > 3"], "The lines from 4 to 5 are missing."),
+        (["DELETE FROM audit"], "The lines from 1 to 5 are missing."),
+        (
+            [f"UPDATE audit SET sequence = {new} WHERE sequence = {old}" for old, new in ((2, 9), (3, 2), (9, 3))],
+            "Line 2 does not follow the one before it.",
+        ),
+    ],
+)
+def test_whatever_was_done_to_a_line_is_found(five: Path, statements: list[str], text: str):
+    assert verified(five).exit_code == 0
+    result = changed(five, *statements)
+    assert (result.exit_code, result.stderr) == (1, f"dbvalet: {text}\n")
+
+
+def test_a_head_that_was_noted_down_shows_a_chain_that_was_made_anew(five: Path, tmp_path: Path):
+    noted = verified(five).output.split()[-1]
+    assert verified(five, "--head", noted).exit_code == 0
+    assert (
+        verified(five, "--head", noted.replace(":", ":0")).stderr
+        == "dbvalet: Line 5 is not the one that was noted down.\n"
+    )
+    changed(five, "DELETE FROM audit WHERE sequence = 5", "UPDATE audit_head SET sequence = 4")
+    assert verified(five).exit_code == 0
+    assert verified(five, "--head", noted).stderr == "dbvalet: The lines from 5 to 5 are missing.\n"
+
+
+def test_what_was_exported_can_be_checked(five: Path):
+    exported = five / "audit.jsonl"
+    exported.write_text(invoke(five, "export").output)
+    assert [json.loads(line)["sequence"] for line in exported.read_text().splitlines()] == [1, 2, 3, 4, 5]
+    assert verified(five, "--file", str(exported)).exit_code == 0
+
+    lines = exported.read_text().splitlines()
+    tampering: list[Callable[[list[str]], list[str]]] = [
+        lambda lines: [lines[0].replace("thing 0", "thing 9"), *lines[1:]],
+        lambda lines: [*lines[:2], *lines[3:]],
+        lambda lines: [lines[1], lines[0], *lines[2:]],
+    ]
+    for tamper in tampering:
+        exported.write_text("".join(f"{line}\n" for line in tamper(lines)))
+        assert verified(five, "--file", str(exported)).exit_code == 1
+    exported.write_text("no JSON")
+    assert verified(five, "--file", str(exported)).exit_code == 2
+
+
+def test_export_goes_on_after_a_line(five: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("agent.commands.audit.PAGE", 2)
+    output = invoke(five, "export", "--after", "2").output
+    assert [json.loads(line)["sequence"] for line in output.splitlines()] == [3, 4, 5]
+    assert verified(five).output.startswith("The audit is whole: lines: 5")
+
+
+@pytest.mark.parametrize("head", ["", "5", "x:y", ":y"])
+def test_a_head_that_is_none_is_a_mistake(five: Path, head: str):
+    assert verified(five, "--head", head).exit_code == 2
+
+
+def test_verify_makes_no_state(tmp_path: Path):
+    result = verified(tmp_path)
+    assert "There is no state at" in str(result.exception)
+    assert not (tmp_path / "state.db").exists()
