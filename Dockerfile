@@ -28,6 +28,11 @@ COPY engines engines
 RUN PYTHONPATH=backend python3 -m pip --python /opt/dbvalet/bin/python install --no-deps --no-index --no-build-isolation .
 
 FROM python
+# The engines' own programs for backups, where they are wanted: --build-arg PACKAGES="pgbackrest postgresql-client".
+ARG PACKAGES
+RUN if [ -n "$PACKAGES" ]; then \
+        apt-get update && apt-get install --yes --no-install-recommends $PACKAGES \
+     && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/*; fi
 # Python's own image brings pip, but nothing is installed in a running container, and nobody changes who they are there.
 RUN if python3 -m pip --version; then \
         python3 -m pip uninstall --yes --root-user-action ignore pip || apt-get purge --yes --auto-remove python3-pip; fi \

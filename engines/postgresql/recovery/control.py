@@ -38,11 +38,11 @@ class ServerControl(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Stop it cleanly; it is stopped when this returns."""
+        """Stop it cleanly; it is stopped when this returns, and stays so. Does nothing to a stopped one."""
         ...
 
     async def start(self) -> None:
-        """Start it; its process runs when this returns, and it may recover for long."""
+        """Start it; its process runs when this returns, and it may recover for long. Does nothing to one that runs."""
         ...
 
     async def failure_log(self) -> str:
@@ -121,12 +121,14 @@ class Commands:
 
     async def stop(self) -> None:
         """Run the stop command and make sure."""
-        await _succeeded(self._chosen.stop, "stopped")
-        await _ended(self.is_running, self._stop_seconds)
+        if await self.is_running():
+            await _succeeded(self._chosen.stop, "stopped")
+            await _ended(self.is_running, self._stop_seconds)
 
     async def start(self) -> None:
         """Run the start command."""
-        await _succeeded(self._chosen.start, "started")
+        if not await self.is_running():
+            await _succeeded(self._chosen.start, "started")
 
     async def failure_log(self) -> str:
         """Read the end of the log file."""
@@ -136,11 +138,15 @@ class Commands:
 class HoldFile:
     """A wrapper entrypoint that starts no server while a file is there; the server is asked to stop by its pid file.
 
+    While the wrapper holds, a second file is there, of the same name and `.held`: without it the wrapper may have
+    looked for the first one just before that was made, and be about to start a server.
+
     For Kubernetes, where the containers of a pod share processes and volumes, and nobody can stop one of them for long.
     """
 
     def __init__(self, chosen: HoldFileControl, stop_seconds: float) -> None:
         self._hold, self._log, self._stop_seconds = chosen.path, chosen.log, stop_seconds
+        self._held = chosen.path.with_name(f"{chosen.path.name}.held")
         self._pid_file = chosen.data / "postmaster.pid"
 
     async def is_running(self) -> bool:
@@ -170,7 +176,10 @@ class HoldFile:
             pass  # it has ended by itself
         except OSError as problem:
             raise RecoveryFailed(f"The server cannot be stopped: {problem.strerror}.") from problem
-        await _ended(self.is_running, self._stop_seconds)
+        await _ended(self._runs_or_may_start, self._stop_seconds)
+
+    async def _runs_or_may_start(self) -> bool:
+        return not await asyncio.to_thread(self._held.exists) or await self.is_running()
 
     async def start(self) -> None:
         """Let the entrypoint go on.

@@ -256,16 +256,14 @@ class PostgresRecovery:
 
         Raises: RecoveryFailed
         """
-        if await self._controlled().is_running():
-            await self._controlled().stop()
+        await self._controlled().stop()
 
     async def start(self) -> None:
         """Start the server, and do not wait for it to recover; does nothing to one that runs.
 
         Raises: RecoveryFailed
         """
-        if not await self._controlled().is_running():
-            await self._controlled().start()
+        await self._controlled().start()
 
     def _controlled(self) -> ServerControl:
         if self._control is None:
