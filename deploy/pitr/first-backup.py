@@ -4,7 +4,6 @@ It runs in dbvalet's image with pgbackrest in it, as the user of PostgreSQL, who
 does no harm.
 """
 
-import os
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ SOCKET = "/var/run/postgresql"
 WAIT_SECONDS = 120
 """How long the server may take to make its files and start, the first time."""
 
-URL_FILE = Path(os.environ["DBVALET_URL_FILE"])
+URL_FILE = Path("/run/secrets/postgresql_url")
 STANZA = ["pgbackrest", "--stanza=main"]
 
 
