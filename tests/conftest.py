@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MARKERS = (
     "live: talks to a real database server in a container (added to every test that asks for one)",
     "long: a proof that takes minutes; only with --long",
+    "newest_version: on the last of the chosen versions alone, as they do not differ in it",
     "engine_images(*keys): needs Docker, and these images beside those of its fixtures, as in postgresql:18",
 )
 UNIT = Path(__file__).parent / "unit"
@@ -82,6 +83,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if images:
             item.add_marker("live")
         in_time = config.getoption("long") or item.get_closest_marker("long") is None
+        if item.get_closest_marker("newest_version"):
+            in_time = in_time and all(image == chosen_images(config, image.engine)[-1] for image in images)
         if in_time and all(image.engine in wanted and image in chosen_images(config, image.engine) for image in images):
             kept.append(item)
         else:

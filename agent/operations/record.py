@@ -9,9 +9,9 @@ from enum import StrEnum
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from agent.state.tables import operations
+from agent.state.tables import backups, operations
 
 
 class Status(StrEnum):
@@ -109,6 +109,37 @@ def open_elsewhere(connection: Connection, database_ids: Iterable[str], owner: s
         )
     )
     return [_read(row) for row in found]
+
+
+def open_of_others(connection: Connection, database_ids: Iterable[str]) -> list[Operation]:
+    """List the open operations of databases that are not among these."""
+    found = connection.execute(
+        select(operations).where(operations.c.finished_at.is_(None), operations.c.database_id.not_in(database_ids))
+    )
+    return [_read(row) for row in found]
+
+
+def forget_old(connection: Connection, database_id: str, kept: int) -> None:
+    """Remove the oldest ended operations of a database, but those by which backups tell what became of them."""
+    oldest = connection.execute(
+        select(operations.c.created_at)
+        .where(operations.c.database_id == database_id)
+        .order_by(operations.c.created_at.desc())
+        .offset(kept)
+        .limit(1)
+    ).scalar()
+    if oldest is None:
+        return
+    of_backups = select(backups.c.operation_id).where(backups.c.database_id == database_id)
+    connection.execute(
+        delete(operations).where(
+            operations.c.database_id == database_id,
+            operations.c.created_at <= oldest,
+            operations.c.finished_at.is_not(None),
+            operations.c.clean_up_due.is_(False),
+            operations.c.id.not_in(of_backups),
+        )
+    )
 
 
 def with_clean_up_due(connection: Connection, database_ids: Iterable[str]) -> list[Operation]:

@@ -10,12 +10,13 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from agent.databases import Database
-from agent.errors import AgentError, LeftBehind, OperationEnded, OperationNotFound, OperationOpen
+from agent.errors import OperationEnded, OperationNotFound, OperationOpen
 from agent.log import Log
 from agent.operations.kind import Kind, Run
+from agent.operations.outcome import outcome_of
 from agent.state.state import State
 from agent.tasks import Task
-from engines.errors import EngineError, Precondition
+from engines.errors import Precondition
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -40,10 +41,14 @@ CLEAN_UP_SECONDS = 60.0
 CLOSE_SECONDS = 12.0
 """How long operations may take to stop when dbvalet is told to end."""
 
+UNDECLARED_SECONDS = 45.0
+"""How long a heartbeat may stand still before the operation of a database that is not declared here is ended: longer
+than `ABANDONED_SECONDS`, in which a dbvalet that declares it can still bring it to a proper end."""
+
 MOST_LISTED = 100
 
-_USERS = frozenset({"invalid_params", "precondition", "privilege_missing", "not_found", "conflict", "protected"})
-"""Codes of causes that whoever asked can do something about."""
+MOST_KEPT = 1000
+"""Operations of a database that are remembered, beside those of its backups."""
 
 Rows = Callable[["Connection", "Operation"], None]
 
@@ -251,7 +256,7 @@ class Operations:
             except asyncio.CancelledError:
                 await self._leave(operation, task)
                 return
-        await self._finish(run, self._outcome(operation, task, asked))
+        await self._finish(run, outcome_of(operation, task, asked, self._log))
 
     async def _beat(self, run: Run) -> Any:
         from agent.operations import record
@@ -269,30 +274,6 @@ class Operations:
         await self._state.run(lambda connection: record.release(connection, operation.id, self.owner))
         self._log.info("operation_left", operation=operation.id, type=operation.type, database=operation.database_id)
 
-    def _outcome(self, operation: Operation, task: asyncio.Future[list[str]], asked: bool) -> Outcome:
-        from agent.operations.record import Outcome, Status
-
-        if task.cancelled():
-            return (
-                Outcome(status=Status.CANCELLED)
-                if asked
-                else Outcome(status=Status.ERROR, error="It was stopped from within.")
-            )
-        problem = task.exception()
-        match problem:
-            case None:
-                return Outcome(status=Status.FINISHED, notes=tuple(task.result()))
-            case AgentError() | EngineError():
-                status = Status.USER_ERROR if problem.code in _USERS else Status.ERROR
-                return Outcome(status=status, error=problem.message, clean_up_due=isinstance(problem, LeftBehind))
-            case OSError():
-                where = f" ({problem.filename})" if problem.filename else ""
-                return Outcome(status=Status.ERROR, error=f"{problem.strerror or problem}{where}.")
-            case _:
-                self._log.error("bug", operation=operation.id, database=operation.database_id, exc_info=problem)
-                text = f"This is a bug of dbvalet. Its log has the details under {operation.id}."
-                return Outcome(status=Status.ERROR, error=text)
-
     async def _finish(self, run: Run, outcome: Outcome) -> None:
         """Write down how it ended; tried again for as long as nobody else can have taken over."""
         from agent.operations import record
@@ -304,6 +285,7 @@ class Operations:
                 record.cleaned_up(connection, operation.database_id)
             record.beat(connection, operation.id, self.owner, run.percent, run.step)
             record.finish(connection, operation.id, self.owner, outcome, self._state.now(connection))
+            record.forget_old(connection, operation.database_id, MOST_KEPT)
 
         began = time.monotonic()
         while True:
@@ -344,15 +326,14 @@ class Operations:
 
         ids = list(self._databases)
         others = await self._state.run(lambda connection: record.open_elsewhere(connection, ids, self.owner))
-        self._last_beats = {each.id: self._last_beats.get(each.id, (-1, 0.0)) for each in others}
+        undeclared = await self._state.run(lambda connection: record.open_of_others(connection, ids))
+        self._last_beats = {each.id: self._last_beats.get(each.id, (-1, 0.0)) for each in others + undeclared}
+        for each in undeclared:
+            if self._is_abandoned(each, UNDECLARED_SECONDS):
+                await self._end_undeclared(each)
         for each in others:
-            beat, seen_at = self._last_beats[each.id]
-            if each.type not in self.kinds:  # of a newer dbvalet
-                continue
-            if beat != each.heartbeat:
-                self._last_beats[each.id] = beat, seen_at = each.heartbeat, time.monotonic()
-            silent = time.monotonic() - seen_at >= ABANDONED_SECONDS
-            if each.owner is not None and not silent and not self._is_gone(each.owner):
+            # A kind that is not known is of a newer dbvalet.
+            if each.type not in self.kinds or not self._is_abandoned(each, ABANDONED_SECONDS):
                 continue
             self._claim()
             if await self._state.run(lambda connection, each=each: record.take_over(connection, each, self.owner)):
@@ -366,6 +347,32 @@ class Operations:
                 and time.monotonic() - self._cleaned_up_at.get(database.id, -CLEAN_UP_SECONDS) >= CLEAN_UP_SECONDS
             ):
                 await self._clean_up(database)
+
+    def _is_abandoned(self, each: Operation, seconds: float) -> bool:
+        beat, seen_at = self._last_beats[each.id]
+        if beat != each.heartbeat:
+            self._last_beats[each.id] = beat, seen_at = each.heartbeat, time.monotonic()
+        if time.monotonic() - seen_at >= seconds:
+            return True
+        # Left in order, or by a process that is seen to be gone: but another dbvalet may declare its database.
+        gone = each.owner is None or self._is_gone(each.owner)
+        return gone and (each.database_id in self._databases or self._state.presence is not None)
+
+    async def _end_undeclared(self, each: Operation) -> None:
+        """End what nobody can bring to an end: its database is not in the configuration any more."""
+        from agent.operations import record
+
+        outcome = record.Outcome(
+            status=record.Status.ERROR,
+            error="dbvalet ended in the middle of it, and this database is not declared any more: nothing was undone.",
+        )
+
+        def work(connection: Connection) -> None:
+            if record.take_over(connection, each, self.owner):
+                record.finish(connection, each.id, self.owner, outcome, self._state.now(connection))
+
+        await self._state.run(work)
+        self._log.warning("operation_of_nobody_ended", operation=each.id, type=each.type, database=each.database_id)
 
     async def _clean_up(self, database: Database) -> None:
         self._cleaned_up_at[database.id] = time.monotonic()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from agent.errors import NotSupported, SettingsError
 from agent.log import Log
 from agent.settings import Settings
 from agent.state.state import State
-from engines.errors import EngineError, EngineUnavailable, Precondition
+from engines.errors import BackupFailed, EngineError, EngineUnavailable, Precondition
 from engines.recovery import Marker, Recovery, Standing, Timeline, Window
 
 if TYPE_CHECKING:
@@ -87,32 +88,26 @@ class Clusters:
     async def window(self, database: Database) -> Window:
         """Tell what can be recovered now.
 
-        Raises: NotSupported, Precondition, BackupFailed, BackupDamaged, EngineUnavailable
+        Raises: NotSupported, EngineUnavailable; Precondition, also when the repository cannot be used
         """
         recovery = self.of(database)
-        try:
-            async with asyncio.timeout(ASK_SECONDS):
-                try:
-                    _, lines = await self.learn(database)
-                except EngineUnavailable:
-                    lines = await self._known(database)  # it is down: what was learnt before still holds
-                return await recovery.window(lines, await self.markers(database))
-        except TimeoutError:
-            raise EngineUnavailable(f"The archive did not answer within {ASK_SECONDS:g} s.") from None
+        async with _asking():
+            try:
+                _, lines = await self.learn(database)
+            except EngineUnavailable:
+                lines = await self._known(database)  # it is down: what was learnt before still holds
+            return await recovery.window(lines, await self.markers(database))
 
     async def check(self, database: Database, at: datetime) -> None:
         """Make sure that an instant can be recovered, and touch nothing.
 
-        Raises: OutsideWindow, NotSupported, Precondition, BackupFailed, BackupDamaged, EngineUnavailable
+        Raises: OutsideWindow, NotSupported, EngineUnavailable; Precondition, also when the repository cannot be used
         """
-        try:
-            async with asyncio.timeout(ASK_SECONDS):
-                recovery = await self.ready(database)
-                standing, lines = await self.learn(database)
-                await recovery.choose(at, lines, await self.markers(database))
-                await recovery.choose_undo(standing.timeline, lines)
-        except TimeoutError:
-            raise EngineUnavailable(f"Server and archive did not answer within {ASK_SECONDS:g} s.") from None
+        async with _asking():
+            recovery = await self.ready(database)
+            standing, lines = await self.learn(database)
+            await recovery.choose(at, lines, await self.markers(database))
+            await recovery.choose_undo(standing.timeline, lines)
 
     async def learn(self, database: Database) -> tuple[Standing, list[Timeline]]:
         """Look which timeline the cluster lives on, write down what is new, and give all that are known.
@@ -197,6 +192,18 @@ class Clusters:
         sets = [each.stopped_at for each in await recovery.sets() if each.usable]
         if sets:
             self.first_backups[database.id] = min(sets)
+
+
+@asynccontextmanager
+async def _asking() -> AsyncGenerator[None]:
+    """Bound what a request asks of server and repository; one that fails is something to set right, no bug."""
+    try:
+        async with asyncio.timeout(ASK_SECONDS):
+            yield
+    except TimeoutError:
+        raise EngineUnavailable(f"Server and archive did not answer within {ASK_SECONDS:g} s.") from None
+    except BackupFailed as problem:
+        raise Precondition(f"The repository cannot be used: {problem.message}") from problem
 
 
 def _first_began(standing: Standing, found: Timeline) -> datetime:

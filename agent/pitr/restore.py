@@ -208,7 +208,7 @@ class RestoreToInstant:
         try:
             await recovery.full_backup(_part(run, 80, 99))
         except asyncio.CancelledError:
-            return ["It was too late to cancel: the server was back already. Make a backup soon."]
+            return ["The server was back already; the full backup after it was not made: make one soon."]
         except EngineError as failed:
             return [f"The full backup after it failed, make one soon: {failed.message}"]
         return ["A full backup was made of the state it has now."]

@@ -568,6 +568,7 @@ ROWS["GET", WINDOW] = {
     "not_supported": [of_an_engine_without("GET", WINDOW)],
     "precondition": [
         lambda valet: valet.ask("GET", WINDOW.format(database_id="ad-two")),
+        while_cluster("GET", WINDOW, problems={"window": [errors.BackupDamaged()]}),
         without_a_state("GET", WINDOW),
     ],
     "engine_unavailable": [while_cluster("GET", WINDOW, problems={"window": [errors.EngineUnavailable()]})],

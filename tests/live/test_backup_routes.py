@@ -198,14 +198,15 @@ class Valet:
     """A dbvalet process that can be killed and started again, and a client of it."""
 
     def __init__(self, folder: Path, url: str, programs: Iterable[Path], **more: Any) -> None:
+        self.url = url
         self._config = configuration(folder, {"id": "ad-x", "url": url})
         settings = json.loads(self._config.read_text())
         self._config.write_text(json.dumps({**settings, **more}))
-        self._variables = {"PATH": os.pathsep.join([*map(str, programs), os.environ["PATH"]])}
+        self.variables = {"PATH": os.pathsep.join([*map(str, programs), os.environ["PATH"]])}
 
     @contextmanager
     def serving(self) -> Iterator[Running]:
-        with serving(self._config, more=self._variables) as running:
+        with serving(self._config, more=self.variables) as running:
             self.client = httpx.Client(
                 base_url=running.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30, trust_env=False
             )

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from agent.errors import Interrupted, LeftBehind, OperationOpen
-from agent.operations import runner
+from agent.operations import record, runner
 from agent.operations.record import Operation
 from agent.operations.runner import Operations
 from agent.state.state import State
@@ -22,7 +22,7 @@ from engines.errors import BackupFailed, EngineUnavailable, Precondition, Privil
 from tests.contract.decoders import go_failure
 from tests.fakes.driver import Gate
 from tests.fakes.kinds import FakeKind
-from tests.fakes.service import Valet, running, until
+from tests.fakes.service import TOKENS, URL, Valet, running, until
 
 ONE = "/api/databases/ad-one"
 
@@ -381,6 +381,45 @@ async def test_an_operation_of_a_newer_dbvalet_is_left_alone(tmp_path: Path):
         assert (await shown(valet, operation))["finished_at"] is None
         assert (await valet.ask("POST", f"{ONE}/operations/{operation.id}/cancel")).status_code == 200
         assert valet.lines("bug") == []
+
+
+async def test_what_is_open_of_a_database_that_is_not_declared_any_more_is_ended_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(runner, "UNDECLARED_SECONDS", 0.5)
+    state = f"sqlite:///{tmp_path}/state.db"
+    async with running(state=state) as valet:
+        valet.service.operations.kinds["fake"] = kind = FakeKind()
+        kind.gate = Gate()
+        operation = await begin(valet, "ad-two")
+        await abandon(valet, operation)
+    tokens = [{"name": "admin", "token": TOKENS["admin"], "role": "admin", "databases": ["*"]}]
+    async with running(state=state, databases=[{"id": "ad-one", "url": URL}], tokens=tokens) as valet:
+        await until(lambda: valet.lines("operation_of_nobody_ended"))
+
+        def find(connection: Any) -> Operation | None:
+            return record.find(connection, "ad-two", operation.id)
+
+        found = await valet.service.state.run(find)
+    assert found is not None
+    assert found.status == "error"
+    assert "not declared any more" in (found.error or "")
+
+
+async def test_the_oldest_operations_are_forgotten_but_not_those_of_backups(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch
+):
+    backup = (await valet.ask("POST", f"{ONE}/backups")).json()["database_backup"]
+    await ended(valet, await valet.service.operations.find("ad-one", backup["operation_id"]))
+    monkeypatch.setattr(runner, "MOST_KEPT", 2)
+    begun = [await begin(valet) for _ in range(1)]
+    for _ in range(3):
+        await ended(valet, begun[-1])
+        begun.append(await begin(valet))
+    await ended(valet, begun[-1])
+    listed = [each["id"] for each in (await valet.ask("GET", f"{ONE}/operations")).json()["operations"]]
+    assert listed == [begun[3].id, begun[2].id, backup["operation_id"]]
+    assert (await valet.ask("GET", f"/api/backups/{backup['id']}")).json()["database_backup"]["status"] == "done"
 
 
 async def test_operations_without_work_import_nothing_and_find_nothing(valet: Valet):

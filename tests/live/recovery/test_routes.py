@@ -104,6 +104,23 @@ def test_rows_come_back_to_an_instant_over_http(config: Path, cluster: Cluster, 
         assert ledger.ids() == until(commits, last)
 
 
+def test_a_damaged_repository_is_told_and_nothing_is_stopped(config: Path, cluster: Cluster) -> None:
+    before = cluster.started_at()
+    each = "cd /repo/backup/main && for f in backup.info backup.info.copy; do"
+    spoil, mend = f"{each} cp $f $f.kept && head -c 100 $f.kept >$f; done", f"{each} mv $f.kept $f; done"
+    with serving(config) as running, client_of(running) as client:
+        cluster.run("sh", "-c", spoil)
+        try:
+            window = client.get(f"{ONE}/pitr/recovery_window")
+            asked = client.post(f"{ONE}/pitr/restore", json={"restore_time": datetime.now(UTC).isoformat()})
+        finally:
+            cluster.run("sh", "-c", mend)
+        assert [(each.status_code, each.json()["code"]) for each in (window, asked)] == [(409, "precondition")] * 2
+        assert "cannot be read" in window.json()["error"], window.text
+        assert client.get(f"{ONE}/pitr/recovery_window").json()["recovery_window"]["earliest_recoverable_at"]
+    assert cluster.started_at() == before
+
+
 def test_a_backup_of_such_a_database_has_a_physical_one_beside_it(config: Path, cluster: Cluster) -> None:
     before = json.loads(cluster.run("pgbackrest", "--stanza=main", "--output=json", "info"))[0]["backup"]
     programs = os.pathsep.join([str(wheel_programs()), os.environ["PATH"]])
