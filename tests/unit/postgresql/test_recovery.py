@@ -1,6 +1,5 @@
 """Recovery without a server: the choice of set and timeline, what pgBackRest says, who stops and starts."""
 
-import asyncio
 import json
 import sys
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,6 @@ from engines.postgresql.recovery.server import fatal
 from engines.recovery import (
     BackupSet,
     CommandsControl,
-    HoldFileControl,
     PgCtlControl,
     RecoverySettings,
     Target,
@@ -219,10 +217,13 @@ async def test_commands_stop_and_start_and_are_asked_whether_they_did(tmp_path: 
     await control.stop()
     assert not up.exists()
     assert not await control.is_running()
-    with pytest.raises(RecoveryFailed, match=r"rm ended with 1: .*No such file"):
-        await control.stop()
+    await control.stop()  # nothing to do: it is not told as a failure
     await control.start()
     assert await control.is_running()
+    await control.start()
+    refusing = control_of(CommandsControl(stop=["rm", str(tmp_path / "none")], start=["true"], status=["true"]), 5)
+    with pytest.raises(RecoveryFailed, match=r"rm ended with 1: .*No such file"):
+        await refusing.stop()
     assert await control.failure_log() == ""
     (tmp_path / "log").write_text("FATAL: here\n")
     assert await control.failure_log() == "FATAL: here\n"
@@ -246,42 +247,3 @@ def test_pg_ctl_is_asked_as_the_owner_of_the_data() -> None:
     assert commands.stop == [*owner, "stop", "-m", "fast", "-w", "-t", "60"]
     assert commands.start == [*owner, "start", "-W", "-l", "/log", "-o", "-p 5"]
     assert commands.status == [*owner, "status"]
-
-
-ENTRYPOINT = """
-import os, signal, sys, time
-hold, pid_file = sys.argv[1:]
-def stopped(*_):
-    os.remove(pid_file)
-    sys.exit(0)
-signal.signal(signal.SIGINT, stopped)
-while os.path.exists(hold):
-    time.sleep(0.01)
-with open(pid_file, "w") as file:
-    file.write(f"{os.getpid()}\\n/data\\n")
-time.sleep(60)
-"""
-
-
-async def test_a_hold_file_keeps_a_server_down_until_it_may_start(tmp_path: Path) -> None:
-    hold, pid_file = tmp_path / "hold", tmp_path / "postmaster.pid"
-    control = control_of(HoldFileControl(path=hold, data=tmp_path), stop_seconds=10)
-
-    async def entrypoint() -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(sys.executable, "-c", ENTRYPOINT, str(hold), str(pid_file))
-
-    first = await entrypoint()
-    await control.start()
-    assert await control.is_running()
-    reaping = asyncio.create_task(first.wait())
-    await control.stop()
-    assert await reaping == 0
-    assert hold.exists()
-    again = await entrypoint()  # what the kubelet does at once
-    await asyncio.sleep(0.2)
-    assert not await control.is_running()
-    await control.start()
-    assert await control.is_running()
-    again.kill()
-    await again.wait()
-    assert not await control.is_running()  # its pid file is left, and nobody has that pid
