@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agent.api import changes, errors, routes
 from agent.api.edge import Edge
@@ -24,6 +24,8 @@ from agent.metrics import Metrics
 from agent.operations.runner import Operations
 from agent.pitr.clusters import Clusters
 from agent.pitr.restore import RestoreToInstant
+from agent.platform.signed_tokens import SignedTokens
+from agent.platform.signing_keys import SigningKeys
 from agent.sampler import Sampler
 from agent.scheduler import Scheduler
 from agent.settings import Settings
@@ -36,7 +38,7 @@ from engines.engine import Engine, installed_engines
 class Application(FastAPI):
     """FastAPI with an edge around its own layers."""
 
-    edge: Edge
+    edge: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or live through the lifespan."""
@@ -57,7 +59,8 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     state = State(settings.state_url())
     known = declare(settings, engines, state, log)
     _check_action_names(settings, {*TASKS, *(name for each in engines.values() for name in each.actions)})
-    tokens, limits, metrics = Tokens(settings), Limits(settings.limits), Metrics()
+    keys = SigningKeys(state, log)
+    tokens, limits, metrics = Tokens(settings, SignedTokens(keys)), Limits(settings.limits), Metrics()
     metrics.watch(known.observed)
     operations = Operations(state, known, {}, log)
     clusters = Clusters(settings, known, state, log)
@@ -91,6 +94,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
         operations.start()
         scheduler.start()
         clusters.start()
+        keys.start()
         service.ready = True
         try:
             yield
@@ -98,6 +102,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
             service.ready = False
             scheduler.close()
             clusters.close()
+            keys.close()
             await sampler.close()
             await operations.close()
             await known.close()
@@ -118,7 +123,22 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     routes.install(app, hot, engines, metrics_are_public=service.metrics_are_public)
     errors.install(app)
     app.edge = Edge(app.inside, hot, log)
+    if settings.cors_origins:
+        app.edge = _for_browsers(app.edge, settings.cors_origins)
     return app
+
+
+def _for_browsers(edge: ASGIApp, origins: list[str]) -> ASGIApp:
+    """Let scripts of these pages call, with the headers that the known client sends; no cookie is ever looked at."""
+    from starlette.middleware.cors import CORSMiddleware
+
+    return CORSMiddleware(
+        edge,
+        allow_origins=origins,
+        allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"],
+        expose_headers=["X-Request-Id", "Retry-After"],
+    )
 
 
 def secrets_of(settings: Settings) -> set[str]:

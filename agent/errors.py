@@ -10,6 +10,8 @@
     │   ├── BackupNotFound
     │   ├── RestorationNotFound
     │   ├── ArchiveNotFound
+    │   ├── ApplicationNotFound
+    │   ├── ProviderNotFound
     │   ├── PlanNotFound
     │   ├── TypeNotFound
     │   ├── VersionNotFound
@@ -103,6 +105,18 @@ class ArchiveNotFound(ResourceNotFound):
     """The archive of this backup is not in the storage any more."""
 
     resource = "archive"
+
+
+class ApplicationNotFound(ResourceNotFound):
+    """There is no application of this name."""
+
+    resource = "application"
+
+
+class ProviderNotFound(ResourceNotFound):
+    """There is no addon provider of this id."""
+
+    resource = "addon provider"
 
 
 class PlanNotFound(ResourceNotFound):

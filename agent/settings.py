@@ -195,6 +195,10 @@ class Settings(BaseSettings):
     ) = None
     """How clients reach dbvalet, for the links it gives: `https://valet.example`. The host of the request unless
     given."""
+    cors_origins: list[
+        Annotated[str, _like(r"https?://[^\s/?#*]+", "must be http(s)://HOST, without a path and without *")]
+    ] = []
+    """Web pages whose scripts may call dbvalet: `[https://console.example]`. None unless given."""
     ca_certificate: Path | None = None
     """A PEM file that `/api/ca_certificate` gives to anybody: of the CA that signed the servers' certificates."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

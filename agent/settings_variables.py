@@ -12,7 +12,7 @@ from agent.errors import SettingsError
 CLIENT_URL = "DBVALET_URL"
 """The one variable that `dbvalet call` alone reads: a shell may use both it and `dbvalet serve`."""
 
-_AS_JSON = {"tokens", "databases", "limits", "backups"}
+_AS_JSON = {"tokens", "databases", "limits", "backups", "cors_origins"}
 
 _OF_KUBERNETES = re.compile(
     r"DBVALET_([A-Z0-9_]+_)?(SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_[A-Z]+)?)?)"

@@ -1,12 +1,14 @@
-"""Who a request comes from: static tokens, kept as SHA-256."""
+"""Who a request comes from: static tokens, kept as SHA-256, and the short-lived ones made for them."""
 
 from __future__ import annotations
 
+import base64
 import hmac
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from agent.errors import Forbidden, SettingsError, Unauthenticated
+from agent.platform.signed_tokens import SignedTokens
 from agent.roles import Role, allows, needed_for
 from agent.settings import Settings
 from agent.tasks import Task
@@ -48,8 +50,9 @@ class Principal:
 class Tokens:
     """The tokens that are known."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, signed: SignedTokens) -> None:
         """Raises: SettingsError, when the same token stands there twice"""
+        self._signed = signed
         self._by_digest: dict[bytes, Principal] = {}
         for number, token in enumerate(settings.all_tokens()):
             digest = (
@@ -66,6 +69,11 @@ class Tokens:
                 allow=None if token.allow is None else frozenset(token.allow),
                 deny=frozenset(token.deny),
             )
+        self._by_name = {each.name: each for each in self._by_digest.values()}
+        # Of the digest, so that a token that was changed under the same name takes its short-lived ones with it.
+        self._fingerprints = {
+            each.name: sha256(b"fingerprint" + digest).hexdigest()[:16] for digest, each in self._by_digest.items()
+        }
 
     def authenticate(self, authorization: bytes | None) -> Principal:
         """Find the principal of an `Authorization` header, given as the bytes that came.
@@ -75,9 +83,52 @@ class Tokens:
         scheme, _, rest = (authorization or b"").partition(b" ")
         token = rest.strip(b" \t")
         if scheme.lower() == b"bearer" and token:
-            digest = sha256(token).digest()
-            # What the comparison's time could tell is about a digest, from which no token follows.
-            for known, principal in self._by_digest.items():
-                if hmac.compare_digest(known, digest):
-                    return principal
+            principal = self._static(token) or (self._short_lived(token) if token.count(b".") == 2 else None)
+            if principal is not None:
+                return principal
         raise Unauthenticated
+
+    async def exchange(self, authorization: bytes | None) -> tuple[Principal, str]:
+        """Give the principal of a static token, which comes as the password of `Basic`, and a short-lived token for it.
+
+        Raises: Unauthenticated; Precondition, when the state cannot be used
+        """
+        scheme, _, rest = (authorization or b"").partition(b" ")
+        try:
+            given = base64.b64decode(rest.strip(b" \t"), validate=True) if scheme.lower() == b"basic" else b""
+        except ValueError:
+            given = b""
+        token = given.partition(b":")[2]
+        principal = self._static(token) if token else None
+        if principal is None:
+            raise Unauthenticated("A token is needed: `Authorization: Basic` with the base64 of `:TOKEN`.")
+        return principal, await self.signed_for(principal)
+
+    async def signed_for(self, principal: Principal, database_id: str | None = None) -> str:
+        """Make a short-lived token for a principal, on request for one database only.
+
+        Raises: Precondition, when the state cannot be used
+        """
+        return await self._signed.sign(principal.name, self._fingerprints[principal.name], database_id)
+
+    def _static(self, token: bytes) -> Principal | None:
+        digest = sha256(token).digest()
+        # What the comparison's time could tell is about a digest, from which no token follows.
+        for known, principal in self._by_digest.items():
+            if hmac.compare_digest(known, digest):
+                return principal
+        return None
+
+    def _short_lived(self, token: bytes) -> Principal | None:
+        """Read a short-lived token: worth what the static one is allowed now, and nothing when that is gone."""
+        claims = self._signed.read(token.decode("ascii", errors="replace"))
+        if claims is None:
+            return None
+        principal = self._by_name.get(str(claims["sub"]))
+        if principal is None or self._fingerprints[principal.name] != claims["tok"]:
+            return None
+        only = claims.get("db")
+        if only is None:
+            return principal
+        seen = principal.databases is None or only in principal.databases
+        return replace(principal, databases=frozenset({str(only)} if seen else ()))

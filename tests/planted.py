@@ -27,6 +27,9 @@ IDS |= {
     "rule_id": "none",
     "maintenance_id": "none",
     "log_id": "ad-one",
+    "app": "app",
+    "addon": "ad-one",
+    "provider": "fake",
 }
 
 REFUSED = {

@@ -23,6 +23,7 @@ from agent.api import (
     measurements,
     operations,
     pitr,
+    platform,
     types,
 )
 from agent.api.openapi import ACTION_PATH, described
@@ -109,6 +110,7 @@ def install(app: FastAPI, hot: Route, engines: Mapping[str, Engine], *, metrics_
     maintenance.install(app)
     measurements.install(app)
     pitr.install(app)
+    platform.install(app)
     types.install(app)
     app.add_api_route(
         "/livez",

@@ -1,5 +1,6 @@
 """Who a request comes from and what it may do."""
 
+import io
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,11 @@ from typing import Any
 import pytest
 
 from agent.errors import Forbidden, SettingsError, Unauthenticated
+from agent.log import make_log
+from agent.platform.signed_tokens import SignedTokens
+from agent.platform.signing_keys import SigningKeys
 from agent.roles import Role, allows, needed_for
+from agent.state.state import State
 from agent.tokens import Principal, Tokens
 from engines.action import Action, Effect
 from tests.fakes import ENGINE
@@ -15,10 +20,14 @@ from tests.fakes.service import TOKENS, configuration, settings_of
 
 TOKEN = "a-token-of-the-unit-tests"
 
+NO_SIGNED = SignedTokens(SigningKeys(State("sqlite:////nowhere/state.db"), make_log(stream=io.BytesIO())))
+"""No key was ever made."""
+
 
 def tokens_of(*tokens: dict[str, Any]) -> Tokens:
     defaults = {"role": "admin", "databases": ["*"]}
-    return Tokens(settings_of(configuration(tokens=[{**defaults, **token} for token in tokens]), Path("/nowhere")))
+    settings = settings_of(configuration(tokens=[{**defaults, **token} for token in tokens]), Path("/nowhere"))
+    return Tokens(settings, NO_SIGNED)
 
 
 def principal(**more: Any) -> Principal:

@@ -1,0 +1,221 @@
+"""The platform ring (`/v1`) as clients walk through it, and the tokens that must not get anybody in."""
+
+import base64
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from agent.platform import signing_keys
+from agent.platform.signing_keys import Key
+from tests.fakes.service import TOKENS, URL, Valet, configuration, running
+
+ONE, TWO = "/api/databases/ad-one", "/api/databases/ad-two"
+ADDON = "/v1/apps/app/addons/ad-one"
+
+
+async def exchanged(valet: Valet, token: str = "admin") -> str:
+    basic = base64.b64encode(f":{TOKENS[token]}".encode()).decode()
+    answer = await valet.client.post("/v1/tokens/exchange", headers={"Authorization": f"Basic {basic}"})
+    assert answer.status_code == 200, answer.text
+    (value,) = answer.json().values()  # one client takes the only value there is
+    return value
+
+
+async def status(valet: Valet, token: str, path: str = ONE) -> int:
+    return (await valet.client.get(path, headers={"Authorization": f"Bearer {token}"})).status_code
+
+
+async def test_go_reads_the_token_and_the_database_api_takes_it(valet: Valet) -> None:
+    token = await exchanged(valet)
+    head, body, _ = token.split(".")
+    header, claims = (json.loads(base64.urlsafe_b64decode(part + "==")) for part in (head, body))
+    assert header["alg"] == "HS256"
+    assert type(claims["exp"]) is int
+    assert claims["exp"] > time.time() + 300  # with less, Go asks for another
+    assert TOKENS["admin"] not in str(claims)
+    assert await status(valet, token) == 200
+    assert await status(valet, token, "/v1/users/self") == 200
+    acted = await valet.client.post(
+        f"{ONE}/action", headers={"Authorization": f"Bearer {token}"}, json={"action_name": "list-things"}
+    )
+    assert acted.status_code == 200
+
+
+async def test_a_short_lived_token_may_do_what_its_static_one_may(valet: Valet) -> None:
+    token = await exchanged(valet, "reader")
+    refused = await valet.client.patch(ONE, headers={"Authorization": f"Bearer {token}"}, json={"database": {}})
+    assert refused.status_code == 403
+    assert await status(valet, await exchanged(valet, "of-two")) == 404
+    assert await status(valet, await exchanged(valet, "of-two"), TWO) == 200
+
+
+async def test_an_addon_token_is_good_for_its_database_alone(valet: Valet) -> None:
+    answer = await valet.ask("POST", f"{ADDON}/token", json={})
+    assert answer.status_code == 200  # with 201 the command-line client fails
+    assert list(answer.json()) == ["addon"]
+    token = answer.json()["addon"]["token"]
+    assert await status(valet, token) == 200
+    assert await status(valet, token, TWO) == 404
+    assert await status(valet, token, "/v1/apps/app/addons/ad-two") == 404
+    assert (await valet.ask("POST", f"{ADDON}/token", "of-two")).status_code == 404
+
+
+async def test_what_clients_read_of_an_addon_is_there(valet: Valet) -> None:
+    (one, two) = (await valet.ask("GET", "/v1/apps/app/addons")).json()["addons"]
+    assert (one["id"], two["id"]) == ("ad-one", "ad-two")
+    assert one["plan"]["name"] == "self-hosted"
+    assert one["addon_provider"] == {"id": "fake", "name": "Fake"}
+    assert (await valet.ask("GET", ADDON)).json()["addon"] == one
+    assert (await valet.ask("GET", f"/v1/apps/{one['app_id']}")).json()["app"]["name"] == "app"
+    assert (await valet.ask("GET", "/v1/apps/app")).json()["app"]["flags"] == {}
+    plans = (await valet.ask("GET", "/v1/addon_providers/fake/plans?show_all=false")).json()["plans"]
+    assert plans == [one["plan"]]
+    assert [each["id"] for each in (await valet.ask("GET", "/v1/databases", "of-two")).json()["databases"]] == [
+        "ad-two"
+    ]
+
+
+async def test_variables_hold_no_secret(valet: Valet) -> None:
+    answer = await valet.ask("GET", "/v1/apps/app/variables?aliases=false")
+    assert [each["value"] for each in answer.json()["variables"]] == ["fake://db.example:1234/app"] * 2
+    assert "planted" not in answer.text
+    assert "valet" not in answer.text
+
+
+async def test_a_region_is_told_before_anybody_has_a_token() -> None:
+    async with running(public_url="https://valet.example") as valet:
+        (region,) = (await valet.client.get("/v1/regions")).json()["regions"]
+        assert region["default"] is True
+        assert region["api"] == region["database_api"] == "https://valet.example"
+
+
+async def test_whoever_holds_the_token_is_shown_without_what_makes_clients_ask_for_consent(valet: Valet) -> None:
+    user = (await valet.ask("GET", "/v1/users/self")).json()["user"]
+    assert user["username"] == "admin"
+    assert "admin" not in user["flags"]
+
+
+async def test_tokens_that_were_changed_are_refused_in_one_form(valet: Valet) -> None:
+    good = await exchanged(valet)
+    head, body, signature = good.split(".")
+    (key,) = valet.service.tokens._signed._keys._keys
+    claims = jwt.decode(good, key.secret, ["HS256"])
+    header = {"kid": key.id}
+
+    def signed(secret: str = key.secret, algorithm: str = "HS256", **changes: Any) -> str:
+        whole = {name: value for name, value in {**claims, **changes}.items() if value is not None}
+        return jwt.encode(whole, secret, algorithm, headers=header)
+
+    none = base64.urlsafe_b64encode(json.dumps({"alg": "none", "kid": key.id}).encode()).decode().rstrip("=")
+    other_body = base64.urlsafe_b64encode(json.dumps({**claims, "sub": "reader"}).encode()).decode().rstrip("=")
+    bad = {
+        "changed claims": f"{head}.{other_body}.{signature}",
+        "changed signature": f"{head}.{body}.{'A' * len(signature)}",
+        "no signature": f"{head}.{body}.",
+        "alg none": f"{none}.{body}.",
+        "alg none, signed": f"{none}.{body}.{signature}",
+        "another algorithm": signed(algorithm="HS512"),
+        "another key": signed("x" * 64),
+        "expired": signed(exp=int(time.time()) - 1),
+        "without exp": signed(exp=None),
+        "of nobody": signed(sub="nobody"),
+        "of a token that was changed": signed(tok="0" * 16),
+        "another issuer": signed(iss="another"),
+        "not even one": "a.b.c",
+        "not ASCII": "ä.b.c".encode().decode("latin-1"),
+    }
+    assert await status(valet, signed()) == 200
+    unknown = await valet.client.get(ONE, headers={"Authorization": "Bearer unknown"})
+    for what, token in bad.items():
+        refused = await valet.client.get(ONE, headers={b"Authorization": f"Bearer {token}".encode("latin-1")})
+        assert (refused.status_code, refused.json()) == (401, unknown.json()), what
+
+
+async def test_tokens_of_another_deployment_and_of_a_token_that_is_gone_are_refused(tmp_path: Path) -> None:
+    state = f"sqlite:///{tmp_path}/state.db"
+    async with running(state=state) as valet, running() as other:
+        token = await exchanged(valet)
+        await exchanged(other)
+        assert await status(other, token) == 401
+    assert (tmp_path / "state.db").stat().st_mode & 0o777 == 0o600
+    async with running(state=state) as valet:
+        await valet.service.tokens._signed._keys.read()
+        assert await status(valet, token) == 200  # a restart keeps the keys
+    tokens = [each for each in configuration()["tokens"] if each["name"] != "admin"]
+    async with running(state=state, tokens=tokens) as valet:
+        await valet.service.tokens._signed._keys.read()
+        assert await status(valet, token) == 401
+
+
+async def test_keys_are_rotated_with_overlap(valet: Valet, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = valet.service.tokens._signed._keys
+    first = await exchanged(valet)
+    await keys.rotate()
+    assert len(keys._keys) == 2
+    second = await exchanged(valet)
+    old, new = keys._keys
+    assert jwt.get_unverified_header(second)["kid"] == old.id  # the others have not read the new one yet
+    monkeypatch.setattr(signing_keys, "SPREAD_SECONDS", -1)
+    third = await exchanged(valet)
+    assert jwt.get_unverified_header(third)["kid"] == (await keys.signing()).id
+    for token in (first, second, third):
+        assert await status(valet, token) == 200
+    long_ago = int(time.time()) - 10_000
+    keys._keys = [
+        Key(id=old.id, secret=old.secret, made_at=long_ago),
+        Key(id=new.id, secret=new.secret, made_at=long_ago + 1),
+    ]
+    await keys._memory.remember(signing_keys.MEMORY, [vars(each) for each in keys._keys])
+    await keys.rotate()
+    assert old.id not in [each.id for each in keys._keys]
+
+
+async def test_provisioning_consoles_and_logins_are_refused_readably(valet: Valet) -> None:
+    for method, path in (
+        ("POST", "/v1/apps/app/run"),
+        ("POST", "/v1/apps/app/addons"),
+        ("PATCH", ADDON),
+        ("PUT", ADDON),
+        ("DELETE", ADDON),
+        ("POST", "/v1/tokens"),
+    ):
+        refused = await valet.ask(method, path, json={})
+        assert refused.status_code == 400, path
+        assert refused.json()["error"], path
+
+
+async def test_applications_are_told_apart_by_what_a_token_sees() -> None:
+    databases = [{"id": "ad-one", "url": URL, "app_name": "shop"}, {"id": "ad-two", "url": URL, "app_name": "blog"}]
+    async with running(databases=databases) as valet:
+        assert (await valet.ask("GET", "/v1/apps/shop", "of-two")).status_code == 404
+        assert [each["id"] for each in (await valet.ask("GET", "/v1/apps/blog/addons", "of-two")).json()["addons"]] == [
+            "ad-two"
+        ]
+
+
+async def test_pages_of_declared_origins_may_call_and_no_others() -> None:
+    page = {"Origin": "https://console.example"}
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+    async with running(cors_origins=[page["Origin"]]) as valet:
+        preflight = await valet.client.options(f"{ONE}/action", headers={**page, **asked})
+        assert preflight.status_code == 200
+        assert preflight.headers["Access-Control-Allow-Origin"] == page["Origin"]
+        assert "authorization" in preflight.headers["Access-Control-Allow-Headers"].lower()
+        answer = await valet.ask("GET", ONE, headers=page)
+        refused = await valet.ask("GET", ONE, None, headers=page)
+        acted = await valet.ask("POST", f"{ONE}/action", headers=page, json={"action_name": "list-things"})
+        for each, code in ((answer, 200), (refused, 401), (acted, 200)):
+            assert (each.status_code, each.headers["Access-Control-Allow-Origin"]) == (code, page["Origin"])
+        other = await valet.ask("GET", ONE, headers={"Origin": "https://evil.example"})
+        assert "Access-Control-Allow-Origin" not in other.headers
+        assert (await valet.client.options(ONE, headers={**asked, "Origin": "https://evil.example"})).status_code == 400
+
+
+async def test_by_default_no_page_may_call(valet: Valet) -> None:
+    answer = await valet.ask("GET", ONE, headers={"Origin": "https://console.example"})
+    assert answer.status_code == 200
+    assert "Access-Control-Allow-Origin" not in answer.headers
