@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,6 +17,7 @@ from agent.databases import Database
 from agent.errors import ApplicationNotFound, DatabaseNotFound, NotSupported, ProviderNotFound
 from agent.tokens import Principal
 from engines.action import Effect
+from engines.engine import Engine
 
 Handler = Callable[..., Awaitable[Response]]
 
@@ -171,11 +172,6 @@ async def list_regions(request: Request) -> Response:
     return as_json({"regions": [{"name": "dbvalet", "display_name": "dbvalet", "ssh": "", "default": True, **region}]})
 
 
-async def list_providers(request: Request) -> Response:
-    """List the engines of the databases in the token's scope."""
-    return as_json({"addon_providers": _providers(request, principal_of(request))})
-
-
 async def list_plans(request: Request, provider: str) -> Response:
     """List the plans that the databases of an engine have."""
     principal = principal_of(request)
@@ -257,6 +253,12 @@ async def refuse_provisioning(request: Request, app: str) -> Response:
     raise NotSupported(f"{NOT_HERE}. Declare a database in its configuration.")
 
 
+async def refuse_database(request: Request) -> Response:
+    """Make no database."""
+    principal_of(request)
+    raise NotSupported(f"{NOT_HERE}. Declare one in its configuration.")
+
+
 async def refuse_change(request: Request, app: str, addon: str) -> Response:
     """Change or remove no addon."""
     _addon_of(request, app, addon)
@@ -316,8 +318,14 @@ def _app_id(name: str) -> str:
     return stable_id("app", name)
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, engines: Mapping[str, Engine]) -> None:
     """Put the routes of the platform into an app."""
+
+    async def list_providers(_: Request) -> Response:
+        """List the engines that dbvalet knows. It takes no token, and says nothing of what is declared."""
+        providers = [{"id": each.name, "name": each.title} for each in engines.values()]
+        return as_json({"addon_providers": sorted(providers, key=lambda each: each["id"])})
+
     one_app, addons = "/v1/apps/{app}", "/v1/apps/{app}/addons"
     one_addon = addons + "/{addon}"
     refused = ("not_found", "not_supported")
@@ -333,8 +341,9 @@ def install(app: FastAPI) -> None:
     add("/v1/tokens", refuse_login, "not_supported", method="POST")
     add("/v1/users/self", get_self, model=SelfBody)
     add("/v1/regions", list_regions, model=RegionsBody, token=False)
-    add("/v1/addon_providers", list_providers, model=ProvidersBody)
+    add("/v1/addon_providers", list_providers, model=ProvidersBody, token=False)
     add("/v1/addon_providers/{provider}/plans", list_plans, "not_found", model=PlansBody)
+    add("/v1/databases", refuse_database, "not_supported", method="POST")
     add("/v1/databases", list_platform_databases, model=PlatformDatabasesBody)
     add(one_app, get_application, "not_found", model=ApplicationBody)
     add(one_app + "/variables", list_variables, "not_found", model=VariablesBody)

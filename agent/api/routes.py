@@ -110,7 +110,7 @@ def install(app: FastAPI, hot: Route, engines: Mapping[str, Engine], *, metrics_
     maintenance.install(app)
     measurements.install(app)
     pitr.install(app)
-    platform.install(app)
+    platform.install(app, engines)
     types.install(app)
     app.add_api_route(
         "/livez",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from agent.demo.postgresql import wheel_programs
 from tests.bench.processes import ROOT, serving
 from tests.clients.commands import Commands, every_command
 from tests.clients.javascript import JavaScript, every_method
 from tests.clients.outcome import ENGINES, Book
 from tests.clients.table import page
 from tests.live.images import newest
+from tests.live.mysql.backup.programs import take_programs
 from tests.live.servers import spawn
 
 APP = "app"
@@ -27,6 +30,9 @@ def main() -> None:
     book = Book()
     with ExitStack() as stack:
         servers = {name: stack.enter_context(spawn(name, newest(name).version)) for name in ENGINES.values()}
+        programs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        take_programs(servers["mysql"], programs)
+        os.environ["PATH"] = os.pathsep.join([str(programs), str(wheel_programs()), os.environ["PATH"]])
         urls = {database: servers[name].url() for database, name in ENGINES.items()}
         dbvalet, _ = stack.enter_context(serving(urls, ("ad-pg", "pg-list-queries")))
         url = f"http://127.0.0.1:{dbvalet.port}"

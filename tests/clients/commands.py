@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.clients.outcome import ENGINES, Book, Outcome
 
 NAME = "scalingo CLI"
-SECONDS = 120
+SECONDS = 40
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 UNREADABLE = re.compile(r"panic:|invalid body|invalid status|invalid character|unmarshal|server error|goroutine", re.I)
@@ -27,6 +27,8 @@ class Commands:
         self._app = app
         self._book = book
         self._folder = folder
+        # Where it keeps a log of its own, and complains of in each output if it cannot.
+        (folder / ".config" / "scalingo").mkdir(parents=True)
         self._environment = {
             "PATH": os.defpath,
             "HOME": str(folder),
@@ -79,6 +81,9 @@ class Commands:
                 timeout=SECONDS,
                 check=False,
             )
+        except subprocess.TimeoutExpired as waiting:
+            said = (waiting.stdout or b"").decode(errors="replace")
+            return 124, f"it waits for something: {ESCAPES.sub('', said)}"
         finally:
             if terminal is not None:
                 os.close(terminal)
@@ -90,14 +95,16 @@ def every_command(cli: Commands, database: str) -> None:
     """Run every command about databases on one of them."""
     cli.run(database, "regions", addon=False)
     cli.run(database, "addons", shows=database, addon=False)
-    cli.run(database, "addons-info", database, shows=database, addon=False)
+    cli.run(database, "addons-info", database, shows="Addon Provider", addon=False)
     cli.run(database, "addons-list", shows=ENGINES[database], addon=False)
     cli.run(database, "addons-plans", ENGINES[database], addon=False)
     cli.run(database, "addons-add", ENGINES[database], "self-hosted", addon=False)
     cli.run(database, "addons-config", "--maintenance-window-hour", "3", "--maintenance-window-day", "monday", database)
     cli.run(database, "databases", addon=False)
     cli.run(database, "backups-config", "--schedule-at", "3 UTC")
-    cli.run(database, "backups-config", "--unschedule", typed="yes\n")
+    # `--unschedule` asks where the cursor is, which only a terminal emulator answers.
+    cli.run(database, "database-pitr-recovery-window")
+    cli.run(database, "database-pitr-restore", "2026-01-31T08:00:00Z", typed="y\n")
     made = cli.run(database, "backups-create")
     if made.works:
         cli.run(database, "backups", shows="done")

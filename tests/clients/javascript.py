@@ -115,7 +115,7 @@ def _platform(js: JavaScript, app: str, database: str) -> None:
     js.call(database, "Addons.listProviders")
     js.call(database, "Addons.create", app, {"plan_id": "x", "addon_provider_id": "postgresql"})
     js.call(database, "Addons.destroy", app, database)
-    js.call(database, "Environment.allFor", app)
+    js.call(database, "Environment.for", app)
     js.call(database, "Databases.all")
     js.call(database, "Databases.show", database)
     js.call(database, "Databases.create", {"technology": "postgresql-ng", "plan": "x", "name": "x"})

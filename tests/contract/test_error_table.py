@@ -669,8 +669,9 @@ ROWS["POST", EXCHANGE] = {
     "internal": [a_bug("POST", EXCHANGE)],
     "precondition": [without_keys(EXCHANGE, basic(TOKENS["admin"]))],
 }
-ROWS["GET", "/v1/regions"] = {"internal": [a_bug("GET", "/v1/regions")]}
-for where in ("/v1/users/self", "/v1/addon_providers", "/v1/databases"):
+for where in ("/v1/regions", "/v1/addon_providers"):
+    ROWS["GET", where] = {"internal": [a_bug("GET", where)]}
+for where in ("/v1/users/self", "/v1/databases"):
     ROWS["GET", where] = with_a_token("GET", where)
 for where in (
     "/v1/addon_providers/{provider}/plans",
@@ -693,7 +694,8 @@ for how, where in (
     ("DELETE", ADDON),
 ):
     ROWS[how, where] = refuses(how, where, not_found=of_others(how, where))
-ROWS["POST", "/v1/tokens"] = refuses("POST", "/v1/tokens")
+for where in ("/v1/tokens", "/v1/databases"):
+    ROWS["POST", where] = refuses("POST", where)
 
 ROWS["GET", "/api/audit"] = {
     **with_a_token("GET", "/api/audit"),

@@ -182,6 +182,7 @@ async def test_provisioning_consoles_and_logins_are_refused_readably(valet: Vale
         ("PUT", ADDON),
         ("DELETE", ADDON),
         ("POST", "/v1/tokens"),
+        ("POST", "/v1/databases"),
     ):
         refused = await valet.ask(method, path, json={})
         assert refused.status_code == 400, path
