@@ -136,7 +136,7 @@ def read(written: bytes) -> list[ProgramObject]:
     """
     _, _, rest = written.partition(b"\nDELIMITER ")
     end, _, body = rest.partition(b"\n")
-    *parts, _, trailer = body.split(end + b"\n") if end and end in body else [b"", b""]
+    *parts, _, trailer = body.split(end + b"\n") if end and end + b"\n" in body else [b"", b""]
     if trailer.strip() != TRAILER:
         raise BackupDamaged("The program objects of the backup have no end.")
     try:

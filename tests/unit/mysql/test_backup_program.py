@@ -42,6 +42,14 @@ def test_what_is_cut_off_anywhere_is_damaged(objects: list[ProgramObject], data:
         read(written[:cut])
 
 
+def test_what_is_cut_off_within_a_delimiter_is_damaged() -> None:
+    written = write([ProgramObject(kind="VIEW", name="v", statement="")], "app", "utf8mb4_general_ci")
+    end = written.partition(b"\nDELIMITER ")[2].partition(b"\n")[0]
+    cut = written.index(end, written.index(end) + 1) + len(end)
+    with pytest.raises(BackupDamaged):
+        read(written[:cut])
+
+
 def test_a_statement_is_written_in_the_character_set_of_its_session() -> None:
     each = ProgramObject(kind="PROCEDURE", name="p", statement="SELECT 'é€'", client="latin1")
     assert b"SELECT '\xe9\x80'" in write([each], "app", "utf8mb4_bin")
