@@ -38,6 +38,12 @@ UPGRADE_DATABASE = Task(name="upgrade-database", effect=Effect.DESTRUCTIVE)
 
 CHANGE_FIREWALL = Task(name="change-firewall", effect=Effect.WRITE)
 
+CREATE_USER = Task(name="create-user", effect=Effect.WRITE)
+
+CHANGE_USER = Task(name="change-user", effect=Effect.WRITE)
+
+DELETE_USER = Task(name="delete-user", effect=Effect.DESTRUCTIVE)
+
 # Of no database: a token sees the lines of those in its scope. Who may destroy something may see who did.
 READ_AUDIT = Task(name="read-audit", effect=Effect.DESTRUCTIVE)
 
@@ -55,6 +61,9 @@ TASKS = {
         DELETE_BACKUP,
         RESTORE_BACKUP,
         RESTORE_TO_INSTANT,
+        CREATE_USER,
+        CHANGE_USER,
+        DELETE_USER,
         READ_AUDIT,
     )
 }

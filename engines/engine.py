@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from engines.backup import Backups
     from engines.health import Health
     from engines.recovery import Recovery, RecoverySettings
+    from engines.users import Users
 
 
 class Memory(Protocol):
@@ -153,6 +154,8 @@ class Engine:
     """`module:Class` of its Recovery, made from a Server and RecoverySettings; None where it has none."""
     health: str | None = None
     """`module:Class` of its Health, made from a Server; None where it tells nothing of itself."""
+    users: str | None = None
+    """`module:Class` of its Users, made from a Server; None where dbvalet manages none."""
     added: dict[str, Action] = field(default_factory=dict[str, Action])
     """Actions of other installed packages, see `installed_engines`."""
 
@@ -183,6 +186,13 @@ class Engine:
         if self.health is None:
             return None
         module, _, name = self.health.partition(":")
+        return getattr(importlib.import_module(module), name)(server)
+
+    def users_of(self, server: Server) -> Users | None:
+        """Make what manages a server's database users; None where there is no such thing."""
+        if self.users is None:
+            return None
+        module, _, name = self.users.partition(":")
         return getattr(importlib.import_module(module), name)(server)
 
     def recovery_of(self, server: Server, settings: RecoverySettings) -> Recovery | None:

@@ -8,7 +8,8 @@
     ├── NotFound                 the named thing is not there
     │   ├── LogicalDatabaseNotFound
     │   ├── BackendNotFound
-    │   └── RetentionPolicyNotFound
+    │   ├── RetentionPolicyNotFound
+    │   └── UserNotFound
     ├── AlreadyExists            the name is taken
     ├── Precondition             the server is not set up for it: says what to set
     ├── Conflict                 the state of the object forbids it just now
@@ -109,6 +110,12 @@ class RetentionPolicyNotFound(NotFound):
     """There is no retention policy of this name."""
 
     resource = "retention policy"
+
+
+class UserNotFound(NotFound):
+    """There is no user of this name."""
+
+    resource = "user"
 
 
 class AlreadyExists(EngineError):

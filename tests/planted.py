@@ -20,6 +20,7 @@ IDS = {
 
 IDS |= {
     "name": "self-hosted",
+    "user_name": "self-hosted",
     "kind": "memory",
     "instance_id": stable_id("instance", "ad-one"),
     "type_id": stable_id("type", "fake"),

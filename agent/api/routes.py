@@ -25,6 +25,7 @@ from agent.api import (
     pitr,
     platform,
     types,
+    users,
 )
 from agent.api.openapi import ACTION_PATH, described
 from agent.dispatch import Dispatcher
@@ -112,6 +113,7 @@ def install(app: FastAPI, hot: Route, engines: Mapping[str, Engine], *, metrics_
     pitr.install(app)
     platform.install(app, engines)
     types.install(app)
+    users.install(app)
     app.add_api_route(
         "/livez",
         health.livez,

@@ -15,6 +15,7 @@ ENGINE = Engine(
     grants=grants,
     backups="engines.mysql.backup:MySQLBackups",
     health="engines.mysql.health:MySQLHealth",
+    users="engines.mysql.users:MySQLUsers",
 )
 
 __all__ = ["ENGINE"]

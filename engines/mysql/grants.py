@@ -7,6 +7,7 @@ from engines.mysql.backup_rights import RESTORING, pattern, set_definer
 from engines.mysql.facts import Flavour, has_dynamic_privileges, has_system_users
 from engines.mysql.identifiers import literal, shown
 from engines.mysql.journal import places_beside
+from engines.mysql.user_rights import user_grants
 
 SCRIPT = """\
 -- Makes the account of dbvalet on {title}. Run it once as root:
@@ -30,6 +31,10 @@ GRANT SHOW DATABASES, CREATE, DROP, ALTER ROUTINE, EVENT ON *.* TO {account};
 -- Optional: backups and restores of {database}. They read and write every row of it, so they are not part of the
 -- above. If dbvalet is to make them, take the dashes away from these lines:
 {backups}
+
+-- Optional: to create users of {database}, give them passwords and delete them. It lets the account see every account
+-- of the server, and read and write {database}. If dbvalet is to do that, take the dashes away from these lines:
+{users}
 
 -- In dbvalet's configuration (characters other than letters and digits %-encoded):
 --   url: {scheme}://USER:PASSWORD@HOST:3306/DATABASE
@@ -106,5 +111,6 @@ def grants(whom: GrantsFor) -> str:
         password=literal(whom.password or "CHANGE-ME"),
         more=more.format(account=account, title=title),
         database=shown(whom.database),
+        users="\n".join("-- " + line for line in user_grants(account, whom.database, flavour, version)),
         backups="\n".join("-- " + line for statement in backup_grants(whom) for line in statement.split("\n")),
     )

@@ -15,6 +15,7 @@ ENGINE = Engine(
     grants=grants,
     backups="engines.postgresql.backup:PostgresBackups",
     health="engines.postgresql.health:PostgresHealth",
+    users="engines.postgresql.users:PostgresUsers",
     recovery="engines.postgresql.recovery.server:PostgresRecovery",
 )
 

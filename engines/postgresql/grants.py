@@ -66,8 +66,8 @@ $statistics$;
 
 RESET pg_stat_statements.track;
 
--- Optional, so not part of the account as it stands: backups, restores and recovery. Write 'yes' for what you want, and
--- run this script again whenever another role has come to own something.
+-- Optional, so not part of the account as it stands: backups, restores, recovery and users. Write 'yes' for what you
+-- want, and run this script again whenever another role has come to own something.
 -- A backup reads every row of every table:
 SELECT pg_catalog.set_config('dbvalet.backups', 'no', false) AS backups;
 -- A restore replaces every object, so the account becomes a member of each role that owns one, and may do whatever that
@@ -75,11 +75,16 @@ SELECT pg_catalog.set_config('dbvalet.backups', 'no', false) AS backups;
 SELECT pg_catalog.set_config('dbvalet.restores', 'no', false) AS restores;
 -- To go back to an instant (pitr in dbvalet's configuration), the log must be switched to its next segment:
 SELECT pg_catalog.set_config('dbvalet.recovery', 'no', false) AS recovery;
+-- To create users, give them passwords and delete them. Before PostgreSQL 16 such an account may do that to every role
+-- that is no superuser. What PUBLIC may write today (temporary tables, large objects, before 15 tables in the schema
+-- public) is given to each role that is there now instead, so that a read-only user really cannot write:
+SELECT pg_catalog.set_config('dbvalet.users', 'no', false) AS users;
 
 DO $backups$
 DECLARE
     account CONSTANT text := pg_catalog.current_setting('dbvalet.account');
     name text;
+    place text;
 BEGIN
     IF pg_catalog.current_setting('dbvalet.backups') = 'yes' THEN
         IF pg_catalog.current_setting('server_version_num')::int >= 140000 THEN
@@ -99,6 +104,38 @@ BEGIN
     END IF;
     IF pg_catalog.current_setting('dbvalet.recovery') = 'yes' THEN
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION pg_catalog.pg_switch_wal() TO %I', account);
+    END IF;
+    IF pg_catalog.current_setting('dbvalet.users') = 'yes' THEN
+        IF pg_catalog.current_setting('server_version_num')::int < 140000 THEN
+            RAISE EXCEPTION 'users need PostgreSQL 14 or later';
+        END IF;
+        EXECUTE pg_catalog.format('ALTER ROLE %I CREATEROLE', account);
+        EXECUTE pg_catalog.format('GRANT pg_read_all_data, pg_write_all_data TO %I WITH ADMIN OPTION', account);
+        FOR name IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_' AND rolname <> account LOOP
+            EXECUTE pg_catalog.format('GRANT TEMPORARY ON DATABASE %I TO %I',
+                                      pg_catalog.current_database(), name);
+            EXECUTE pg_catalog.format(
+                'GRANT EXECUTE ON FUNCTION pg_catalog.lo_creat(int), pg_catalog.lo_create(oid), '
+                'pg_catalog.lo_from_bytea(oid, bytea) TO %I', name);
+        END LOOP;
+        EXECUTE pg_catalog.format('GRANT CONNECT, CREATE, TEMPORARY ON DATABASE %I TO %I WITH GRANT OPTION',
+                                  pg_catalog.current_database(), account);
+        EXECUTE pg_catalog.format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', pg_catalog.current_database());
+        EXECUTE pg_catalog.format(
+            'GRANT EXECUTE ON FUNCTION pg_catalog.lo_creat(int), pg_catalog.lo_create(oid), '
+            'pg_catalog.lo_from_bytea(oid, bytea) TO %I WITH GRANT OPTION', account);
+        REVOKE EXECUTE ON FUNCTION pg_catalog.lo_creat(int), pg_catalog.lo_create(oid),
+            pg_catalog.lo_from_bytea(oid, bytea) FROM PUBLIC;
+        FOR place IN SELECT nspname FROM pg_catalog.pg_namespace
+                      WHERE nspname !~ '^pg_' AND pg_catalog.has_schema_privilege('public', oid, 'CREATE') LOOP
+            FOR name IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_' LOOP
+                EXECUTE pg_catalog.format('GRANT USAGE, CREATE ON SCHEMA %I TO %I', place, name);
+            END LOOP;
+            EXECUTE pg_catalog.format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', place);
+        END LOOP;
+        IF EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'public') THEN
+            EXECUTE pg_catalog.format('GRANT USAGE, CREATE ON SCHEMA public TO %I WITH GRANT OPTION', account);
+        END IF;
     END IF;
     IF pg_catalog.current_setting('dbvalet.restores') = 'yes' THEN
         FOR name IN SELECT DISTINCT role.rolname

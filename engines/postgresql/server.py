@@ -67,6 +67,14 @@ class PostgresServer:
         reading = self._reading or await self._share_sessions()
         return await reading.write(statement, params)
 
+    async def verifier(self, role: str, password: str) -> str:
+        """Make of a password what the server keeps of it.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        reading = self._reading or await self._share_sessions()
+        return await reading.verifier(role, password)
+
     @property
     def signalling(self) -> Sessions:
         """The session that is kept back for cancel and terminate, so that busy readers cannot hold them up."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import jsonschema
+import orjson
 import pytest
 
 from agent.api.errors import STATUS
@@ -28,6 +29,10 @@ BODIES = {
     ("PATCH", "/api/databases/{database_id}"): b'{"database":{}}',
     ("PUT", "/api/databases/{database_id}"): b'{"database":{}}',
     ("POST", "/api/databases/{database_id}/features"): b'{"feature":{"name":"force-ssl"}}',
+    ("POST", "/api/databases/{database_id}/users"): b'{"database_user":{"name":"somebody"}}',
+    ("PATCH", "/api/databases/{database_id}/users/{user_name}"): orjson.dumps(
+        {"database_user": {"password": "p" * 24, "password_confirmation": "p" * 24}}
+    ),
     ("POST", "/api/databases/{database_id}/pitr/restore"): b'{"restore_time":"2026-01-31T09:00:00Z"}',
 }
 """What a route takes without complaint."""
@@ -503,6 +508,64 @@ ROWS["GET", f"{OF_ONE}/logs"] = {
     **through_the_engine("GET", f"{OF_ONE}/logs", *MEASURING, errors.Precondition()),
     "forbidden": takes_more_than_a_reader("GET", f"{OF_ONE}/logs"),
 }
+MANAGING = (NotSupported(), errors.PrivilegeMissing(), errors.EngineUnavailable(), errors.DeadlineExceeded())
+ODD_NAMES = ("short", "x" * 33, "some'body", 'some"body', "some body", "some@body", "s\u043emebody", "pg_body")
+USERS, A_USER = f"{OF_ONE}/users", f"{OF_ONE}/users/{{user_name}}"
+
+
+def no_user(method: str, path: str) -> Provoke:
+    content = BODIES.get((method, path))
+    return lambda valet: valet.ask(method, path.format(**{**ONE, "user_name": "none"}), content=content)
+
+
+def own_user(method: str, path: str) -> Provoke:
+    content = BODIES.get((method, path))
+    return lambda valet: valet.ask(method, path.format(**{**ONE, "user_name": "valet"}), content=content)
+
+
+def body_of_a_user(method: str, path: str, content: bytes) -> Provoke:
+    return lambda valet: valet.ask(method, path.format(**ONE), content=content)
+
+
+def a_new_user(**fields: Any) -> Provoke:
+    return lambda valet: valet.ask("POST", USERS.format(**ONE), json={"database_user": fields})
+
+
+ROWS["GET", USERS] = through_the_engine("GET", USERS, *MANAGING)
+ROWS["POST", USERS] = {
+    **through_the_engine("POST", USERS, *MANAGING, errors.Precondition(), errors.Conflict()),
+    "forbidden": takes_more_than_a_reader("POST", USERS),
+    "malformed": [body_of_a_user("POST", USERS, b"[")],
+    "too_large": [body_of_a_user("POST", USERS, b" " * (1024 * 1024 + 1))],
+    "already_exists": [a_new_user(name="self-hosted"), a_new_user(name="Self-Hosted")],
+    "invalid_params": [
+        body_of_a_user("POST", USERS, b"{}"),
+        a_new_user(),
+        a_new_user(name=7),
+        a_new_user(name="somebody", more=1),
+        a_new_user(name="somebody", read_only="yes"),
+        *(a_new_user(name=name) for name in ODD_NAMES),
+        a_new_user(name="somebody", password="p" * 24),
+        a_new_user(name="somebody", password="p" * 24, password_confirmation="q" * 24),
+        a_new_user(name="somebody", password=1, password_confirmation=1),
+        *(
+            a_new_user(name="somebody", password=password, password_confirmation=password)
+            for password in ("p" * 23, "p" * 65, "p" * 24 + "\n", "\u043e" * 24)
+        ),
+    ],
+}
+ROWS["PATCH", A_USER] = {
+    **through_the_engine("PATCH", A_USER, *MANAGING),
+    "malformed": [body_of_a_user("PATCH", A_USER, b"[")],
+    "too_large": [body_of_a_user("PATCH", A_USER, b" " * (1024 * 1024 + 1))],
+    "invalid_params": [body_of_a_user("PATCH", A_USER, content) for content in (b"{}", b'{"database_user":{}}')],
+}
+ROWS["POST", f"{A_USER}/reset_password"] = through_the_engine("POST", f"{A_USER}/reset_password", *MANAGING)
+ROWS["DELETE", A_USER] = through_the_engine("DELETE", A_USER, *MANAGING, errors.Conflict())
+for how, where in (("PATCH", A_USER), ("POST", f"{A_USER}/reset_password"), ("DELETE", A_USER)):
+    ROWS[how, where]["forbidden"] = takes_more_than_a_reader(how, where)
+    ROWS[how, where]["not_found"].append(no_user(how, where))
+    ROWS[how, where]["protected"] = [own_user(how, where)]
 ROWS["GET", f"{OF_ONE}/logs_archives"] = refuses(
     "GET", f"{OF_ONE}/logs_archives", forbidden=takes_more_than_a_reader("GET", f"{OF_ONE}/logs_archives")
 )

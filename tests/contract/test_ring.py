@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from tests.fakes.service import Valet
+from tests.fakes import BARE
+from tests.fakes.service import Valet, running
 
 
 async def test_instances_status_is_a_list_at_the_root(valet: Valet) -> None:
@@ -60,3 +61,50 @@ async def test_force_ssl_is_switched_and_other_features_are_refused(valet: Valet
     assert off.json()["message"]
     assert valet.server().performed == ["force-ssl True", "force-ssl False"]
     assert (other.status_code, other.json()["code"]) == (400, "not_supported")
+
+
+async def test_a_user_is_made_changed_and_deleted_and_its_password_is_shown_once(valet: Valet) -> None:
+    path = "/api/databases/ad-one/users"
+    made = await valet.ask("POST", path, json={"database_user": {"name": "somebody", "read_only": True}})
+    first: str = made.json()["database_user"]["password"]
+    assert made.status_code == 201
+    assert made.json()["password"] == first == valet.server().passwords["somebody"]
+    assert len(first) == 64
+    reset = await valet.ask("POST", f"{path}/somebody/reset_password")
+    second: str = reset.json()["password"]
+    assert reset.status_code == 200
+    assert second not in (first, None)
+    assert second == valet.server().passwords["somebody"]
+    chosen = "chosen-by-the-client-0123"
+    content = {"database_user": {"database_id": "ad-one", "password": chosen, "password_confirmation": chosen}}
+    changed = await valet.ask("PATCH", f"{path}/somebody", json=content)
+    assert (changed.status_code, changed.json()["database_user"]["name"]) == (200, "somebody")
+    assert chosen not in changed.text
+    assert valet.server().passwords["somebody"] == chosen
+    listed = await valet.ask("GET", path)
+    assert listed.json() == {
+        "database-users": [
+            {"name": "self-hosted", "read_only": False, "protected": False, "dbms_attributes": None},
+            {"name": "somebody", "read_only": True, "protected": False, "dbms_attributes": None},
+            {
+                "name": "valet",
+                "read_only": False,
+                "protected": True,
+                "dbms_attributes": {"password_encryption": "SCRAM-SHA-256"},
+            },
+        ]
+    }
+    deleted = await valet.ask("DELETE", f"{path}/somebody")
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    again = await valet.ask("DELETE", f"{path}/somebody")
+    assert (again.status_code, again.json()["resource"]) == (404, "user")
+    written = valet.log.getvalue().decode() + (await valet.ask("GET", "/api/audit")).text
+    assert not [secret for secret in (first, second, chosen) if secret in written]
+    assert "user_created" in written
+
+
+async def test_an_engine_without_users_says_so() -> None:
+    databases = [{"id": each, "url": "bare://db.example/app"} for each in ("ad-one", "ad-two")]
+    async with running(databases=databases, engines={"bare": BARE}) as bare:
+        refused = await bare.ask("GET", "/api/databases/ad-one/users")
+        assert (refused.status_code, refused.json()["code"]) == (400, "not_supported")

@@ -34,6 +34,7 @@ ENGINE = Engine(
     server="tests.fakes.driver:FakeServer",
     backups="tests.fakes.backups:FakeBackups",
     health="tests.fakes.health:FakeHealth",
+    users="tests.fakes.users:FakeUsers",
     recovery="tests.fakes.recovery:FakeRecovery",
     requirements={
         "superpower": Requirement(name="superpower", met=_has_superpower, remedy=_remedy),
@@ -42,7 +43,7 @@ ENGINE = Engine(
     grants=_grants,
 )
 
-BARE = replace(ENGINE, name="bare", title="Bare", schemes=("bare",), recovery=None, added={})
+BARE = replace(ENGINE, name="bare", title="Bare", schemes=("bare",), recovery=None, users=None, added={})
 """An engine that cannot be brought back to an instant."""
 
 STAND_INS["bare"] = BARE

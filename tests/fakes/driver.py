@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.address import Address
 from engines.engine import Description, Engine, Feature, Memory, PoolUse
+from engines.users import User
 
 if TYPE_CHECKING:
     from tests.fakes.actions import Thing
@@ -109,6 +110,11 @@ class FakeServer:
         self.pool = PoolUse(open=2, in_use=1, limit=4)
         self.backups = FakeBackupControls()
         self.recovery = FakeRecoveryControls()
+        self.users = {
+            "self-hosted": User(name="self-hosted", read_only=False, protected=False),
+            "valet": User(name="valet", read_only=False, protected=True, password_encryption="SCRAM-SHA-256"),
+        }
+        self.passwords: dict[str, str] = {}
         self.closed = False
         self.close_problem: Exception | None = None
         self.close_gate: Gate | None = None

@@ -93,6 +93,18 @@ class Sessions:
         """
         return await self._run(statement, params, answering=True)
 
+    async def verifier(self, role: str, password: str) -> str:
+        """Make of a password what the server keeps (SCRAM), so that the password itself is in no statement and no log.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        connection = await self._take(time.monotonic() + min(deadline.remaining(), STATEMENT_TIMEOUT), answering=False)
+        try:
+            made = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
+            return bytes(made).decode()
+        finally:
+            await self._put(connection)
+
     def use(self) -> PoolUse:
         """Count sessions."""
         opened = sum(not connection.closed for connection in self._connections)

@@ -1,0 +1,28 @@
+"""The fake engine's users."""
+
+from engines.users import User
+from tests.fakes.driver import FakeServer
+
+
+class FakeUsers:
+    """Raises the server's `problem`; what it holds is the server's `users`."""
+
+    def __init__(self, server: FakeServer) -> None:
+        self._server = server
+
+    async def all(self) -> list[User]:
+        await self._server.perform("list-users")
+        return sorted(self._server.users.values(), key=lambda user: user.name)
+
+    async def create(self, name: str, password: str, *, read_only: bool) -> None:
+        await self._server.perform(f"create-user {name}")
+        self._server.passwords[name] = password
+        self._server.users[name] = User(name=name, read_only=read_only, protected=False)
+
+    async def set_password(self, name: str, password: str) -> None:
+        await self._server.perform(f"set-password {name}")
+        self._server.passwords[name] = password
+
+    async def delete(self, name: str) -> None:
+        await self._server.perform(f"delete-user {name}")
+        del self._server.users[name]
