@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from engines.engine import GrantsFor
 from engines.mysql.backup_rights import RESTORING, pattern, set_definer
 from engines.mysql.facts import Flavour, has_dynamic_privileges, has_system_users
@@ -111,6 +113,11 @@ def grants(whom: GrantsFor) -> str:
         password=literal(whom.password or "CHANGE-ME"),
         more=more.format(account=account, title=title),
         database=shown(whom.database),
-        users="\n".join("-- " + line for line in user_grants(account, whom.database, flavour, version)),
-        backups="\n".join("-- " + line for statement in backup_grants(whom) for line in statement.split("\n")),
+        users=_commented(user_grants(account, whom.database, flavour, version)),
+        backups=_commented(backup_grants(whom)),
     )
+
+
+def _commented(statements: Iterable[str]) -> str:
+    """Put dashes before every line: a name may hold the end of one."""
+    return "\n".join("-- " + line for statement in statements for line in statement.split("\n"))

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import psycopg
 import pymysql
@@ -22,6 +22,7 @@ from engines.errors import (
     UserNotFound,
 )
 from engines.mysql import ENGINE as MYSQL
+from engines.mysql.facts import Flavour
 from engines.mysql.user_rights import user_grants
 from engines.postgresql.grants import grants
 from engines.users import (
@@ -52,10 +53,6 @@ def users_of(server: Server) -> Users:
     users = server.engine.users_of(server)
     assert users is not None
     return users
-
-
-def is_newest(live: LiveServer) -> bool:
-    return live.version == newest(live.engine).version
 
 
 POSTGRESQL_WRITES = """
@@ -116,9 +113,8 @@ async def login(deployment: Deployment, name: str, password: str) -> psycopg.Asy
     return session
 
 
+@pytest.mark.newest_version
 async def test_postgresql_readers_read_and_cannot_write(postgresql: LiveServer) -> None:
-    if not is_newest(postgresql):
-        pytest.skip("the newest version")
     async with with_users(postgresql) as deployment:
         users = users_of(deployment.server)
         await deployment.admin.execute(
@@ -154,9 +150,8 @@ async def test_postgresql_readers_read_and_cannot_write(postgresql: LiveServer) 
             await find_user(users, name)
 
 
+@pytest.mark.newest_version
 async def test_postgresql_writers_passwords_and_what_is_protected(postgresql: LiveServer) -> None:
-    if not is_newest(postgresql):
-        pytest.skip("the newest version")
     async with with_users(postgresql) as deployment:
         users = users_of(deployment.server)
         name, first = f"writer-{deployment.database[4:]}", made_password()
@@ -286,7 +281,7 @@ async def test_mysql_users(mysql: LiveServer) -> None:
     )
     server = MYSQL.connect(parse_address(mysql.url(valet, PLAIN, database), MYSQL.default_port))
     users = users_of(server)
-    facts = (mysql.flavour, mysql.version_tuple)
+    facts = (cast(Flavour, mysql.flavour), mysql.version_tuple)
     try:
         say(root, f"GRANT CREATE ON {database}.* TO {valet}")
         with deadline.within(LIMIT):
