@@ -25,6 +25,9 @@ START_SECONDS = 120.0
 
 ANSWER_SECONDS = 10.0
 
+STOPPED_ALREADY, KILLED = 304, 137
+"""What Docker answers to stopping a stopped container; the exit code of one that ended by SIGKILL."""
+
 LOG_BYTES = 20_000
 
 LOG_LINES = 60
@@ -216,12 +219,20 @@ class Docker:
 
     async def is_running(self) -> bool:
         """Inspect the container."""
-        return bool((await self._ask("GET", "json")).json()["State"]["Running"])
+        return bool((await self._state())["Running"])
+
+    async def _state(self) -> Any:
+        return (await self._ask("GET", "json")).json()["State"]
 
     async def stop(self) -> None:
-        """Stop the container with time for a checkpoint: official images stop by SIGINT, a fast shutdown."""
-        await self._ask("POST", f"stop?t={self._stop_seconds:.0f}", self._stop_seconds + ANSWER_SECONDS)
+        """Stop the container with time for a checkpoint: official images stop by SIGINT, a fast shutdown.
+
+        Raises: RecoveryFailed, also when Docker killed it in the end: its last log is then not in the archive
+        """
+        said = await self._ask("POST", f"stop?t={self._stop_seconds:.0f}", self._stop_seconds + ANSWER_SECONDS)
         await _ended(self.is_running, self._stop_seconds)
+        if said.status_code != STOPPED_ALREADY and (await self._state())["ExitCode"] == KILLED:
+            raise RecoveryFailed(f"The server did not stop within {self._stop_seconds:g} s, and Docker killed it.")
 
     async def start(self) -> None:
         """Start the container."""
