@@ -17,4 +17,5 @@ ENGINE = Engine(
     grants=grants,
     backups="engines.influxdb.backup:InfluxBackups",
     health="engines.influxdb.health:InfluxHealth",
+    users="engines.influxdb.users:InfluxUsers",
 )

@@ -17,4 +17,5 @@ ENGINE = Engine(
     grants=grants,
     backups="engines.mongodb.backup:MongoBackups",
     health="engines.mongodb.health:MongoHealth",
+    users="engines.mongodb.users:MongoUsers",
 )

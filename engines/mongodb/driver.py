@@ -41,6 +41,7 @@ GRACE = deadline.GRACE / 3
 UNKNOWN = "Whether it was done is not known; look before trying again."
 
 CAUSES: dict[int, Callable[[str], errors.EngineError]] = {
+    11: lambda _: errors.UserNotFound(),
     13: lambda text: errors.PrivilegeMissing(f"MongoDB refused: {text}"),
     18: lambda _: errors.EngineUnavailable("MongoDB refuses the account: wrong user, password or authSource."),
     20: lambda text: IllegalOperation(f"MongoDB refused: {text}"),

@@ -41,6 +41,10 @@ BACKUP_ACTIONS = (
 BACKUP_FUNCTION_ACTIONS = ("find", "insert", "remove", "update")
 """And with its functions, which are in system.js."""
 
+USER_ROLE = "dbvalet_users"
+
+USER_ACTIONS = ("changePassword", "createUser", "dropUser", "grantRole", "viewUser")
+
 SCRIPT = """\
 // Makes the account of dbvalet on a MongoDB deployment. Run it once as a user who has the role userAdminAnyDatabase:
 //   mongosh "mongodb://ADMIN@HOST/admin" --file THIS_FILE        (or the old shell: mongo "mongodb://…" THIS_FILE)
@@ -85,7 +89,27 @@ if (backups) {
   }
 }
 
-const roles = [{role: %(role)s, db: "admin"}].concat(backups ? [{role: %(backup_role)s, db: "admin"}] : []);
+// Optional. Who makes users of the logical database can give them, and itself, every role on it: say true here to have
+// this role made and given to the account.
+const users = false;
+const userRole = {
+  privileges: [
+%(user_privileges)s
+  ],
+  roles: [],
+};
+if (users) {
+  if (admin.getRole(%(user_role)s)) {
+    admin.updateRole(%(user_role)s, userRole);
+  } else {
+    admin.createRole(Object.assign({role: %(user_role)s}, userRole));
+  }
+}
+
+const roles = [{role: %(role)s, db: "admin"}].concat(
+  backups ? [{role: %(backup_role)s, db: "admin"}] : [],
+  users ? [{role: %(user_role)s, db: "admin"}] : []
+);
 const account = {pwd: %(password)s, roles: roles};
 if (admin.getUser(%(user)s)) {
   admin.updateUser(%(user)s, account);
@@ -105,6 +129,8 @@ def grants(wanted: GrantsFor) -> str:
         "role": quoted(ROLE),
         "backup_privileges": "\n".join(f"    {json.dumps(each)}," for each in backup_privileges(wanted.database)),
         "backup_role": quoted(BACKUP_ROLE),
+        "user_privileges": "\n".join(f"    {json.dumps(each)}," for each in user_privileges(wanted.database)),
+        "user_role": quoted(USER_ROLE),
         "user": quoted(wanted.user),
         "password": quoted(wanted.password or "CHANGE-ME"),
         "database": quote(wanted.database, safe=""),
@@ -139,6 +165,30 @@ def backup_commands(wanted: GrantsFor) -> list[dict[str, Any]]:
         {"createRole": BACKUP_ROLE, "privileges": backup_privileges(wanted.database), "roles": []},
         {"grantRolesToUser": wanted.user, "roles": [{"role": BACKUP_ROLE, "db": "admin"}]},
     ]
+
+
+def user_privileges(database: str) -> list[dict[str, Any]]:
+    """Give the privileges of the optional role for users of a logical database."""
+    return [
+        {"resource": {"db": database, "collection": ""}, "actions": [*USER_ACTIONS]},
+        {"resource": {"cluster": True}, "actions": ["killAnySession"]},
+    ]
+
+
+def user_commands(wanted: GrantsFor) -> list[dict[str, Any]]:
+    """Give the two commands on `admin` that let an account that is there manage users."""
+    return [
+        {"createRole": USER_ROLE, "privileges": user_privileges(wanted.database), "roles": []},
+        {"grantRolesToUser": wanted.user, "roles": [{"role": USER_ROLE, "db": "admin"}]},
+    ]
+
+
+def user_remedy(user: str, database: str) -> str:
+    """Say what lets an account manage users."""
+    return (
+        f"grant {quoted(user)} the role userAdmin on {quoted(database)} and an action killAnySession on the cluster; or"
+        f' the role "{USER_ROLE}", made by the script that "dbvalet grants mongodb" writes when its `users` says true.'
+    )
 
 
 def backup_remedy(user: str, database: str) -> str:

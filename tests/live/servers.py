@@ -4,7 +4,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -300,7 +300,9 @@ def remove_abandoned() -> None:
                     raise
 
 
-def start_container(image: EngineImage, *, preload: bool, options: Sequence[str]) -> DockerContainer:
+def start_container(
+    image: EngineImage, *, preload: bool, options: Sequence[str], variables: Mapping[str, str] | None = None
+) -> DockerContainer:
     if not image.is_official:
         try:
             DockerClient().client.images.get(image.name)
@@ -310,7 +312,7 @@ def start_container(image: EngineImage, *, preload: bool, options: Sequence[str]
     attempts = 5
     while True:
         attempts -= 1
-        container = new_container(image, preload=preload, options=options)
+        container = new_container(image, preload=preload, options=options).with_envs(**(variables or {}))
         try:
             container.start()
         except APIError as error:
@@ -325,16 +327,23 @@ def start_container(image: EngineImage, *, preload: bool, options: Sequence[str]
 
 
 @contextmanager
-def spawn(flavour: str, version: str, *, preload: bool = True, options: Sequence[str] = ()) -> Iterator[LiveServer]:
+def spawn(
+    flavour: str,
+    version: str,
+    *,
+    preload: bool = True,
+    options: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[LiveServer]:
     """Run a private server, for a test that harms it.
 
     `preload` (PostgreSQL only) says whether pg_stat_statements is in shared_preload_libraries; `options` are
-    added to the server's command line.
+    added to the server's command line, `variables` to its environment.
 
     Raises: LookupError, when there is no such image; ServerNotReady
     """
     image = find_image(flavour, version)
-    container = start_container(image, preload=preload, options=options)
+    container = start_container(image, preload=preload, options=options, variables=variables)
     try:
         yield LiveServer(
             engine=image.engine,
