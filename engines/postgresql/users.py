@@ -10,7 +10,7 @@ import asyncio
 import time
 
 from engines import deadline
-from engines.errors import Conflict, DeadlineExceeded, Precondition, PrivilegeMissing
+from engines.errors import Conflict, DeadlineExceeded, EngineError, Precondition, PrivilegeMissing
 from engines.postgresql.quoting import quote_identifier, quote_literal
 from engines.postgresql.server import PostgresServer
 from engines.users import User
@@ -30,6 +30,10 @@ SELECT role.rolname AS name,
        role.rolsuper OR role.rolcreaterole OR role.rolcreatedb OR role.rolreplication OR role.rolbypassrls
        OR role.rolname ~ '^pg_' OR role.rolname IN (CURRENT_USER, SESSION_USER) OR role.oid = here.datdba
        OR role.oid IN (SELECT others.role FROM others)
+       OR EXISTS (SELECT FROM pg_catalog.pg_auth_members AS membership
+                    JOIN pg_catalog.pg_roles AS granted ON granted.oid = membership.roleid
+                   WHERE membership.member = role.oid AND granted.rolname ~ '^pg_'
+                     AND granted.rolname NOT IN ('pg_read_all_data', 'pg_write_all_data'))
        OR pg_catalog.pg_has_role(role.oid, here.datdba, 'MEMBER') AS protected,
        NOT role.rolsuper
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members AS membership
@@ -214,8 +218,12 @@ class PostgresUsers:
         try:
             await self._end_sessions(name)
             await self._do(DROP, name)
-        except (Conflict, PrivilegeMissing, DeadlineExceeded):
-            await self._do("BEGIN ALTER ROLE {user} LOGIN; END", name)
+        except BaseException as problem:
+            # Whatever it was: an application must not be locked out by a deletion that did not come about.
+            try:
+                await self._do("BEGIN ALTER ROLE {user} LOGIN; END", name)
+            except EngineError as also:
+                problem.add_note(f"The user may be unable to log in: ALTER ROLE … LOGIN failed: {also.message}")
             raise
 
     async def _end_sessions(self, name: str) -> None:

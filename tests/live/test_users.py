@@ -151,6 +151,25 @@ async def test_postgresql_readers_read_and_cannot_write(postgresql: LiveServer) 
 
 
 @pytest.mark.newest_version
+async def test_postgresql_a_user_that_cannot_be_dropped_can_still_log_in(postgresql: LiveServer) -> None:
+    async with with_users(postgresql) as deployment:
+        users, password = users_of(deployment.server), made_password()
+        name = f"reader-{deployment.database[4:]}"
+        await create_user(users, name, password, read_only=True)
+        await deployment.admin.execute(f'CREATE TABLE given (n int); GRANT SELECT ON given TO "{name}"'.encode())
+        with pytest.raises(Conflict):
+            await delete_user(users, name)
+        session = await login(deployment, name, password)
+        assert await (await session.execute("SELECT count(*) FROM given")).fetchall() == [(0,)]
+        await deployment.admin.execute(f'REVOKE SELECT ON given FROM "{name}"'.encode())
+        await deployment.admin.execute(f'GRANT pg_read_server_files TO "{name}"'.encode())
+        with pytest.raises(Protected):
+            await delete_user(users, name)
+        await deployment.admin.execute(f'REVOKE pg_read_server_files FROM "{name}"'.encode())
+        await delete_user(users, name)
+
+
+@pytest.mark.newest_version
 async def test_postgresql_writers_passwords_and_what_is_protected(postgresql: LiveServer) -> None:
     async with with_users(postgresql) as deployment:
         users = users_of(deployment.server)

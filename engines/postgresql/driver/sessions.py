@@ -44,6 +44,7 @@ CAUSES: dict[str, type[EngineError]] = {
     "42501": PrivilegeMissing,
     "40": Conflict,
     "55006": Conflict,
+    "2BP01": Conflict,  # something depends on it: what others have granted to a role that is to be dropped
     "55P03": Conflict,
     "0A000": Precondition,  # the extension is not among the server's files
     "58P01": Precondition,  # the same, before 13

@@ -14,7 +14,7 @@ from engines.errors import AlreadyExists, Conflict, DeadlineExceeded, EngineUnav
 from engines.mongodb import ENGINE
 from engines.mongodb.databases import lower_ascii
 from engines.mongodb.driver import CAUSES, reason, text_of
-from engines.mongodb.grants import BACKUP_ROLE, PRIVILEGES, backup_commands, commands, grants
+from engines.mongodb.grants import BACKUP_ROLE, PRIVILEGES, USER_ROLE, backup_commands, commands, grants, user_commands
 from engines.mongodb.requirements import ANY_COLLECTION, CLUSTER, REQUIREMENTS, covers
 
 
@@ -116,18 +116,22 @@ def test_the_script_quotes_what_it_is_given_and_says_what_its_commands_say() -> 
     wanted = GrantsFor(user=odd, password=odd, database=odd)
     script = grants(wanted)
     assert odd not in script
-    assert script.count(json.dumps(odd)) == 6
+    assert script.count(json.dumps(odd)) == 7
     role, account = commands(wanted)
     assert all(json.dumps(privilege) in script for privilege in role["privileges"])
     assert (account["createUser"], account["pwd"]) == (odd, odd)
     backup_role, grant = backup_commands(wanted)
     assert all(json.dumps(privilege) in script for privilege in backup_role["privileges"])
     assert grant == {"grantRolesToUser": odd, "roles": [{"role": BACKUP_ROLE, "db": "admin"}]}
+    user_role, grant = user_commands(wanted)
+    assert all(json.dumps(privilege) in script for privilege in user_role["privileges"])
+    assert grant == {"grantRolesToUser": odd, "roles": [{"role": USER_ROLE, "db": "admin"}]}
 
 
 def test_the_account_of_the_script_reads_no_document_unless_backups_are_asked_for() -> None:
     script = grants(GrantsFor())
     assert "const backups = false;" in script
+    assert "const users = false;" in script
     assert BACKUP_ROLE not in json.dumps(commands(GrantsFor()))
 
 

@@ -24,7 +24,9 @@ def stop(*_):
     pid_file.unlink()
     sys.exit()
 signal.signal(signal.SIGINT, stop)
-pid_file.write_text(f"{os.getpid()}\\n")
+beside = pid_file.with_suffix(".new")
+beside.write_text(f"{os.getpid()}\\n")
+beside.rename(pid_file)
 while True:
     signal.pause()
 """
