@@ -112,7 +112,7 @@ def every_command(cli: Commands, database: str) -> None:
             cli.run(database, "backups-download", "--silent", "--output", target.name)
             if not Path(target.name).read_bytes().startswith(b"\x1f\x8b"):
                 cli.run(database, "backups-download", shows="a gzip archive was expected")
-    cli.run(database, "database-users-list", shows="Name")
+    cli.run(database, "database-users-list", shows="USERNAME")
     created = cli.run(database, "database-users-create", "made_by_cli", shows="made_by_cli", typed="\n\n")
     if created.works:
         cli.run(database, "database-users-list", shows="made_by_cli")
