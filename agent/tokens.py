@@ -25,6 +25,8 @@ class Principal:
     """Ids in its scope; None is all."""
     allow: frozenset[str] | None = None
     deny: frozenset[str] = field(default_factory=frozenset[str])
+    until: int | None = None
+    """When the short-lived token that was shown ends, in seconds since the epoch; None for a static one."""
 
     def sees(self, database_id: str) -> bool:
         """Tell whether a database is in this token's scope."""
@@ -105,11 +107,12 @@ class Tokens:
         return principal, await self.signed_for(principal)
 
     async def signed_for(self, principal: Principal, database_id: str | None = None) -> str:
-        """Make a short-lived token for a principal, on request for one database only.
+        """Make a short-lived token that does not outlive the one shown, on request for one database only.
 
         Raises: Precondition, when the state cannot be used
         """
-        return await self._signed.sign(principal.name, self._fingerprints[principal.name], database_id)
+        fingerprint = self._fingerprints[principal.name]
+        return await self._signed.sign(principal.name, fingerprint, database_id=database_id, until=principal.until)
 
     def _static(self, token: bytes) -> Principal | None:
         digest = sha256(token).digest()
@@ -127,6 +130,7 @@ class Tokens:
         principal = self._by_name.get(str(claims["sub"]))
         if principal is None or self._fingerprints[principal.name] != claims["tok"]:
             return None
+        principal = replace(principal, until=claims["exp"])
         only = claims.get("db")
         if only is None:
             return principal

@@ -97,6 +97,9 @@ class SigningKeys:
         while True:
             try:
                 await self.read()
+                if not self._keys and self._state.is_shared:
+                    # Made before it is needed, so that the others know it by the time its first token is shown to them.
+                    await self.signing()
                 if self._keys and time.time() - max(each.made_at for each in self._keys) > ROTATE_SECONDS:
                     await self.rotate()
             except Precondition as problem:

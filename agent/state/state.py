@@ -71,6 +71,11 @@ class State:
 
             self._values = ServerValues(self._open_checked())
 
+    @property
+    def is_shared(self) -> bool:
+        """Tell whether dbvalets on other hosts may use it too."""
+        return self._file is None
+
     def memory_of(self, database_id: str) -> DatabaseMemory:
         """Give the part that belongs to one database."""
         return DatabaseMemory(self._values, database_id)

@@ -13,29 +13,36 @@ if TYPE_CHECKING:
     from engines.postgresql.server import PostgresServer
 
 BLOCKERS = """
-SELECT DISTINCT blocking.pid,
+SELECT DISTINCT waiting.state = 'active' AS is_working,
+       blocking.pid,
        blocker.usename AS username,
        blocker.application_name,
        blocker.state,
        EXTRACT(epoch FROM pg_catalog.clock_timestamp() - blocker.xact_start)::bigint AS seconds
   FROM pg_catalog.pg_stat_activity AS waiting
- CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(waiting.pid)) AS blocking (pid)
+  LEFT JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(waiting.pid)) AS blocking (pid) ON true
   LEFT JOIN pg_catalog.pg_stat_activity AS blocker ON blocker.pid = blocking.pid
  WHERE waiting.application_name = %(application_name)s
    AND waiting.usename = SESSION_USER
    AND waiting.datname = pg_catalog.current_database()
  ORDER BY blocking.pid
 """
-"""A prepared transaction has the pid 0."""
+"""A row for each session that waits and each that is in its way, if any; a prepared transaction has the pid 0."""
 
 LOOK_SECONDS = 0.5
 
 
 class Blockers:
-    """Those that were in the way when it was last looked."""
+    """Those that were in the way when the session last did anything."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
+
+    def saw(self, rows: list[dict[str, Any]]) -> None:
+        """Take what BLOCKERS gave. A session that is idle or gone has given up, on those that were in its way then."""
+        blocking = [row for row in rows if row["pid"] is not None]
+        if blocking or any(row["is_working"] for row in rows):
+            self.rows = blocking
 
     def __str__(self) -> str:
         return "; ".join(map(_describe, self.rows))
@@ -62,7 +69,7 @@ async def watching(server: PostgresServer, application_name: str) -> AsyncGenera
         while True:
             # Whoever waits is told what went wrong; this only adds to it.
             with suppress(EngineError):
-                blockers.rows = await server.read(BLOCKERS, {"application_name": application_name})
+                blockers.saw(await server.read(BLOCKERS, {"application_name": application_name}))
             await asyncio.sleep(LOOK_SECONDS)
 
     watcher = asyncio.create_task(watch())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from tests.clients.outcome import ENGINES, Book, Outcome
@@ -41,5 +42,6 @@ def _cell(outcome: Outcome | None, database: str, notes: dict[str, int]) -> str:
         case Outcome(broke=str()):
             return "**broken**"
         case _:
-            text = str(outcome.refusal).replace(database, "ID").replace("|", "\\|")
+            text = re.sub(r"\d+\.\d+\.\d+\.\d+:\d+", "HOST:PORT", str(outcome.refusal))
+            text = text.replace(database, "ID").replace("|", "\\|")
             return str(notes.setdefault(text, len(notes) + 1))

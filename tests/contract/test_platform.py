@@ -1,5 +1,6 @@
 """The platform ring (`/v1`) as clients walk through it, and the tokens that must not get anybody in."""
 
+import asyncio
 import base64
 import json
 import time
@@ -9,9 +10,9 @@ from typing import Any
 import jwt
 import pytest
 
-from agent.platform import signing_keys
-from agent.platform.signing_keys import Key
-from tests.fakes.service import TOKENS, URL, Valet, configuration, running
+from agent.platform import signed_tokens, signing_keys
+from agent.platform.signing_keys import Key, SigningKeys
+from tests.fakes.service import TOKENS, URL, Valet, configuration, running, until
 
 ONE, TWO = "/api/databases/ad-one", "/api/databases/ad-two"
 ADDON = "/v1/apps/app/addons/ad-one"
@@ -151,9 +152,109 @@ async def test_tokens_of_another_deployment_and_of_a_token_that_is_gone_are_refu
         assert await status(valet, token) == 401
 
 
+async def set_age(keys: SigningKeys, seconds: int) -> None:
+    """Make every key that many seconds old, in the state."""
+    made_at = int(time.time()) - seconds
+    await keys._memory.remember(
+        signing_keys.MEMORY, [{"id": each.id, "secret": each.secret, "made_at": made_at} for each in keys._keys]
+    )
+    await keys.read()
+
+
+async def test_no_short_lived_token_can_prolong_itself(valet: Valet, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = await exchanged(valet)
+    ends = claims_of(first)["exp"]
+    later = time.time() + 1800
+    monkeypatch.setattr(time, "time", lambda: later)
+    asked = await valet.client.post(f"{ADDON}/token", headers={"Authorization": f"Bearer {first}"})
+    second = asked.json()["addon"]["token"]
+    assert claims_of(second)["exp"] == ends
+    again = await valet.client.post(f"{ADDON}/token", headers={"Authorization": f"Bearer {second}"})
+    assert claims_of(again.json()["addon"]["token"])["exp"] == ends
+    static = await valet.ask("POST", f"{ADDON}/token")
+    assert claims_of(static.json()["addon"]["token"])["exp"] == int(later) + signing_keys.LIFETIME_SECONDS
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    return jwt.decode(token, "", ["HS256"], options={"verify_signature": False})
+
+
+async def test_a_token_that_was_verified_is_refused_once_it_expires_or_its_key_is_gone(valet: Valet) -> None:
+    tokens = valet.service.tokens
+    token, soon = await exchanged(valet), int(time.time()) + 2
+    short = await tokens._signed.sign("admin", claims_of(token)["tok"], until=soon)
+    assert (await status(valet, token), await status(valet, short)) == (200, 200)
+    await asyncio.sleep(soon - time.time() + 0.01)
+    assert (await status(valet, token), await status(valet, short)) == (200, 401)
+    tokens._signed._keys._keys = []
+    assert await status(valet, token) == 401
+
+
+async def test_tokens_that_were_verified_are_remembered_up_to_a_number(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signed_tokens, "REMEMBERED", 2)
+    tokens = valet.service.tokens
+    key = await tokens._signed._keys.signing()
+    claims = claims_of(await exchanged(valet))
+    for number in range(4):
+        token = jwt.encode({**claims, "jti": str(number)}, key.secret, "HS256", headers={"kid": key.id})
+        assert await status(valet, token) == 200
+        assert await status(valet, token) == 200
+    assert [each["jti"] for each in tokens._signed._verified.values()] == ["2", "3"]
+
+
+async def test_a_token_of_a_dbvalet_whose_clock_is_ahead_is_taken(valet: Valet) -> None:
+    claims = claims_of(await exchanged(valet))
+    key = await valet.service.tokens._signed._keys.signing()
+    ahead = jwt.encode({**claims, "iat": int(time.time()) + 60}, key.secret, "HS256", headers={"kid": key.id})
+    assert await status(valet, ahead) == 200
+
+
+async def test_an_addon_token_ends_with_its_static_ones_right_to_the_database(tmp_path: Path) -> None:
+    state = f"sqlite:///{tmp_path}/state.db"
+    of_two = next(each for each in configuration()["tokens"] if each["name"] == "of-two")
+    both = [{**of_two, "databases": ["ad-one", "ad-two"]}]
+    async with running(state=state, tokens=both) as valet:
+        answer = await valet.ask("POST", f"{ADDON}/token", "of-two")
+        token = answer.json()["addon"]["token"]
+        assert await status(valet, token) == 200
+    async with running(state=state, tokens=[of_two]) as valet:
+        await valet.service.tokens._signed._keys.read()
+        assert await status(valet, token) == 404
+
+
+async def test_the_keys_are_followed_and_rotated_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signing_keys, "LOOK_SECONDS", 0.02)
+    state = f"sqlite:///{tmp_path}/state.db"
+    async with running(state=state) as valet, running(state=state) as other:
+        token = await exchanged(valet)
+        await until(lambda: other.service.tokens._signed._keys._keys != [])
+        assert await status(other, token) == 200  # what one has made, the other has read
+        keys = valet.service.tokens._signed._keys
+        await set_age(keys, signing_keys.ROTATE_SECONDS - 60)
+        await asyncio.sleep(0.1)
+        assert len(keys._keys) == 1
+        await set_age(keys, signing_keys.ROTATE_SECONDS + 60)
+        await until(lambda: len(keys._keys) == 2)
+        await asyncio.sleep(0.1)
+        assert len(keys._keys) == 2
+
+
+async def test_plans_of_what_a_token_does_not_see_are_not_told() -> None:
+    databases = [{"id": "ad-one", "url": URL, "plan": "large"}, {"id": "ad-two", "url": URL, "plan": "small"}]
+    async with running(databases=databases) as valet:
+        plans = {
+            token: await valet.ask("GET", "/v1/addon_providers/fake/plans", token) for token in ("admin", "of-two")
+        }
+        names = {token: [each["name"] for each in answer.json()["plans"]] for token, answer in plans.items()}
+        assert names == {"admin": ["large", "small"], "of-two": ["small"]}
+
+
 async def test_keys_are_rotated_with_overlap(valet: Valet, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = valet.service.tokens._signed._keys
     first = await exchanged(valet)
+    await set_age(keys, 3600)
     await keys.rotate()
     assert len(keys._keys) == 2
     second = await exchanged(valet)

@@ -21,7 +21,7 @@ from engines.errors import (
     Precondition,
     PrivilegeMissing,
 )
-from engines.postgresql import ENGINE, backup, restore
+from engines.postgresql import ENGINE, backup, blockers, restore
 from engines.postgresql.backup import DUMP, PostgresBackups
 from engines.postgresql.contents import CONTENTS
 from tests.leftovers import command_of
@@ -355,6 +355,26 @@ async def test_a_dump_that_waits_for_a_lock_gives_up_and_names_who_has_it(
     with pytest.raises(Conflict, match=rf"pid {holder.info.backend_pid} \(user postgres, a migration, idle in trans"):
         await plain.backups.dump(tmp_path, ignore)
     assert files_in(tmp_path) == []
+
+
+async def test_who_was_in_the_way_is_known_after_the_wait_was_given_up_and_until_work_goes_on(
+    plain: BackedUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blockers, "LOOK_SECONDS", 0.02)
+    deployment = plain.deployment
+    await plain.run("CREATE TABLE public.migrating (a integer); GRANT SELECT ON public.migrating TO @account@")
+    holder = await deployment.session(deployment.live.admin)
+    await holder.execute("BEGIN; LOCK TABLE public.migrating")
+    waiting = await deployment.session(deployment.account, application_name="waiting")
+    async with blockers.watching(plain.server, "waiting") as found:
+        await waiting.execute("BEGIN; SET LOCAL lock_timeout = '1s'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            await waiting.execute("SELECT FROM public.migrating")
+        await asyncio.sleep(0.5)
+        assert [row["pid"] for row in found.rows] == [holder.info.backend_pid]
+        await waiting.execute("ROLLBACK")
+        await waiting.execute("SELECT pg_sleep(0.5)")
+        assert found.rows == []
 
 
 async def test_no_secret_stands_on_a_command_line_and_no_file_of_it_stays(plain: BackedUp, tmp_path: Path) -> None:
