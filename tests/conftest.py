@@ -21,6 +21,7 @@ MARKERS = (
     "engine_images(*keys): needs Docker, and these images beside those of its fixtures, as in postgresql:18",
 )
 UNIT = Path(__file__).parent / "unit"
+LIVE = Path(__file__).parent / "live"
 # The tests whose body was run, be it to a failure.
 RUN_TESTS: list[str] = []
 
@@ -74,6 +75,8 @@ def images_of_fixtures(item: pytest.Item) -> list[EngineImage]:
     return [image for engine in ENGINES if isinstance(image := parameters.get(engine), EngineImage)]
 
 
+# Before pytest-xdist reads the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     wanted: list[str] = config.getoption("engine") or list(ENGINES)
     kept: list[pytest.Item] = []
@@ -82,6 +85,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         images = images_of_fixtures(item)
         if images:
             item.add_marker("live")
+        item.add_marker(pytest.mark.xdist_group(group_of(item, images)))
         in_time = config.getoption("long") or item.get_closest_marker("long") is None
         if item.get_closest_marker("newest_version"):
             in_time = in_time and all(image == chosen_images(config, image.engine)[-1] for image in images)
@@ -92,6 +96,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = kept
+
+
+def group_of(item: pytest.Item, images: list[EngineImage]) -> str:
+    """Name what one worker runs whole and in order: the tests of one server, which is started once, or those of a file."""
+    if images:
+        return "+".join(image.key for image in images)
+    return item.path.name if LIVE in item.path.parents else item.nodeid
 
 
 @pytest.hookimpl(trylast=True)
