@@ -99,7 +99,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def group_of(item: pytest.Item, images: list[EngineImage]) -> str:
-    """Name what one worker runs whole and in order: the tests of one server, which is started once, or those of a file."""
+    """Name what one worker runs whole: the tests of one server, which is started once, or those of a file."""
     if images:
         return "+".join(image.key for image in images)
     return item.path.name if LIVE in item.path.parents else item.nodeid
