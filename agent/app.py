@@ -143,7 +143,8 @@ def _for_browsers(edge: ASGIApp, origins: list[str]) -> ASGIApp:
 
 def secrets_of(settings: Settings) -> set[str]:
     """List what must never be seen: tokens, URLs and the passwords in them."""
-    urls = [each.address().get_secret_value() for each in settings.all_databases()]
+    of_databases = [url for each in settings.all_databases() for url in (each.address(), each.for_applications())]
+    urls = [url.get_secret_value() for url in of_databases if url is not None]
     tokens = {each.secret().get_secret_value() for each in settings.all_tokens() if not each.sha256}
     state = settings.state_url()
     if not state.startswith("sqlite:"):

@@ -242,8 +242,19 @@ def declare(settings: Settings, engines: Mapping[str, Engine], state: State, log
             server = engine.connect(parse_address(url, engine.default_port), memory)
         except ValueError as problem:
             raise SettingsError(key, str(problem)) from None
+        if (shown := each.for_applications()) is not None:
+            _check_shown(shown.get_secret_value(), engine, f"databases.{number}.application_url")
         unknown = [name for name in each.disabled_actions if name not in engine.actions and name not in TASKS]
         if unknown:
             raise SettingsError(f"databases.{number}.disabled_actions", f"{engine.title} has no action {unknown[0]}")
         found.append(Database(each, server, memory, log))
     return Databases(found, log)
+
+
+def _check_shown(url: str, engine: Engine, key: str) -> None:
+    try:
+        scheme = parse_address(url, engine.default_port).scheme
+    except ValueError as problem:
+        raise SettingsError(key, str(problem)) from None
+    if scheme not in engine.schemes:
+        raise SettingsError(key, f"must be the URL of a {engine.title}")

@@ -123,6 +123,11 @@ class DatabaseSettings(Section):
     """`postgresql://USER:PASSWORD@HOST:PORT/DATABASE`, or mysql, mariadb, mongodb, influxdb; parts are %-encoded."""
     url_file: Path | None = None
     """A file that holds the URL and nothing else. One of `url` and `url_file` is needed."""
+    application_url: SecretStr | None = None
+    """The URL that applications log in with, shown by `GET /v1/apps/:app/variables` to operators and admins. Without
+    it the variables say where the database is, and no account and no password."""
+    application_url_file: Path | None = None
+    """A file that holds that URL."""
     plan: Name = "self-hosted"
     """Shown, nothing more."""
     encryption_at_rest: bool = False
@@ -137,12 +142,17 @@ class DatabaseSettings(Section):
     """How a PostgreSQL is brought back to an instant: see below. Without it there are backups, and no such recovery."""
 
     _address: SecretStr = PrivateAttr()
+    _for_applications: SecretStr | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _one_url(self) -> Self:
         if (self.url is None) == (self.url_file is None):
             raise ValueError("exactly one of url and url_file is needed")
         self._address = _secret(self.url, self.url_file)
+        if self.application_url is not None and self.application_url_file is not None:
+            raise ValueError("exactly one of application_url and application_url_file is needed")
+        if self.application_url is not None or self.application_url_file is not None:
+            self._for_applications = _secret(self.application_url, self.application_url_file)
         if self.created_at is not None and self.created_at.tzinfo is None:
             raise ValueError("created_at needs an offset, such as 2026-01-31T08:00:00Z")
         return self
@@ -150,6 +160,10 @@ class DatabaseSettings(Section):
     def address(self) -> SecretStr:
         """Give the URL, password included."""
         return self._address
+
+    def for_applications(self) -> SecretStr | None:
+        """Give the URL that applications log in with; None when it is not to be shown."""
+        return self._for_applications
 
 
 class LimitSettings(Section):

@@ -15,6 +15,7 @@ from agent.api.openapi import described
 from agent.api.service import authorization_of, principal_of, service_of
 from agent.databases import Database
 from agent.errors import ApplicationNotFound, DatabaseNotFound, NotSupported, ProviderNotFound
+from agent.roles import allows
 from agent.tokens import Principal
 from engines.action import Effect
 from engines.engine import Engine
@@ -228,13 +229,16 @@ async def make_addon_token(request: Request, app: str, addon: str) -> Response:
 
 
 async def list_variables(request: Request, app: str) -> Response:
-    """List where the databases of an application are; no password is in it, and no account."""
-    _, databases = _of_application(request, app)
+    """List where the databases of an application are; with the account declared for it, but to readers."""
+    principal, databases = _of_application(request, app)
     found: list[dict[str, str]] = []
     for each in databases:
         address = each.server.address
         name = f"SCALINGO_{'MONGO' if each.engine.name == 'mongodb' else each.engine.name.upper()}_URL"
         value = f"{address.scheme}://{address.host}:{address.port}/{address.database}"
+        declared = each.settings.for_applications()
+        if declared is not None and allows(principal.role, Effect.WRITE):
+            value = declared.get_secret_value()
         found.append({"id": stable_id("variable", each.id), "name": name, "value": value})
     return as_json({"variables": found})
 

@@ -10,9 +10,12 @@ from typing import Any
 import jwt
 import pytest
 
+from agent.app import create_app
+from agent.errors import SettingsError
 from agent.platform import signed_tokens, signing_keys
 from agent.platform.signing_keys import Key, SigningKeys
-from tests.fakes.service import TOKENS, URL, Valet, configuration, running, until
+from tests.fakes import BARE, ENGINE
+from tests.fakes.service import TOKENS, URL, Valet, configuration, running, settings_of, until
 
 ONE, TWO = "/api/databases/ad-one", "/api/databases/ad-two"
 ADDON = "/v1/apps/app/addons/ad-one"
@@ -85,6 +88,32 @@ async def test_variables_hold_no_secret(valet: Valet) -> None:
     assert [each["value"] for each in answer.json()["variables"]] == ["fake://db.example:1234/app"] * 2
     assert "planted" not in answer.text
     assert "valet" not in answer.text
+
+
+async def test_variables_hold_the_account_of_applications_where_it_is_declared_and_not_for_readers() -> None:
+    shared = "fake://shop:of-the-shop@db.example:1234/app"
+    one, two = configuration()["databases"]
+    async with running(databases=[{**one, "application_url": shared}, {**two, "app_name": "other"}]) as valet:
+        values: dict[str, list[str]] = {}
+        for token in ("admin", "operator", "reader"):
+            answer = await valet.ask("GET", "/v1/apps/app/variables", token)
+            values[token] = [each["value"] for each in answer.json()["variables"]]
+        assert values == {
+            "admin": [shared],
+            "operator": [shared],
+            "reader": ["fake://db.example:1234/app"],
+        }
+        assert "of-the-shop" not in valet.log.getvalue().decode()
+
+
+@pytest.mark.parametrize("url", ["other://db.example/app", "fake", ""])
+def test_the_url_of_applications_is_one_of_the_same_engine(url: str, tmp_path: Path) -> None:
+    one, two = configuration()["databases"]
+    with pytest.raises(SettingsError, match="application_url"):
+        create_app(
+            settings_of(configuration(databases=[{**one, "application_url": url}, two]), tmp_path),
+            engines={ENGINE.name: ENGINE, BARE.name: BARE},
+        )
 
 
 async def test_a_region_is_told_before_anybody_has_a_token() -> None:
