@@ -62,19 +62,28 @@ class SigningKeys:
         spread = [each for each in self._keys if each.made_at + SPREAD_SECONDS <= now]
         return max(spread or self._keys[:1], key=lambda each: each.made_at)
 
-    async def rotate(self) -> None:
-        """Add a key, and forget those that no token can be signed with any more.
+    async def rotate(self, *, older_than: int = 0) -> None:
+        """Add a key, and forget those that no token can be signed with any more; of several dbvalets one does it.
+
+        older_than: seconds; nothing is done where a key was made since
 
         Raises: Precondition, when the state cannot be used
         """
-        await self.read()
-        now = time.time()
-        newest = max((each.made_at for each in self._keys), default=0)
-        old_until = newest + SPREAD_SECONDS + LIFETIME_SECONDS
-        kept = self._keys if now < old_until else [each for each in self._keys if each.made_at == newest]
-        self._keys = [*kept, _made()]
-        await self._memory.remember(MEMORY, [_as_json(each) for each in self._keys])
-        self._log.info("signing_key_rotated", key=self._keys[-1].id)
+        now = int(time.time())
+
+        def rotated(kept: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+            kept = kept or []
+            newest = max((each["made_at"] for each in kept), default=0)
+            if older_than and now - newest <= older_than:
+                return kept
+            old_until = newest + SPREAD_SECONDS + LIFETIME_SECONDS
+            usable = kept if now < old_until else [each for each in kept if each["made_at"] == newest]
+            return [*usable, _as_json(_made())]
+
+        before = {each.id for each in self._keys}
+        self._keys = [Key(**each) for each in await self._memory.change(MEMORY, rotated)]
+        for made in (each for each in self._keys if each.id not in before and each.made_at >= now):
+            self._log.info("signing_key_rotated", key=made.id)
 
     async def read(self) -> None:
         """Read the keys that there are.
@@ -101,7 +110,7 @@ class SigningKeys:
                     # Made before it is needed, so that the others know it by the time its first token is shown to them.
                     await self.signing()
                 if self._keys and time.time() - max(each.made_at for each in self._keys) > ROTATE_SECONDS:
-                    await self.rotate()
+                    await self.rotate(older_than=ROTATE_SECONDS)
             except Precondition as problem:
                 self._log.warning("signing_keys_not_read", reason=problem.message)
             await asyncio.sleep(LOOK_SECONDS)

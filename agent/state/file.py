@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,13 @@ APPLICATION_ID = 0x6462766C
 
 _NEW = Path(__file__).with_name("new.sql")
 """What a new file gets: what all migrations together make, without the toolkit that they need."""
+
+_FIND = "SELECT value FROM memory WHERE database_id = ? AND key = ?"
+
+_KEEP = """
+INSERT INTO memory (database_id, key, value) VALUES (?, ?, ?)
+    ON CONFLICT (database_id, key) DO UPDATE SET value = excluded.value
+"""
 
 
 class StateFile:
@@ -55,9 +63,7 @@ class StateFile:
             if not self._holds_something():
                 return None
             with self._lock, closing(self._connect()) as connection:
-                row = connection.execute(
-                    "SELECT value FROM memory WHERE database_id = ? AND key = ?", (database_id, key)
-                ).fetchone()
+                row = connection.execute(_FIND, (database_id, key)).fetchone()
         except (sqlite3.Error, OSError) as problem:
             raise OSError(f"the state file {self.path} cannot be read: {_reason(problem)}") from problem
         return None if row is None else orjson.loads(row[0])
@@ -72,11 +78,7 @@ class StateFile:
             with self._lock:
                 self.make()
                 with closing(self._connect()) as connection:
-                    connection.execute(
-                        "INSERT INTO memory (database_id, key, value) VALUES (?, ?, ?)"
-                        " ON CONFLICT (database_id, key) DO UPDATE SET value = excluded.value",
-                        (database_id, key, text),
-                    )
+                    connection.execute(_KEEP, (database_id, key, text))
         except (sqlite3.Error, OSError) as problem:
             raise OSError(f"the state file {self.path} cannot be written: {_reason(problem)}") from problem
 
@@ -98,6 +100,25 @@ class StateFile:
         except (sqlite3.Error, OSError) as problem:
             raise OSError(f"the state file {self.path} cannot be written: {_reason(problem)}") from problem
         return self.recall(database_id, key)
+
+    def change(self, database_id: str, key: str, change: Callable[[Any], Any]) -> Any:
+        """Keep what `change` makes of a value, or of None, and give it; of several who ask at once, one after another.
+
+        Raises: OSError, when the file cannot be written
+        """
+        try:
+            with self._lock:
+                self.make()
+                # Closed without COMMIT, it is as if nothing had been said.
+                with closing(self._connect()) as connection:
+                    connection.execute("BEGIN IMMEDIATE")
+                    row = connection.execute(_FIND, (database_id, key)).fetchone()
+                    value = change(None if row is None else orjson.loads(row[0]))
+                    connection.execute(_KEEP, (database_id, key, orjson.dumps(value).decode()))
+                    connection.execute("COMMIT")
+        except (sqlite3.Error, OSError) as problem:
+            raise OSError(f"the state file {self.path} cannot be written: {_reason(problem)}") from problem
+        return value
 
     def holds_work(self) -> bool:
         """Tell whether there is more than values: settings of a database, an operation, a backup.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
-from sqlalchemy import Engine, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Engine, func, select
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.exc import SQLAlchemyError
 
 from agent.state.tables import memory
@@ -36,13 +37,9 @@ class ServerValues:
 
         Raises: OSError
         """
-        row = insert(memory).values(database_id=database_id, key=key, value=orjson.dumps(value).decode())
-        change = row.on_conflict_do_update(
-            index_elements=[memory.c.database_id, memory.c.key], set_={"value": row.excluded.value}
-        )
         try:
             with self._engine.begin() as connection:
-                connection.execute(change)
+                connection.execute(_keeping(database_id, key, value))
         except SQLAlchemyError as problem:
             raise _told("written", problem) from problem
 
@@ -58,6 +55,31 @@ class ServerValues:
         except SQLAlchemyError as problem:
             raise _told("written", problem) from problem
         return self.recall(database_id, key)
+
+    def change(self, database_id: str, key: str, change: Callable[[Any], Any]) -> Any:
+        """Keep what `change` makes of a value, or of None, and give it; of several who ask at once, one after another.
+
+        Raises: OSError
+        """
+        found = select(memory.c.value).where(memory.c.database_id == database_id, memory.c.key == key)
+        try:
+            with self._engine.begin() as connection:
+                # A row that is not there yet cannot be locked.
+                lock = func.pg_advisory_xact_lock(func.hashtextextended(f"memory {database_id} {key}", 0))
+                connection.execute(select(lock))
+                text = connection.execute(found).scalar()
+                value = change(None if text is None else orjson.loads(text))
+                connection.execute(_keeping(database_id, key, value))
+        except SQLAlchemyError as problem:
+            raise _told("written", problem) from problem
+        return value
+
+
+def _keeping(database_id: str, key: str, value: Any) -> Insert:
+    row = insert(memory).values(database_id=database_id, key=key, value=orjson.dumps(value).decode())
+    return row.on_conflict_do_update(
+        index_elements=[memory.c.database_id, memory.c.key], set_={"value": row.excluded.value}
+    )
 
 
 def _told(done: str, problem: SQLAlchemyError) -> OSError:

@@ -42,6 +42,10 @@ class Values(Protocol):
         """Keep a value unless there is one, and give the one that is kept."""
         ...
 
+    def change(self, database_id: str, key: str, change: Callable[[Any], Any]) -> Any:
+        """Keep what `change` makes of a value, or of None, and give it; several take turns."""
+        ...
+
 
 class State:
     """The state. Its tables are opened, and SQLAlchemy imported, when they are first needed."""
@@ -180,6 +184,13 @@ class DatabaseMemory:
         Raises: Precondition, when the state cannot be written
         """
         return await self._asked(self._values.keep_first, key, value)
+
+    async def change(self, key: str, change: Callable[[Any], Any]) -> Any:
+        """Keep what `change` makes of a value, or of None, and give it; of several who ask at once, one after another.
+
+        Raises: Precondition, when the state cannot be written; whatever `change` raises: then nothing is kept
+        """
+        return await self._asked(self._values.change, key, change)
 
     async def _asked(self, method: Callable[..., Any], *arguments: Any) -> Any:
         try:

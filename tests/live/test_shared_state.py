@@ -55,6 +55,10 @@ async def test_the_state_of_a_newer_dbvalet_ends_the_start(state: str):
         State(state)
 
 
+def one_more(number: int | None) -> int:
+    return (number or 0) + 1
+
+
 async def test_values_are_shared(state: str):
     states = [State(state) for _ in range(3)]
     kept = await asyncio.gather(*(each.memory_of("").keep_first("key", number) for number, each in enumerate(states)))
@@ -63,6 +67,8 @@ async def test_values_are_shared(state: str):
     await states[1].memory_of("ad-one").remember("sql_mode", {"a": "b"})
     assert await states[2].memory_of("ad-one").recall("sql_mode") == {"a": "b"}
     assert await states[2].memory_of("ad-two").recall("sql_mode") is None
+    await asyncio.gather(*(each.memory_of("").change("number", one_more) for each in states for _ in range(5)))
+    assert await states[0].memory_of("").recall("number") == 15
     for each in states:
         each.close()
 

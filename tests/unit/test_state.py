@@ -268,6 +268,25 @@ async def test_the_first_value_is_kept_for_all_who_ask_at_once(file: Path):
         each.close()
 
 
+async def test_changes_of_a_value_take_turns_and_a_change_that_fails_changes_nothing(file: Path):
+    states = [State(f"sqlite:///{file}") for _ in range(4)]
+    await asyncio.gather(*(each.memory_of("").change("number", one_more) for each in states for _ in range(5)))
+    with pytest.raises(ValueError, match="no"):
+        await states[0].memory_of("").change("number", refuse)
+
+    assert await states[1].memory_of("").recall("number") == 20
+    for each in states:
+        each.close()
+
+
+def one_more(number: int | None) -> int:
+    return (number or 0) + 1
+
+
+def refuse(_: Any) -> Any:
+    raise ValueError("no")
+
+
 def take_slot(operation: str, state: State) -> Any:
     def work(connection: Connection) -> None:
         row = {"database_id": "ad-one", "slot": state.now(connection).replace(minute=0, second=0, microsecond=0)}
