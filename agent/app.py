@@ -18,6 +18,7 @@ from agent.choices import AllChoices
 from agent.databases import declare
 from agent.dispatch import Dispatcher
 from agent.errors import SettingsError
+from agent.kept_tokens import KeptTokens
 from agent.limits import Limits
 from agent.log import SHORTEST_SECRET, Log, make_log, secrets_in_url
 from agent.metrics import Metrics
@@ -61,6 +62,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     _check_action_names(settings, {*TASKS, *(name for each in engines.values() for name in each.actions)})
     keys = SigningKeys(state, log)
     tokens, limits, metrics = Tokens(settings, SignedTokens(keys)), Limits(settings.limits), Metrics()
+    kept_tokens = KeptTokens(state, log)
     metrics.watch(known.observed)
     operations = Operations(state, known, {}, log)
     clusters = Clusters(settings, known, state, log)
@@ -95,6 +97,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
         scheduler.start()
         clusters.start()
         keys.start()
+        kept_tokens.follow(tokens.take)
         service.ready = True
         try:
             yield
@@ -103,6 +106,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
             scheduler.close()
             clusters.close()
             keys.close()
+            kept_tokens.close()
             await sampler.close()
             await operations.close()
             await known.close()

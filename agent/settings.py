@@ -90,6 +90,8 @@ class TokenSettings(Section):
     """Only these actions."""
     deny: list[str] = Field(default_factory=list[str])
     """All actions of the role but these."""
+    expires_at: datetime | None = None
+    """With an offset, as in 2027-01-31T00:00:00Z: from then on it is refused. Never unless given."""
 
     _value: SecretStr = PrivateAttr()
 
@@ -97,6 +99,8 @@ class TokenSettings(Section):
     def _one_secret(self) -> Self:
         if sum(value is not None for value in (self.token, self.token_file, self.sha256)) != 1:
             raise ValueError("exactly one of token, token_file and sha256 is needed")
+        if self.expires_at is not None and self.expires_at.tzinfo is None:
+            raise ValueError("expires_at needs an offset, such as 2027-01-31T00:00:00Z")
         self._value = _secret(self.token, self.token_file)
         value = self._value.get_secret_value()
         if self.sha256 is None and len(value) < SHORTEST_TOKEN:
@@ -193,7 +197,7 @@ class Settings(BaseSettings):
     state_file: Path | None = None
     """A file that holds that URL."""
     tokens: list[TokenSettings] = []
-    """Who may do what: see below."""
+    """Who may do what: see below. An empty list leaves it to `dbvalet token create`."""
     databases: list[DatabaseSettings] = []
     """The managed deployments: see below."""
     metrics: Literal["token", "public"] = "token"
@@ -292,8 +296,12 @@ class Settings(BaseSettings):
         tokens = self._every_token = [*self.tokens, *self._single_token()]
         if not databases:
             raise SettingsError("databases", "none is declared, and DBVALET_DATABASE_URL is not set")
-        if not tokens:
-            raise SettingsError("tokens", "none is declared, and DBVALET_TOKEN is not set; there is no default token")
+        if not tokens and "tokens" not in self.model_fields_set:
+            raise SettingsError(
+                "tokens",
+                "none is declared, and DBVALET_TOKEN is not set; there is no default token. `tokens: []` leaves it to "
+                "`dbvalet token create`",
+            )
         ids = [database.id for database in databases]
         for key, values in (("databases", ids), ("tokens", [token.name for token in tokens])):
             twice = [value for value, count in Counter(values).items() if count > 1]

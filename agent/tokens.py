@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import hmac
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from agent.errors import Forbidden, SettingsError, Unauthenticated
+from agent.kept_tokens import KeptToken
 from agent.platform.signed_tokens import SignedTokens
 from agent.roles import Role, allows, needed_for
-from agent.settings import Settings
+from agent.settings import Settings, TokenSettings
 from agent.tasks import Task
 from engines.action import Action
 
@@ -26,7 +29,14 @@ class Principal:
     allow: frozenset[str] | None = None
     deny: frozenset[str] = field(default_factory=frozenset[str])
     until: int | None = None
-    """When the short-lived token that was shown ends, in seconds since the epoch; None for a static one."""
+    """When the token that was shown ends, in seconds since the epoch; None is never."""
+    fingerprint: str = ""
+    """Of the static token, be it shown or only stand behind a short-lived one."""
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether nobody gets in with it any more."""
+        return self.until is not None and self.until <= time.time()
 
     def sees(self, database_id: str) -> bool:
         """Tell whether a database is in this token's scope."""
@@ -50,32 +60,34 @@ class Principal:
 
 
 class Tokens:
-    """The tokens that are known."""
+    """The tokens that are known: those of the configuration, and those that are kept in the state."""
 
     def __init__(self, settings: Settings, signed: SignedTokens) -> None:
         """Raises: SettingsError, when the same token stands there twice"""
         self._signed = signed
-        self._by_digest: dict[bytes, Principal] = {}
+        self._declared: dict[bytes, Principal] = {}
         for number, token in enumerate(settings.all_tokens()):
             digest = (
                 bytes.fromhex(token.sha256)
                 if token.sha256
                 else sha256(token.secret().get_secret_value().encode()).digest()
             )
-            if digest in self._by_digest:
+            if digest in self._declared:
                 raise SettingsError(settings.key_of_token(number), f"{token.name} has the same token as another")
-            self._by_digest[digest] = Principal(
-                name=token.name,
-                role=token.role,
-                databases=None if "*" in token.databases else frozenset(token.databases),
-                allow=None if token.allow is None else frozenset(token.allow),
-                deny=frozenset(token.deny),
-            )
-        self._by_name = {each.name: each for each in self._by_digest.values()}
-        # Of the digest, so that a token that was changed under the same name takes its short-lived ones with it.
-        self._fingerprints = {
-            each.name: sha256(b"fingerprint" + digest).hexdigest()[:16] for digest, each in self._by_digest.items()
-        }
+            expires_at = None if token.expires_at is None else int(token.expires_at.timestamp())
+            self._declared[digest] = _principal(token, digest, expires_at)
+        self.take([])
+
+    def take(self, kept: Iterable[KeptToken]) -> None:
+        """Know these tokens beside those of the configuration, and no others; of two of a name the latter counts."""
+        names = {each.name for each in self._declared.values()}
+        self._by_digest = dict(self._declared)
+        for token in kept:
+            if token.name not in names:
+                for value in token.values:
+                    digest = bytes.fromhex(value.sha256)
+                    self._by_digest.setdefault(digest, _principal(token, digest, value.expires_at))
+        self._by_fingerprint = {each.fingerprint: each for each in self._by_digest.values()}
 
     def authenticate(self, authorization: bytes | None) -> Principal:
         """Find the principal of an `Authorization` header, given as the bytes that came.
@@ -111,15 +123,16 @@ class Tokens:
 
         Raises: Precondition, when the state cannot be used
         """
-        fingerprint = self._fingerprints[principal.name]
-        return await self._signed.sign(principal.name, fingerprint, database_id=database_id, until=principal.until)
+        return await self._signed.sign(
+            principal.name, principal.fingerprint, database_id=database_id, until=principal.until
+        )
 
     def _static(self, token: bytes) -> Principal | None:
         digest = sha256(token).digest()
         # What the comparison's time could tell is about a digest, from which no token follows.
         for known, principal in self._by_digest.items():
             if hmac.compare_digest(known, digest):
-                return principal
+                return None if principal.has_expired else principal
         return None
 
     def _short_lived(self, token: bytes) -> Principal | None:
@@ -127,8 +140,8 @@ class Tokens:
         claims = self._signed.read(token.decode("ascii", errors="replace"))
         if claims is None:
             return None
-        principal = self._by_name.get(str(claims["sub"]))
-        if principal is None or self._fingerprints[principal.name] != claims["tok"]:
+        principal = self._by_fingerprint.get(str(claims["tok"]))
+        if principal is None or principal.name != claims["sub"] or principal.has_expired:
             return None
         principal = replace(principal, until=claims["exp"])
         only = claims.get("db")
@@ -136,3 +149,16 @@ class Tokens:
             return principal
         seen = principal.databases is None or only in principal.databases
         return replace(principal, databases=frozenset({str(only)} if seen else ()))
+
+
+def _principal(token: TokenSettings | KeptToken, digest: bytes, until: int | None) -> Principal:
+    return Principal(
+        name=token.name,
+        role=token.role,
+        databases=None if "*" in token.databases else frozenset(token.databases),
+        allow=None if token.allow is None else frozenset(token.allow),
+        deny=frozenset(token.deny),
+        until=until,
+        # Of the digest, so that a token that was changed under the same name takes its short-lived ones with it.
+        fingerprint=sha256(b"fingerprint" + digest).hexdigest()[:16],
+    )

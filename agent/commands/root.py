@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from agent.commands import actions, audit, backups, call, demo, doctor, grants, serve
+from agent.commands import actions, audit, backups, call, demo, doctor, grants, serve, token
 
 EXIT_CODES = """\b
 Exit codes:
@@ -54,3 +54,4 @@ for command, examples in (
 
 app.add_typer(backups.app)
 app.add_typer(audit.app)
+app.add_typer(token.app)

@@ -23,7 +23,7 @@ ROTATE_SECONDS = 30 * 24 * 3600
 SPREAD_SECONDS = 60
 """How long a new key only verifies: until then every dbvalet on the state has read it."""
 
-LOOK_SECONDS = 10.0
+LOOK_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +84,14 @@ class SigningKeys:
         self._keys = [Key(**each) for each in await self._memory.change(MEMORY, rotated)]
         for made in (each for each in self._keys if each.id not in before and each.made_at >= now):
             self._log.info("signing_key_rotated", key=made.id)
+
+    async def replace(self) -> None:
+        """Have one new key and no other: every token that was signed ends as soon as a dbvalet has read this.
+
+        Raises: Precondition, when the state cannot be used
+        """
+        await self._memory.remember(MEMORY, [_as_json(_made())])
+        await self.read()
 
     async def read(self) -> None:
         """Read the keys that there are.

@@ -42,7 +42,6 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "an unknown key of a token": (token(rol="planted"), "tokens.0.rol: is not known"),
     "an unknown key of a database": (database(uri="planted"), "databases.0.uri: is not known"),
     "an unknown limit": (sound(limits={"reads": "1/second"}), "limits.reads: is not known"),
-    "no token": (sound(tokens=[]), "tokens: none is declared, and DBVALET_TOKEN is not set; there is no default token"),
     "no database": (sound(databases=[]), "databases: none is declared, and DBVALET_DATABASE_URL is not set"),
     "listen without a port": (
         sound(listen="127.0.0.1"),

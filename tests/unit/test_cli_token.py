@@ -1,0 +1,179 @@
+"""`dbvalet token` beside a running service on the same state."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from agent import kept_tokens
+from agent.commands.root import app
+from agent.platform import signing_keys
+from tests.fakes.service import TOKENS, Valet, configuration, running, until
+
+ONE, TWO = "/api/databases/ad-one", "/api/databases/ad-two"
+MANY_TIMES = 0.01
+
+
+@dataclass
+class Shell:
+    """A shell on the machine of a service."""
+
+    valet: Valet
+    config: Path
+    state: Path
+
+    async def run(self, *words: str, code: int = 0) -> Result:
+        result = await asyncio.to_thread(CliRunner().invoke, app, ["token", *words, "--config", str(self.config)])
+        assert result.exit_code == code, (result.output, result.exception)
+        return result
+
+    async def value(self, *words: str) -> str:
+        (value,) = (await self.run(*words)).stdout.split()
+        return value
+
+    async def status(self, token: str, path: str = ONE, method: str = "GET") -> int:
+        return (await self.valet.client.request(method, path, headers={"Authorization": f"Bearer {token}"})).status_code
+
+    async def becomes(self, status: int, token: str) -> None:
+        async with asyncio.timeout(10):
+            while await self.status(token) != status:  # noqa: ASYNC110 - what is waited for has no event
+                await asyncio.sleep(MANY_TIMES)
+
+    async def exchanged(self, token: str) -> str:
+        answer = await self.valet.client.post("/v1/tokens/exchange", auth=("", token))
+        return answer.json()["token"]
+
+
+@pytest.fixture
+async def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Shell]:
+    monkeypatch.setattr(kept_tokens, "LOOK_SECONDS", MANY_TIMES)
+    monkeypatch.setattr(signing_keys, "LOOK_SECONDS", MANY_TIMES)
+    state = f"sqlite:///{tmp_path}/state.db"
+    file = tmp_path / "dbvalet.yaml"
+    databases = [{"id": each["id"], "url": "postgresql://a:b@db.example/app"} for each in configuration()["databases"]]
+    tokens = [{"name": "ops", "token": TOKENS["admin"], "role": "admin", "databases": ["*"]}]
+    file.write_text(json.dumps({"state": state, "tokens": tokens, "databases": databases}))  # JSON is YAML
+    async with running(state=state) as valet:
+        yield Shell(valet, file, tmp_path / "state.db")
+
+
+async def test_a_token_gets_in_without_a_restart_and_only_where_it_may(shell: Shell):
+    made = await shell.value("create", "one", "--role", "reader", "--database", "ad-one")
+    await shell.becomes(200, made)
+    assert await shell.status(made, TWO) == 404
+    assert await shell.status(made, f"{ONE}/backups", "POST") == 403
+    every = await shell.value("create", "every", "--role", "operator", "--all-databases", "--deny", "pg-cancel-query")
+    await shell.becomes(200, every)
+    assert await shell.status(every, TWO) == 200
+    found = shell.valet.service.tokens.authenticate(f"Bearer {every}".encode())
+    assert (found.name, found.allow, found.deny) == ("every", None, {"pg-cancel-query"})
+
+
+async def test_only_the_digest_is_kept_and_no_list_shows_more(shell: Shell):
+    made = await shell.value("create", "one", "--role", "reader", "--database", "ad-one")
+    listed = (await shell.run("list")).output
+    assert [line.split()[0] for line in listed.splitlines()[2:]] == ["ops", "one"]
+    assert made not in listed
+    assert TOKENS["admin"] not in listed
+    assert made.encode() not in shell.state.read_bytes()
+    await shell.becomes(200, made)
+    assert made not in shell.valet.log.getvalue().decode()
+
+
+async def test_a_revoked_token_is_refused_with_all_that_was_made_for_it(shell: Shell):
+    made = await shell.value("create", "one", "--role", "reader", "--database", "ad-one")
+    await shell.becomes(200, made)
+    short = await shell.exchanged(made)
+    assert await shell.status(short) == 200
+    await shell.run("revoke", "one")
+    await shell.becomes(401, made)
+    assert await shell.status(short) == 401
+    await shell.run("revoke", "one", code=1)
+
+
+async def test_rotated_both_values_are_good_until_the_old_one_ends(shell: Shell):
+    old = await shell.value("create", "one", "--role", "reader", "--database", "ad-one")
+    await shell.becomes(200, old)
+    short = await shell.exchanged(old)
+    new = await shell.value("rotate", "one", "--overlap", "2s")
+    await shell.becomes(200, new)
+    assert (await shell.status(old), await shell.status(short)) == (200, 200)
+    await shell.becomes(401, old)
+    assert (await shell.status(short), await shell.status(new)) == (401, 200)
+    newest = await shell.value("rotate", "one", "--overlap", "0s")
+    await shell.becomes(401, new)
+    assert await shell.status(newest) == 200
+
+
+async def test_an_expired_token_is_refused_and_no_short_lived_one_outlives_it(shell: Shell):
+    made = await shell.value("create", "one", "--role", "reader", "--database", "ad-one", "--expires-in", "2s")
+    await shell.becomes(200, made)
+    short = await shell.exchanged(made)
+    await shell.becomes(401, made)
+    assert await shell.status(short) == 401
+    assert "(expired)" in (await shell.run("list")).output
+
+
+async def test_new_keys_leave_short_lived_tokens_alone_or_end_them_at_once(shell: Shell):
+    short = await shell.exchanged(TOKENS["admin"])
+    await shell.run("rotate-keys")
+    keys = shell.valet.service.tokens._signed._keys
+    await until(lambda: len(keys._keys) == 2)
+    assert await shell.status(short) == 200
+    await shell.run("rotate-keys", "--at-once")
+    await shell.becomes(401, short)
+    assert await shell.status(await shell.exchanged(TOKENS["admin"])) == 200
+
+
+async def test_a_token_of_a_name_that_the_configuration_has_later_is_without_effect(shell: Shell):
+    made = await shell.value("create", "admin", "--role", "reader", "--database", "ad-one")  # the service has an admin
+    await shell.value("create", "known", "--role", "reader", "--database", "ad-one")
+    tokens = shell.valet.service.tokens
+    await until(lambda: "known" in {each.name for each in tokens._by_digest.values()})
+    assert await shell.status(made) == 401
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["one", "--role", "owner", "--all-databases"], 2, "There are: reader, operator, admin."),
+        (["one", "--role", "reader"], 2, "Say which databases"),
+        (["one", "--role", "reader", "--database", "ad-one", "--all-databases"], 2, "Say which databases"),
+        (["one", "--role", "reader", "--database", "ad-three"], 2, "There is no database ad-three."),
+        (["one", "--role", "reader", "--all-databases", "--allow", "pg-cancel"], 2, "No engine has an action pg-can"),
+        (["one", "--role", "reader", "--all-databases", "--deny", "*"], 2, "No engine has an action *"),
+        (["one", "--role", "reader", "--all-databases", "--expires-in", "soon"], 2, "A time is a number"),
+        (["one", "--role", "reader", "--all-databases", "--expires-in", "-1d"], 2, "A time is a number"),
+        (["o ne", "--role", "reader", "--all-databases"], 2, "must be up to 64 ASCII"),
+        (["", "--role", "reader", "--all-databases"], 2, "must be up to 64 ASCII"),
+        (["ops", "--role", "reader", "--all-databases"], 2, "The configuration has a token of this name."),
+        (["taken", "--role", "reader", "--all-databases"], 1, "There is a token taken"),
+    ],
+)
+async def test_mistakes_are_named_and_make_nothing(shell: Shell, words: list[str], code: int, text: str):
+    await shell.value("create", "taken", "--role", "reader", "--database", "ad-one")
+    before = shell.state.read_bytes()
+    result = await shell.run("create", *words, code=code)
+    assert text in (result.output if code == 2 else str(result.exception))
+    assert shell.state.read_bytes() == before
+
+
+async def test_the_state_that_cannot_be_read_leaves_tokens_as_they_were(shell: Shell, monkeypatch: pytest.MonkeyPatch):
+    made = await shell.value("create", "one", "--role", "reader", "--database", "ad-one")
+    await shell.becomes(200, made)
+    shell.state.rename(shell.state.with_name("away.db"))
+    shell.state.mkdir()
+    await until(lambda: shell.valet.lines("tokens_not_read"))
+    assert await shell.status(made) == 200
+
+
+def test_a_value_ends_in_the_second_that_was_said():
+    now = int(time.time())
+    ends = {now - 1: True, now: True, now + 60: False}
+    values = {at: kept_tokens.Value(sha256="", made_at=0, expires_at=at) for at in ends}
+    assert {at: value.has_expired for at, value in values.items()} == ends
