@@ -22,6 +22,7 @@ from agent.kept_tokens import KeptTokens
 from agent.limits import Limits
 from agent.log import SHORTEST_SECRET, Log, make_log, secrets_in_url
 from agent.metrics import Metrics
+from agent.once import Once
 from agent.operations.runner import Operations
 from agent.pitr.clusters import Clusters
 from agent.pitr.restore import RestoreToInstant
@@ -69,16 +70,18 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     to_instant = RestoreToInstant(clusters, state)
     operations.kinds[to_instant.type] = to_instant
     journal = Journal(state, log, secrets_of(settings), on=settings.audit != "none")
+    once = Once(state, journal, operations.owner, operations.claim)
     scheduler = Scheduler(state, known, operations, log)
     sampler = Sampler()
     service = Service(
         tokens=tokens,
         databases=known,
-        dispatcher=Dispatcher(tokens, known, limits, metrics, journal=journal, log=log),
+        dispatcher=Dispatcher(tokens, known, limits, metrics, journal=journal, once=once, log=log),
         limits=limits,
         metrics=metrics,
         state=state,
         journal=journal,
+        once=once,
         choices=AllChoices(state),
         operations=operations,
         backups=DatabaseBackups(settings, state, operations, clusters, log),
@@ -140,8 +143,8 @@ def _for_browsers(edge: ASGIApp, origins: list[str]) -> ASGIApp:
         edge,
         allow_origins=origins,
         allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
-        expose_headers=["X-Request-Id", "Retry-After"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"],
+        expose_headers=["X-Request-Id", "Retry-After", "Idempotent-Replayed"],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -21,11 +21,13 @@ from agent.errors import AgentError, Forbidden, Malformed, UnknownAction
 from agent.limits import Limits
 from agent.log import Log
 from agent.metrics import Metrics
+from agent.once import Answer, Asked, Once, fingerprint_of, key_of
 from agent.tasks import Task
 from agent.tokens import Principal, Tokens
 from engines import deadline
 from engines.action import Action, Effect
-from engines.engine import perform
+from engines.aftermath import Verdict, judge
+from engines.engine import look, perform
 from engines.errors import DeadlineExceeded, EngineError, InvalidParams, Precondition
 
 _ENVELOPE = frozenset({"action_name", "params"})
@@ -40,6 +42,7 @@ class ActionRequest:
     database_id: str
     address: str | None
     """Of the client."""
+    headers: Sequence[tuple[bytes, bytes]]
     read_body: Callable[[], Awaitable[bytes]]
 
 
@@ -47,18 +50,27 @@ class Dispatcher:
     """Carries out action requests, one method for the whole way."""
 
     def __init__(
-        self, tokens: Tokens, databases: Databases, limits: Limits, metrics: Metrics, *, journal: Journal, log: Log
+        self,
+        tokens: Tokens,
+        databases: Databases,
+        limits: Limits,
+        metrics: Metrics,
+        *,
+        journal: Journal,
+        once: Once,
+        log: Log,
     ) -> None:
         self._tokens = tokens
         self._databases = databases
         self._limits = limits
         self._metrics = metrics
         self._journal = journal
+        self._once = once
         self._log = log
         self._coalescer = Coalescer(metrics.coalesced)
 
-    async def act(self, request: ActionRequest) -> bytes:
-        """Carry out one request and give the body of its answer.
+    async def act(self, request: ActionRequest) -> Answer:
+        """Carry out one request and give its answer.
 
         Raises: AgentError, EngineError
         """
@@ -70,19 +82,19 @@ class Dispatcher:
         try:
             principal = self._tokens.authenticate(request.authorization)
             database = self._databases.find(principal, request.database_id)
-            name, raw = parse_envelope(await request.read_body())
+            body = await request.read_body()
+            name, raw = parse_envelope(body)
             action = find_action(database, name)
             if action.effect is Effect.READ:
                 params = self._permitted(principal, database, action, raw)
-                answer = await self._read(database, action, raw, params)
+                answer = Answer(status=200, code="ok", body=await self._read(database, action, raw, params))
             else:
                 change = _change_of(request, principal, database, action, raw)
                 async with self._journal.line_of(change):
                     params = self._permitted(principal, database, action, raw)
                     refuse_older(database, action)
-                    await self._journal.begin(change)
-                    answer = render(await perform(database.server, action, params))
-            outcome = "ok"
+                    answer = await self._change(request, change, body, database=database, action=action, params=params)
+            outcome = answer.code
             return answer
         except (AgentError, EngineError) as refused:
             outcome = refused.code
@@ -99,6 +111,37 @@ class Dispatcher:
                 asyncio.get_running_loop().call_soon(record)
             else:
                 record()
+
+    async def _change(
+        self,
+        request: ActionRequest,
+        change: Change,
+        body: bytes,
+        *,
+        database: Database,
+        action: Action,
+        params: Any,
+    ) -> Answer:
+        """Carry out an action that changes something: once for all requests with the same key."""
+
+        async def run() -> bytes:
+            return render(await perform(database.server, action, params))
+
+        key = key_of(request.headers)
+        if key is None:
+            await self._journal.begin(change)
+            return Answer(status=200, code="ok", body=await run())
+        goal, result = (
+            (None, _no_result) if action.aftermath is None else (action.aftermath.goal, action.aftermath.result)
+        )
+        return await self._once.perform(
+            Asked(who=change.who, key=key, fingerprint=fingerprint_of(change.method, change.path, body)),
+            change,
+            look=lambda: look(database.server, action, params),
+            judge=lambda before, now: Verdict.UNKNOWN if goal is None else judge(goal, before, now),
+            run=run,
+            done=lambda: render(result(params)),
+        )
 
     def _record(
         self,
@@ -235,6 +278,10 @@ def render(result: Any) -> bytes:
     return orjson.dumps(
         {"ok": 1, "result": result}, default=to_jsonable_python, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
     )
+
+
+def _no_result(_: Any) -> None:
+    return None
 
 
 def _comparable(raw: Any) -> bytes:

@@ -29,6 +29,8 @@
     ├── UnknownAction      this engine has no such action
     ├── TooLarge           the body is over the limit
     ├── RateLimited        the token has used up its rate
+    ├── KeyInProgress      a request with this `Idempotency-Key` is being carried out
+    ├── AnswerUnknown      what became of an earlier request with this `Idempotency-Key` cannot be told, or not again
     ├── StateUnavailable   what would be done cannot be written down, so it is not done
     ├── NotReady           the service is starting or being stopped
     └── SettingsError      the configuration is wrong: ends the start
@@ -224,6 +226,19 @@ class RateLimited(AgentError):
         """`retry_after`: whole seconds until the next request is allowed."""
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class KeyInProgress(AgentError):
+    """A request with this `Idempotency-Key` is being carried out: ask again for its answer."""
+
+    code = "in_progress"
+    retry_after = 1
+
+
+class AnswerUnknown(AgentError):
+    """What became of an earlier request with this `Idempotency-Key` cannot be told, or its answer not given again."""
+
+    code = "answer_unknown"
 
 
 class StateUnavailable(AgentError):

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from engines import deadline as deadlines
 from engines import errors
+from engines.aftermath import Aftermath
 
 
 class Effect(StrEnum):
@@ -54,6 +55,8 @@ class Action:
     """Seconds until the work is stopped in the engine."""
     example_params: Any = None
     example_result: Any = None
+    aftermath: Aftermath | None = None
+    """How to tell whether it was carried out when nobody has its answer; None where that cannot be told."""
 
     async def __call__(self, server: Any, params: Any = None) -> Any:
         """Do it, without the deadline and the privilege texts that `engines.engine.perform` adds."""
@@ -131,6 +134,7 @@ def action(
     deadline: float | None = None,
     example_params: Any = None,
     example_result: Any = None,
+    aftermath: Aftermath | None = None,
 ) -> Callable[[Callable[..., Awaitable[Any]]], Action]:
     """Declare a coroutine function `(server[, params]) -> result` to be the action `name`.
 
@@ -153,6 +157,7 @@ def action(
             deadline=deadline,
             example_params=example_params,
             example_result=example_result,
+            aftermath=aftermath,
         )
 
     return declare

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import pkgutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -278,6 +278,29 @@ async def perform(server: Server, action: Action, params: Any = None) -> Any:
             else refused.message,
             privilege=", ".join(action.privileges) or None,
         ) from refused
+
+
+LOOK_SECONDS = 5.0
+"""How long it may take to find out what there is of what an action is about."""
+
+
+async def look(server: Server, action: Action, params: Any) -> Sequence[str] | None:
+    """Give what there is of what an action is about (see `Aftermath`); None where that cannot be told.
+
+    Raises: EngineUnavailable, DeadlineExceeded
+    """
+    if action.aftermath is None:
+        return None
+    try:
+        with deadline.within(LOOK_SECONDS):
+            async with asyncio.timeout(LOOK_SECONDS + deadline.GRACE):
+                if action.takes_params:
+                    return await action.aftermath.look(server, params)
+                return await action.aftermath.look(server)
+    except TimeoutError:
+        raise DeadlineExceeded("The engine does not answer: nothing was done.") from None
+    except (PrivilegeMissing, Precondition):
+        return None
 
 
 async def _explanation(server: Server, action: Action) -> list[str]:

@@ -3,6 +3,7 @@
 A test that asks for one runs once for each version that the options below choose.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Of whoever runs the tests, or of a worker of pytest-xdist: what is printed is compared.
+    os.environ.pop("COLUMNS", None)
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     if config.getoption("write_needed_images"):

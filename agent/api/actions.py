@@ -16,6 +16,7 @@ from agent.api.edge import read_body
 from agent.api.service import address_of, authorization_of, database_of
 from agent.databases import Database
 from agent.dispatch import ActionRequest, Dispatcher
+from agent.once import REPLAYED
 from agent.tokens import Principal
 from engines import deadline
 from engines.action import Action
@@ -42,12 +43,15 @@ class PerformAction:
                 authorization=authorization_of(scope),
                 database_id=scope["path_params"]["database_id"],
                 address=address_of(scope),
+                headers=scope["headers"],
                 read_body=lambda: read_body(scope, receive),
             )
         )
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer.body))]
+        if answer.replayed:
+            headers.append(REPLAYED)
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
 
 
 class CatalogueAction(BaseModel):

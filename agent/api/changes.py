@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import orjson
@@ -9,44 +10,117 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
-from agent.api.edge import LARGEST_BODY
+from agent.api.edge import LARGEST_BODY, read_body
 from agent.api.errors import STATUS, refusal
-from agent.api.service import CHANGE, address_of, authorization_of, service_of
+from agent.api.service import CHANGE, TOLD_ONCE, address_of, authorization_of, service_of
 from agent.audit.line import Change
-from agent.errors import StateUnavailable, Unauthenticated
+from agent.errors import AgentError, AnswerUnknown, Unauthenticated
+from agent.once import (
+    BEFORE_ANYTHING,
+    REPLAYED,
+    WITHOUT_END,
+    Answer,
+    Asked,
+    Begun,
+    Once,
+    answer_of,
+    begun,
+    fingerprint_of,
+    key_of,
+)
+from agent.tokens import Principal
 from engines.action import Effect
+from engines.errors import InvalidParams
+
+_TOLD_TEXT = (
+    "It was done, and the answer held a password, which is told once and kept nowhere. If it was lost: "
+    "POST …/users/NAME/reset_password, with a new key, gives another."
+)
 
 
 class ChangeRoute(APIRoute):
-    """A route that, where it may change something, refuses to do what cannot be written down."""
+    """A route that, where it may change something, refuses what cannot be written down, and does it once a key."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         extra: dict[str, Any] = self.openapi_extra or {}
         # A token must be allowed to change something; what takes any token changes nothing, whatever its method.
         changes = scope["method"] in self.methods and "state_unavailable" in extra.get("x-failures", ())
-        who = _who(scope) if changes else None
-        if who is None:
+        principal = _principal(scope) if changes else None
+        if principal is None:
             await super().handle(scope, receive, send)
             return
-        written = _Written(scope, receive, who)
         try:
-            await written.rehearse()
-            await super().handle(scope, written.receive, written.send)
-            await written.end()
-        except StateUnavailable as problem:
+            key = key_of(scope["headers"])
+            # What is not in a token's sight the route says, and nothing that was said when it was.
+            if key is None or not _sees(scope, principal):
+                await self._write_down(_Written(scope, receive, principal.name), send)
+            else:
+                await self._do_once(scope, receive, send, who=principal.name, key=key)
+        except (AgentError, InvalidParams) as problem:
             await refusal(Request(scope), problem)(scope, receive, send)
-            return
+
+    async def _write_down(self, written: _Written, send: Send) -> None:
+        """Raises: StateUnavailable"""
+        await written.rehearse()
+        try:
+            await super().handle(written.scope, written.receive, written.send)
         except Exception:
             await written.end_as_bug()
             raise
+        await written.end()
         for message in written.answer:
             await send(message)
 
+    async def _do_once(self, scope: Scope, receive: Receive, send: Send, *, who: str, key: str) -> None:
+        """Let the route answer, unless it did before under this key.
 
-def _who(scope: Scope) -> str | None:
+        Raises: AgentError, InvalidParams
+        """
+        once = service_of(Request(scope)).once
+        body = await read_body(scope, receive)
+        path = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
+        asked = Asked(who=who, key=key, fingerprint=fingerprint_of(scope["method"], path, body))
+        written = _Keyed(scope, _given(body, receive), asked, once)
+        with once.at_work(asked):
+            found = await once.find(asked)
+            if isinstance(found, Answer):
+                await _send(found, send)
+                return
+            mark = begun.set(Begun(mark=asked.mark, in_doubt=found is not None))
+            try:
+                written.is_begun = found is not None
+                await self._write_down(written, send)
+            finally:
+                begun.reset(mark)
+
+
+def _sees(scope: Scope, principal: Principal) -> bool:
+    database_id = scope["path_params"].get("database_id")
+    return database_id is None or principal.sees(database_id)
+
+
+async def _send(answer: Answer, send: Send) -> None:
+    headers = [REPLAYED]
+    if answer.body:
+        headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer.body))]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+def _given(body: bytes, receive: Receive) -> Receive:
+    """Give a body that was read once more, then what comes after it."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def once_more() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return once_more
+
+
+def _principal(scope: Scope) -> Principal | None:
     try:
-        return service_of(Request(scope)).tokens.authenticate(authorization_of(scope)).name
+        return service_of(Request(scope)).tokens.authenticate(authorization_of(scope))
     except Unauthenticated:
         return None  # the route says so itself
 
@@ -55,7 +129,7 @@ class _Written:
     """One request whose answer is kept back until its line is written."""
 
     def __init__(self, scope: Scope, receive: Receive, who: str) -> None:
-        self._scope = scope
+        self.scope = scope
         self._who = who
         self._receive = receive
         self._journal = service_of(Request(scope)).journal
@@ -63,18 +137,22 @@ class _Written:
         self.answer: list[Message] = []
 
     async def rehearse(self) -> None:
-        """Make sure that a line can be written; which one is known only once the route has looked at the request."""
-        await self._journal.begin(
-            Change(
-                request_id=self._scope["request_id"],
-                who=self._who,
-                address=address_of(self._scope),
-                method=self._scope["method"],
-                path=self._scope["path"],
-                action="",
-                effect=Effect.WRITE,
-                database=None,
-            )
+        """Make sure that a line can be written; which one is known only once the route has looked at the request.
+
+        Raises: StateUnavailable
+        """
+        await self._journal.begin(self._unknown())
+
+    def _unknown(self) -> Change:
+        return Change(
+            request_id=self.scope["request_id"],
+            who=self._who,
+            address=address_of(self.scope),
+            method=self.scope["method"],
+            path=self.scope["path"],
+            action="",
+            effect=Effect.WRITE,
+            database=None,
         )
 
     async def receive(self) -> Message:
@@ -93,10 +171,8 @@ class _Written:
 
         Raises: StateUnavailable
         """
-        status: int = self.answer[0]["status"]
+        status, code, _ = self._answered()
         if self._change is not None and status != STATUS["rate_limited"]:
-            body = b"".join(message.get("body", b"") for message in self.answer)
-            code: str = "ok" if status < 400 else orjson.loads(body)["code"]
             await self._journal.end(self._change, status, code)
 
     async def end_as_bug(self) -> None:
@@ -106,10 +182,16 @@ class _Written:
 
     @property
     def _change(self) -> Change | None:
-        change: Change | None = self._scope.get(CHANGE)
+        change: Change | None = self.scope.get(CHANGE)
         if change is not None:
             change.params = self._params()
         return change
+
+    def _answered(self) -> tuple[int, str, bytes]:
+        """Give status, code and body of the answer."""
+        status: int = self.answer[0]["status"]
+        body = b"".join(message.get("body", b"") for message in self.answer)
+        return status, "ok" if status < 400 else orjson.loads(body)["code"], body
 
     def _params(self) -> Any:
         if not self._body:
@@ -118,3 +200,47 @@ class _Written:
             return orjson.loads(self._body)
         except orjson.JSONDecodeError:
             return None  # it was refused
+
+
+class _Keyed(_Written):
+    """A request with a key: its answer is kept together with its line."""
+
+    def __init__(self, scope: Scope, receive: Receive, asked: Asked, once: Once) -> None:
+        super().__init__(scope, receive, asked.who)
+        self._asked = asked
+        self._once = once
+        self.is_begun = False
+        """Whether its row is there already."""
+
+    async def rehearse(self) -> None:
+        """Write down that it is begun.
+
+        Raises: KeyInProgress, StateUnavailable
+        """
+        if not self.is_begun:
+            await self._once.begin(self._asked, self._unknown())
+
+    async def end(self) -> None:
+        """Keep the answer, or forget the request if it was refused before anything was begun.
+
+        Raises: StateUnavailable
+        """
+        status, code, body = self._answered()
+        if status in BEFORE_ANYTHING:
+            also = partial(self._once.forget, self._asked)
+        elif code in WITHOUT_END:
+            also = None
+        else:
+            also = partial(self._once.keep, self._asked, self._kept(status, code, body))
+        change = self._change
+        if change is None or status == STATUS["rate_limited"]:
+            if also is not None:
+                await self._once.write(also)
+            return
+        change.also = also
+        await self._journal.end(change, status, code)
+
+    def _kept(self, status: int, code: str, body: bytes) -> Answer:
+        if status < 400 and self.scope.get(TOLD_ONCE):
+            return answer_of(self.scope["path"], AnswerUnknown(_TOLD_TEXT))
+        return Answer(status=status, code=code, body=body)

@@ -29,6 +29,8 @@ STATUS = {
     "already_exists": 409,
     "precondition": 409,
     "conflict": 409,
+    "in_progress": 409,
+    "answer_unknown": 409,
     "too_large": 413,
     "range_not_satisfiable": 416,
     "invalid_params": 422,
@@ -64,7 +66,11 @@ def failure(path: str, code: str, message: str, *, headers: dict[str, str] | Non
 
 def refusal(request: Request, problem: Exception) -> Response:
     """Render what dbvalet or an engine refuses."""
-    refused = cast(AgentError | EngineError, problem)
+    return failed(request.scope["path"], cast(AgentError | EngineError, problem))
+
+
+def failed(path: str, refused: AgentError | EngineError) -> Response:
+    """Render what was refused at a path."""
     more = {field: value for field in ("errors", "resource") if (value := getattr(refused, field, None)) is not None}
     headers: dict[str, str] = {}
     retry_after = getattr(refused, "retry_after", None)
@@ -75,7 +81,7 @@ def refusal(request: Request, problem: Exception) -> Response:
         headers["Content-Range"] = f"bytes */{size}"
     if refused.code == "unauthenticated":
         headers["WWW-Authenticate"] = "Bearer"
-    return failure(request.scope["path"], refused.code, refused.message, headers=headers, **more)
+    return failure(path, refused.code, refused.message, headers=headers, **more)
 
 
 def bug(scope: Scope) -> Response:

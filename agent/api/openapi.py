@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from agent.api.errors import STATUS
 from agent.codes import causes, meaning
+from agent.once import HEADER, LONGEST
 from engines.action import Action
 from engines.engine import Engine
 from engines.errors import InvalidParams, default_message
@@ -28,6 +29,15 @@ _OF_OTHERS = {"method_not_allowed", "not_ready", "not_supported", "range_not_sat
 
 _OF_ACTIONS = [code for code in STATUS if code not in _OF_OTHERS]
 """How an action can fail: any engine may raise any cause."""
+
+KEY_PARAMETER = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Chosen by the client, a new one for each request that is to be carried out: whoever sends the same "
+    "request with the same key again, within a day, gets the first answer, and nothing is done twice.",
+    "schema": {"type": "string", "pattern": f"^[!-~]{{1,{LONGEST}}}$"},
+}
 
 _DESCRIPTION = """Carries out named actions on the live servers of self-hosted databases.
 
@@ -49,12 +59,17 @@ def described(
     request.
     """
     every = [*codes, "internal", *(("unauthenticated", "rate_limited") if token else ())]
-    if method != "GET" and "forbidden" in codes:  # see `agent.api.changes`
-        every.append("state_unavailable")
+    changes = method != "GET" and "forbidden" in codes  # see `agent.api.changes`
+    if changes:
+        every += ["state_unavailable"]
+        # Of a request with a key, whose body is read before the route asks for it.
+        every += ["in_progress", "invalid_params", "too_large", "malformed"]
     extra: dict[str, Any] = {
         "x-failures": [code for code in STATUS if code in every],
         "security": [{"token": []}] if token else [],
     }
+    if changes:
+        extra["parameters"] = [KEY_PARAMETER]
     if body is not None:
         extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": _whole_schema(body)}}}
     return {"methods": [method], "response_class": response_class, "openapi_extra": extra, **more}
@@ -126,11 +141,11 @@ def _complete(operation: dict[str, Any], path: str, components: dict[str, Any]) 
 
 def _headers(status: int = 200) -> dict[str, Any]:
     headers: dict[str, Any] = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}
-    if status in (429, 503):
+    if status in (409, 429, 503):
         headers["Retry-After"] = {
             "description": "Seconds after which to try again.",
             "schema": {"type": "integer", "minimum": 1},
-            "required": True,
+            "required": status != 409,
         }
     if status == 401:
         headers["WWW-Authenticate"] = {"schema": {"const": "Bearer"}, "required": True}
@@ -198,7 +213,8 @@ def _perform_action(actions: Iterable[tuple[Engine, Action]]) -> dict[str, Any]:
         "operationId": "perform_action",
         "security": [{"token": []}],
         "parameters": [
-            {"name": "database_id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+            {"name": "database_id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}},
+            KEY_PARAMETER,
         ],
         "requestBody": {
             "required": True,

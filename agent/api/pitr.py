@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
@@ -19,6 +19,9 @@ from agent.api.service import database_of, permitted, service_of
 from agent.dispatch import parse_object
 from agent.tasks import RESTORE_TO_INSTANT
 from engines.errors import InvalidParams, OutsideWindow
+
+if TYPE_CHECKING:
+    from agent.operations.record import Operation
 
 FIELD = "restore_time"
 
@@ -70,12 +73,19 @@ async def restore_to_instant(request: Request, database_id: str) -> Response:
     service = service_of(request)
     service.clusters.of(database)
     at = read_instant(parse_object(await read_body(request.scope, request.receive)))
+    before = await service.operations.begun_before(database.id)
+    if before is not None:
+        return _begun(before)
     await service.operations.require_none(database.id)
     if at > datetime.now(UTC):
         raise OutsideWindow("It lies in the future.")
     await service.clusters.check(database, at)
     params = {FIELD: at.isoformat()}
     operation = await service.operations.begin(database, "pitr_restore", params, principal.name)
+    return _begun(operation)
+
+
+def _begun(operation: Operation) -> Response:
     return as_json({"operation_id": operation.id, "operation": operations.shown(operation)}, 201)
 
 

@@ -17,6 +17,7 @@ from agent.dispatch import Dispatcher, authorise
 from agent.limits import Limits
 from agent.log import Log
 from agent.metrics import Metrics
+from agent.once import Once
 from agent.operations.runner import Operations
 from agent.pitr.clusters import Clusters
 from agent.sampler import Sampler
@@ -27,6 +28,9 @@ from engines.action import Effect
 
 CHANGE = "dbvalet.change"
 """Where in its scope a request says what it changes: `agent.api.changes` writes it down."""
+
+TOLD_ONCE = "dbvalet.told_once"
+"""Where in its scope a request says that its answer holds a secret, which is kept nowhere."""
 
 
 @dataclass(kw_only=True)
@@ -40,6 +44,7 @@ class Service:
     metrics: Metrics
     state: State
     journal: Journal
+    once: Once
     choices: AllChoices
     operations: Operations
     backups: DatabaseBackups

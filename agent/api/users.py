@@ -15,7 +15,7 @@ from starlette.responses import Response
 from agent.api.databases import as_json
 from agent.api.edge import read_body
 from agent.api.openapi import described
-from agent.api.service import database_of, permitted, service_of
+from agent.api.service import TOLD_ONCE, database_of, permitted, service_of
 from agent.databases import Database
 from agent.dispatch import parse_object
 from agent.errors import NotSupported
@@ -113,6 +113,7 @@ async def create(request: Request, database_id: str) -> Response:
         raise InvalidParams(errors)
     chosen = _chosen(asked)
     password = chosen or made_password()
+    request.scope[TOLD_ONCE] = chosen is None
     async with _users(database) as users:
         user = await create_user(users, cast(str, name), password, read_only=cast(bool, read_only))
     _log(request, "user_created", principal, database, user.name)
@@ -136,6 +137,7 @@ async def reset_password(request: Request, database_id: str, user_name: str) -> 
     """Give a user a new password, shown in this answer only; a body means nothing."""
     principal, database = permitted(request, database_id, CHANGE_USER)
     password = made_password()
+    request.scope[TOLD_ONCE] = True
     async with _users(database) as users:
         user = await change_password(users, user_name, password)
     _log(request, "user_changed", principal, database, user_name)
@@ -231,6 +233,7 @@ def install(app: FastAPI) -> None:
             "already_exists",
             "precondition",
             "conflict",
+            "answer_unknown",
             method="POST",
             status_code=201,
             body=NewUserBody,
@@ -261,6 +264,7 @@ def install(app: FastAPI) -> None:
             *reads,
             "forbidden",
             "protected",
+            "answer_unknown",
             method="POST",
             response_model=ChangedBody,
             tags=["users"],

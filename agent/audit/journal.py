@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -53,7 +53,7 @@ class Journal:
         except Exception:
             await self.end(change, STATUS["internal"], "internal")
             raise
-        await self.end(change, 200, "ok")
+        await self.end(change, *change.ended)
 
     async def page(self, *, after: int, limit: int, databases: Collection[str] | None = None) -> list[Row]:
         """Read lines in their order; only those of some databases, unless None.
@@ -66,17 +66,22 @@ class Journal:
             lambda connection: record.page(connection, after=after, limit=limit, databases=databases)
         )
 
-    async def begin(self, change: Change) -> None:
+    async def begin(self, change: Change, also: Callable[[Connection], None] | None = None) -> None:
         """Make sure that the line can be written, before anything is touched; for what destroys, a first one is.
 
-        Raises: StateUnavailable
+        also: something else that has to be written down before
+
+        Raises: StateUnavailable, IntegrityError of `also`
         """
-        if not self._on:
+        if not self._on and also is None:
             return
 
         def work(connection: Connection) -> None:
-            self._append(connection, change, None, "begun")
-            if change.effect != Effect.DESTRUCTIVE:
+            if also is not None:
+                also(connection)
+            if self._on and (also is None or change.effect == Effect.DESTRUCTIVE):
+                self._append(connection, change, None, "begun")
+            if also is None and change.effect != Effect.DESTRUCTIVE:
                 raise _Rehearsed
 
         try:
@@ -91,11 +96,13 @@ class Journal:
 
         Raises: StateUnavailable
         """
-        if not self._on:
+        if not self._on and change.also is None:
             return
 
-        def work(connection: Connection) -> Head:
-            return self._append(connection, change, status, code)
+        def work(connection: Connection) -> Head | None:
+            if change.also is not None:
+                change.also(connection)
+            return self._append(connection, change, status, code) if self._on else None
 
         try:
             head = await self._state.run(work)
@@ -114,7 +121,8 @@ class Journal:
                 f"{done}, but that cannot be written down; look before trying again. {problem.message}"
             ) from problem
         # The log goes elsewhere: what stands there shows a chain that was made anew from its beginning.
-        self._log.info("audited", request_id=change.request_id, line=str(head))
+        if head is not None:
+            self._log.info("audited", request_id=change.request_id, line=str(head))
 
     def _append(self, connection: Connection, change: Change, status: int | None, code: str) -> Head:
         from agent.audit import record

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
 from hashlib import sha256
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
 from agent.log import BLOT
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 _SECRET = re.compile(r"pass|secret|token|credential|private|authori[sz]ation", re.IGNORECASE)
 """Names of params whose values are secrets."""
@@ -40,6 +43,10 @@ class Change:
     """Without secrets once it is in a line: `redacted`."""
     replayed: bool = False
     """Whether the answer was that of an earlier request with the same key."""
+    ended: tuple[int, str] = (200, "ok")
+    """Status and code of an answer that is given, not raised."""
+    also: Callable[[Connection], None] | None = None
+    """What is written in the transaction of its last line."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,6 +78,9 @@ class DatabaseBackups:
 
         Raises: Precondition, EngineUnavailable, OperationOpen
         """
+        before = await self._operations.begun_before(database.id)
+        if before is not None:
+            return await self.find(before.params["backup_id"])
         await ready(database)
         backup_id = token_hex(12)
 
@@ -92,6 +95,9 @@ class DatabaseBackups:
 
         Raises: BackupUnfinished, ArchiveNotFound, Precondition, EngineUnavailable, OperationOpen
         """
+        before = await self._operations.begun_before(database.id)
+        if before is not None:
+            return before
         if not backup.is_done:
             raise BackupUnfinished
         await asyncio.to_thread(self.storage.size, backup.place)

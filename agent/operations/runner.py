@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agent.databases import Database
 from agent.errors import OperationEnded, OperationNotFound, OperationOpen
 from agent.log import Log
+from agent.once import begun
 from agent.operations.kind import Kind, Run
 from agent.operations.outcome import outcome_of
 from agent.state.state import State
@@ -49,6 +50,9 @@ MOST_LISTED = 100
 
 MOST_KEPT = 1000
 """Operations of a database that are remembered, beside those of its backups."""
+
+ASKED_UNDER = "asked_under"
+"""Among the params of an operation: the mark of the key that it was asked for with."""
 
 Rows = Callable[["Connection", "Operation"], None]
 
@@ -89,6 +93,10 @@ class Operations:
 
         from agent.operations import record
 
+        key = begun.get()
+        if key is not None:
+            params = {**params, ASKED_UNDER: key.mark}
+
         def work(connection: Connection) -> Operation:
             operation = record.Operation(
                 id=token_hex(12),
@@ -111,7 +119,7 @@ class Operations:
             rows(connection, operation)
             return operation
 
-        self._claim()
+        self.claim()
         try:
             operation = await self._state.run(work)
         except IntegrityError:
@@ -119,6 +127,19 @@ class Operations:
         self._log.info("operation_began", operation=operation.id, type=kind, who=started_by, database=database.id)
         self._work(operation, self.kinds[kind].run)
         return operation
+
+    async def begun_before(self, database_id: str) -> Operation | None:
+        """Give what an earlier request with the key of this one has begun, if its end was not seen; None otherwise.
+
+        Raises: Precondition, when the state cannot be read
+        """
+        from agent.operations import record
+
+        key = begun.get()
+        if key is None or not key.in_doubt:
+            return None
+        known = await self._state.run(lambda connection: record.newest(connection, database_id, MOST_KEPT))
+        return next((each for each in known if each.params.get(ASKED_UNDER) == key.mark), None)
 
     async def find(self, database_id: str, operation_id: str) -> Operation:
         """Find an operation.
@@ -191,7 +212,8 @@ class Operations:
             await asyncio.wait(working, timeout=CLOSE_SECONDS)
         self._forget(self.owner)
 
-    def _claim(self) -> None:
+    def claim(self) -> None:
+        """Show in the state that this process lives, before something is begun in its name."""
         if self._state.presence is not None:
             self._state.presence.claim(self.owner)
 
@@ -335,7 +357,7 @@ class Operations:
             # A kind that is not known is of a newer dbvalet.
             if each.type not in self.kinds or not self._is_abandoned(each, ABANDONED_SECONDS):
                 continue
-            self._claim()
+            self.claim()
             if await self._state.run(lambda connection, each=each: record.take_over(connection, each, self.owner)):
                 self._log.warning("operation_taken_over", operation=each.id, type=each.type, database=each.database_id)
                 self._forget(each.owner)

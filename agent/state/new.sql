@@ -98,7 +98,7 @@ CREATE TABLE idempotency_keys (
     fingerprint TEXT NOT NULL,
     owner TEXT NOT NULL,
     begun_at DATETIME NOT NULL,
-    was_so_before BOOLEAN,
+    before TEXT,
     answer TEXT,
     PRIMARY KEY (who, "key")
 );

@@ -42,6 +42,10 @@ class Presence:
             os.close(other)
         return True
 
+    def lives(self, owner: str) -> bool:
+        """Tell whether an owner that showed itself before it began lives; also where files cannot be locked."""
+        return owner in self._held or (self._path(owner).exists() and not self.is_gone(owner))
+
     def forget(self, owner: str) -> None:
         """Remove the file of an owner that is gone, or of this process when it ends."""
         with suppress(OSError):

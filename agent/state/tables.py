@@ -168,10 +168,10 @@ idempotency_keys = Table(
     Column("fingerprint", Text, nullable=False),
     Column("owner", Text, nullable=False),
     Column("begun_at", Instant, nullable=False),
-    Column("was_so_before", Boolean),
+    Column("before", Text),
     Column("answer", Text),
 )
 """What was asked for under a key of a token. Without an `answer` (JSON) it runs, or what became of it is not known;
-`was_so_before` tells whether the engine was already as the request would have it."""
+`before` (JSON) is what the action was about, as the engine had it then: see `engines.aftermath`."""
 
 Index("keys_by_age", idempotency_keys.c.begun_at)

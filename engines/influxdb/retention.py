@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from typing_extensions import TypedDict
 
 from engines.action import Effect, Params, action
+from engines.aftermath import AS_ASKED, Aftermath, Goal
 from engines.errors import (
     AlreadyExists,
     Conflict,
@@ -105,11 +106,31 @@ async def list_retention_policies(server: InfluxServer) -> list[RetentionPolicy]
     ]
 
 
+async def look_whether_as_asked(server: InfluxServer, params: NewRetentionPolicy) -> list[str]:
+    """Tell whether there is this policy, or what one of its name is like."""
+    found = await find(server, params.name)
+    return [] if found is None else [AS_ASKED if found == as_shown(params) else str(found)]
+
+
+async def look_whether_there(server: InfluxServer, params: ExistingRetentionPolicy) -> list[str]:
+    """Tell whether there is a policy of this name. It has nothing that a later one of its name could not have."""
+    found = await find(server, params.name)
+    return [] if found is None else [str(found)]
+
+
+def as_shown(params: NewRetentionPolicy) -> RetentionPolicy:
+    """Give a policy as the server lists it once it is made."""
+    return RetentionPolicy(
+        name=params.name, duration=show_duration(parse_duration(params.duration)), default=params.default
+    )
+
+
 @action(
     "add-retention-policy",
     effect=Effect.WRITE,
     privileges=("READ", "ALL PRIVILEGES"),
     example_params={"name": "30-days", "duration": "30d", "default": True},
+    aftermath=Aftermath(look=look_whether_as_asked, goal=Goal.THERE),
 )
 async def add_retention_policy(server: InfluxServer, params: NewRetentionPolicy) -> None:
     """Create a retention policy, with one copy of the data as InfluxDB 1.x has it; `default` makes it the default.
@@ -119,9 +140,7 @@ async def add_retention_policy(server: InfluxServer, params: NewRetentionPolicy)
     # The server says nothing when the settings are the same, so look first.
     if await find(server, params.name) is not None:
         raise AlreadyExists()
-    wanted = RetentionPolicy(
-        name=params.name, duration=show_duration(parse_duration(params.duration)), default=params.default
-    )
+    wanted = as_shown(params)
     database, name = identifier(server.address.database), identifier(params.name)
     # `DURATION 0` is a parse error in 1.6.
     duration = "INF" if wanted["duration"] == "0" else wanted["duration"]
@@ -138,6 +157,7 @@ async def add_retention_policy(server: InfluxServer, params: NewRetentionPolicy)
     effect=Effect.DESTRUCTIVE,
     privileges=("READ", "WRITE"),
     example_params={"name": "30-days"},
+    aftermath=Aftermath(look=look_whether_there, goal=Goal.GONE),
 )
 async def del_retention_policy(server: InfluxServer, params: ExistingRetentionPolicy) -> None:
     """Delete a retention policy with all data under it. The default one is refused: make another the default first.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, StringConstraints
 
 from engines.action import Effect, Params, action
+from engines.aftermath import AS_ASKED, Aftermath, Goal
 from engines.errors import (
     AlreadyExists,
     Conflict,
@@ -65,12 +66,37 @@ async def list_databases(server: MongoServer) -> list[LogicalDatabase]:
     return [LogicalDatabase(name=name, protected=name == own) for name in sorted(names)]
 
 
+async def look_whether_there(server: MongoServer, params: NewMongoDatabase) -> list[str]:
+    """Tell whether there is a logical database of this name."""
+    return [AS_ASKED] if params.database_name in await existing_names(server) else []
+
+
+async def look_into(server: MongoServer, params: ExistingLogicalDatabase) -> list[str]:
+    """List the collections and views of a logical database, the former with their UUIDs."""
+    name = params.database_name
+    if name not in await existing_names(server):
+        return []
+    return [f"{each['name']} {each.get('info', {}).get('uuid')}" for each in await collections(server, name)]
+
+
+async def look_for_content(server: MongoServer, params: ExistingLogicalDatabase) -> list[str]:
+    """List them without what a reset leaves there."""
+    stays = (f"{PLACEHOLDER} ", f"{PLACEHOLDER}_", "system.js ", "system.profile ")
+    return [each for each in await look_into(server, params) if not each.startswith(stays)]
+
+
+def created(params: NewMongoDatabase) -> LogicalDatabase:
+    """Give the result of a creation."""
+    return LogicalDatabase(name=params.database_name, protected=False)
+
+
 @action(
     "create-database",
     effect=Effect.WRITE,
     privileges=("listDatabases", "createCollection"),
     example_params={"database_name": "custom-db"},
     example_result={"name": "custom-db", "protected": False},
+    aftermath=Aftermath(look=look_whether_there, goal=Goal.THERE, result=created),
 )
 async def create_database(server: MongoServer, params: NewMongoDatabase) -> LogicalDatabase:
     """Create a logical database, with an empty collection so that it is really there.
@@ -96,6 +122,7 @@ async def create_database(server: MongoServer, params: NewMongoDatabase) -> Logi
     effect=Effect.DESTRUCTIVE,
     privileges=("listDatabases", "dropDatabase"),
     example_params={"database_name": "custom-db"},
+    aftermath=Aftermath(look=look_into, goal=Goal.GONE),
 )
 async def delete_database(server: MongoServer, params: ExistingLogicalDatabase) -> None:
     """Delete a logical database with all that it holds, but for its users, which MongoDB keeps in `admin`.
@@ -122,6 +149,7 @@ async def delete_database(server: MongoServer, params: ExistingLogicalDatabase) 
     effect=Effect.DESTRUCTIVE,
     privileges=("listDatabases", "listCollections", "collStats", "createCollection", "dropCollection", "remove"),
     example_params={"database_name": "custom-db"},
+    aftermath=Aftermath(look=look_for_content, goal=Goal.GONE),
 )
 async def reset_database(server: MongoServer, params: ExistingLogicalDatabase) -> None:
     """Delete every collection, view, index and function of a logical database; its users stay.

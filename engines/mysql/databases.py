@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from engines.action import Effect, action
+from engines.aftermath import AS_ASKED, Aftermath, Goal
 from engines.errors import (
     AlreadyExists,
     Conflict,
@@ -44,6 +45,34 @@ REFERENCES = """
       FROM information_schema.REFERENTIAL_CONSTRAINTS
      WHERE UNIQUE_CONSTRAINT_SCHEMA = %s"""
 
+MADE = "SELECT TABLE_SCHEMA, TABLE_NAME, CREATE_TIME FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s"
+
+
+async def look_whether_there(server: MySQLServer, params: NewLogicalDatabase) -> list[str]:
+    """Tell whether there is a logical database of this name."""
+    names = names_in(await server.fetch(LIST))
+    return [AS_ASKED] if kept_as(params.database_name, names, server.facts.folds_case) is not None else []
+
+
+async def look_into(server: MySQLServer, params: ExistingLogicalDatabase) -> list[str]:
+    """List a logical database and its tables, each with when it was made; the former has nothing of its own."""
+    name = params.database_name
+    if name not in names_in(await server.fetch(LIST)):
+        return []
+    return [name, *await made_in(server, name, MADE)]
+
+
+async def made_in(server: MySQLServer, name: str, *statements: str) -> list[str]:
+    """List what statements find in a logical database, each with when it was made."""
+    rows = [row for statement in statements for row in await server.fetch(statement, name)]
+    # information_schema compares without regard to case.
+    return [f"{thing} {made_at}" for schema, thing, made_at in rows if schema == name]
+
+
+def created(params: NewLogicalDatabase) -> LogicalDatabase:
+    """Give the result of a creation."""
+    return LogicalDatabase(name=params.database_name, protected=False)
+
 
 @action(
     "list-databases",
@@ -72,6 +101,7 @@ async def list_databases(server: MySQLServer) -> list[LogicalDatabase]:
     privileges=("CREATE",),
     example_params={"database_name": "custom-db"},
     example_result={"name": "custom-db", "protected": False},
+    aftermath=Aftermath(look=look_whether_there, goal=Goal.THERE, result=created),
 )
 async def create_database(server: MySQLServer, params: NewLogicalDatabase) -> LogicalDatabase:
     """Create a logical database with the character set utf8mb4.
@@ -106,6 +136,7 @@ async def create_database(server: MySQLServer, params: NewLogicalDatabase) -> Lo
     privileges=("DROP",),
     example_params={"database_name": "custom-db"},
     example_result=None,
+    aftermath=Aftermath(look=look_into, goal=Goal.GONE),
 )
 async def delete_database(server: MySQLServer, params: ExistingLogicalDatabase) -> None:
     """Delete a logical database with all that is in it.

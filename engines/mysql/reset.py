@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engines import deadline
 from engines.action import Effect, action
+from engines.aftermath import Aftermath, Goal
 from engines.errors import Conflict, ConnectionLost, DeadlineExceeded, EngineUnavailable, PrivilegeMissing
-from engines.mysql.databases import look_up
+from engines.mysql.databases import MADE, look_up, made_in
 from engines.mysql.facts import granted_on
 from engines.mysql.identifiers import Identifier
 from engines.mysql.requirements import REQUIREMENTS
@@ -30,6 +31,12 @@ ROUTINES = """
       FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = %s"""
 
 EVENTS = "SELECT EVENT_SCHEMA, EVENT_NAME, 'EVENT' FROM information_schema.EVENTS WHERE EVENT_SCHEMA = %s"
+
+ROUTINES_MADE = """
+    SELECT ROUTINE_SCHEMA, ROUTINE_NAME, CREATED
+      FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = %s"""
+
+EVENTS_MADE = "SELECT EVENT_SCHEMA, EVENT_NAME, CREATED FROM information_schema.EVENTS WHERE EVENT_SCHEMA = %s"
 
 # MySQL since 9.2: code in JavaScript that routines share.
 LIBRARIES = """
@@ -67,6 +74,11 @@ SHOWING = ("DROP", "ALTER ROUTINE", "EVENT")
 """Privileges without which an account is not shown the tables (MariaDB), the routines, the events."""
 
 
+async def look_into(server: MySQLServer, params: ExistingLogicalDatabase) -> list[str]:
+    """List what is in a logical database, each with when it was made."""
+    return await made_in(server, params.database_name, MADE, ROUTINES_MADE, EVENTS_MADE)
+
+
 @action(
     "reset-database",
     effect=Effect.DESTRUCTIVE,
@@ -74,6 +86,7 @@ SHOWING = ("DROP", "ALTER ROUTINE", "EVENT")
     deadline=deadline.LONGEST,
     example_params={"database_name": "custom-db"},
     example_result=None,
+    aftermath=Aftermath(look=look_into, goal=Goal.GONE),
 )
 async def reset_database(server: MySQLServer, params: ExistingLogicalDatabase) -> None:
     """Delete everything inside a logical database: tables, views, routines, events, triggers, sequences.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, StringConstraints
 
 from engines.action import Effect, action
+from engines.aftermath import AS_ASKED, Aftermath, Goal
 from engines.errors import Conflict, ConnectionLost, DeadlineExceeded, EngineUnavailable, InvalidParams
 from engines.mysql.facts import has_dynamic_privileges
 from engines.mysql.identifiers import shown
@@ -60,12 +61,23 @@ async def get_sqlmode(server: MySQLServer) -> str:
     return mode
 
 
+async def look_at_mode(server: MySQLServer, params: SqlMode) -> list[str]:
+    """Tell whether the mode is the one that is asked for, or which one it is.
+
+    Raises: InvalidParams
+    """
+    wanted = await server.write(lambda session: tried(session, ",".join(names_in(params))))
+    [(mode,)] = await server.fetch(GET)
+    return [AS_ASKED if modes(mode) == wanted else f"mode {mode}"]
+
+
 @action(
     "set-sqlmode",
     effect=Effect.WRITE,
     privileges=("SYSTEM_VARIABLES_ADMIN or SUPER",),
     example_params="NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO",
     example_result=None,
+    aftermath=Aftermath(look=look_at_mode, goal=Goal.THERE),
 )
 async def set_sqlmode(server: MySQLServer, params: SqlMode) -> None:
     """Replace the SQL mode that new sessions begin with; "" clears it.

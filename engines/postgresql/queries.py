@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 
 from engines import deadline
 from engines.action import Effect, Params, action
+from engines.aftermath import Aftermath, Goal
 from engines.errors import BackendNotFound, BackendReplaced, ConnectionLost, PrivilegeMissing, StillRunning
 
 if TYPE_CHECKING:
@@ -106,6 +107,14 @@ SELECT pid
    AND backend_start = COALESCE(%(backend_start)s, backend_start)
 """
 
+LOOK = """
+SELECT backend_start::text, query_start::text, state
+  FROM pg_catalog.pg_stat_activity
+ WHERE pid = %(pid)s
+   AND backend_start = COALESCE(%(backend_start)s, backend_start)
+   AND datname = pg_catalog.current_database()
+"""
+
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6}0*)?([Zz]|[+-]\d\d:\d\d)", flags=re.ASCII)
 
 
@@ -179,12 +188,27 @@ async def list_queries(server: PostgresServer) -> list[RunningQuery]:
     return rows
 
 
+async def look_for_query(server: PostgresServer, params: BackendRef) -> list[str] | None:
+    """Give what tells the query that a backend runs from every other; None where the server does not track it."""
+    rows = await server.signalling.read(LOOK, {"pid": params.pid, "backend_start": params.backend_start})
+    if any(row["state"] in (None, "disabled") for row in rows):
+        return None
+    return [f"{row['backend_start']} {row['query_start']}" for row in rows if not row["state"].startswith("idle")]
+
+
+async def look_for_session(server: PostgresServer, params: BackendRef) -> list[str]:
+    """Give what tells a backend from every other one of its pid."""
+    rows = await server.signalling.read(LOOK, {"pid": params.pid, "backend_start": params.backend_start})
+    return [str(row["backend_start"]) for row in rows]
+
+
 @action(
     "pg-cancel-query",
     effect=Effect.WRITE,
     privileges=("pg_signal_backend", "pg_read_all_stats"),
     deadline=10.0,
     example_params={"pid": 2000},
+    aftermath=Aftermath(look=look_for_query, goal=Goal.ENDED),
 )
 async def cancel_query(server: PostgresServer, params: BackendRef) -> None:
     """Ask PostgreSQL to cancel what a backend is running, and wait until it stopped.
@@ -214,6 +238,7 @@ async def cancel_query(server: PostgresServer, params: BackendRef) -> None:
     privileges=("pg_signal_backend", "pg_read_all_stats"),
     deadline=10.0,
     example_params={"pid": 2000},
+    aftermath=Aftermath(look=look_for_session, goal=Goal.ENDED),
 )
 async def terminate_query(server: PostgresServer, params: BackendRef) -> None:
     """Force a backend to stop its query and end its session, and wait until it is gone.

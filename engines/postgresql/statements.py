@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from typing_extensions import TypedDict
 
 from engines.action import Effect, action
+from engines.aftermath import AS_ASKED, Aftermath, Goal
 from engines.engine import require
 from engines.errors import AlreadyExists, Conflict, ConnectionLost, PrivilegeMissing
 from engines.postgresql.quoting import quote_identifier
@@ -89,6 +90,14 @@ SELECT COALESCE(pg_catalog.max(calls), 0) AS calls
  WHERE dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
 """
 
+STATS_SINCE = (1, 11)
+
+SINCE = """
+SELECT min(stats_since)::text AS since
+  FROM {schema}.pg_stat_statements(false)
+ WHERE dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+"""
+
 FEW_CALLS = 100
 """Calls of one statement that a busy server may have counted anew while dbvalet looks whether it was reset."""
 
@@ -124,12 +133,26 @@ class StatementStatistics(TypedDict):
     std_dev: float
 
 
+async def look_whether_enabled(server: PostgresServer) -> list[str]:
+    """Tell whether there is the extension."""
+    return [AS_ASKED] if await server.read(FIND_EXTENSION) else []
+
+
+async def look_since_when(server: PostgresServer) -> list[str] | None:
+    """Tell since when statements of this database are counted; None before PostgreSQL 17, which does not say it."""
+    extension = await _find_extension(server)
+    if extension.version < STATS_SINCE:
+        return None
+    return [str(row["since"]) for row in await server.read(SINCE.format(schema=extension.schema))]
+
+
 @action(
     "pg-stat-statements-enable",
     effect=Effect.WRITE,
     privileges=(MAY_CREATE,),
     settings=(PRELOADED,),
     deadline=10.0,
+    aftermath=Aftermath(look=look_whether_enabled, goal=Goal.THERE),
 )
 async def enable_statements(server: PostgresServer) -> None:
     """Enable the collect of stats using the extension pg_stat_statements.
@@ -161,6 +184,7 @@ async def enable_statements(server: PostgresServer) -> None:
     privileges=(MAY_READ, MAY_RESET),
     settings=(PRELOADED, CREATED),
     deadline=10.0,
+    aftermath=Aftermath(look=look_since_when, goal=Goal.CHANGED),
 )
 async def reset_statements(server: PostgresServer) -> None:
     """Reset stats collect.

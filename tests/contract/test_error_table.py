@@ -1,8 +1,9 @@
 """The error table, row by row, over every route. The rows are compared with the app's own route table and with what the
 OpenAPI document promises: a new route, or a new way to fail, without a row here fails."""
 
+import asyncio
 import base64
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ import jsonschema
 import orjson
 import pytest
 
+from agent.api import edge
 from agent.api.errors import STATUS
 from agent.errors import NotSupported
 from engines import errors
@@ -132,6 +134,8 @@ TABLE = {
     "already_exists": 409,
     "precondition": 409,
     "conflict": 409,
+    "in_progress": 409,
+    "answer_unknown": 409,
     "too_large": 413,
     "range_not_satisfiable": 416,
     "invalid_params": 422,
@@ -315,6 +319,70 @@ def without_the_audit(method: str, path: str) -> Provoke:
         response = await valet.ask(method, path.format(**ONE), json=body)
         assert valet.server().performed == []
         return response
+
+    return provoke
+
+
+KEY = {"Idempotency-Key": "key-1"}
+
+
+def changing(method: str, path: str) -> bytes | None:
+    return b'{"action_name":"add-thing","params":{"name":"second"}}' if (method, path) == ACTION else None
+
+
+def while_the_first_runs(method: str, path: str) -> Provoke:
+    async def provoke(valet: Valet) -> httpx.Response:
+        await plant(valet)
+        valet.service.once._running.add(("admin", "key-1"))
+        content = changing(method, path) or BODIES.get((method, path))
+        response = await valet.ask(method, path.format(**ONE), content=content, headers=KEY)
+        assert response.headers["Retry-After"] == "1"
+        assert valet.server().performed == []
+        return response
+
+    return provoke
+
+
+def with_a_key(method: str, path: str) -> dict[str, Provoke]:
+    async def too_large(valet: Valet) -> httpx.Response:
+        await plant(valet)
+        content = b" " * (1024 * 1024 + 1)
+        return await valet.ask(method, path.format(**ONE), content=content, headers=KEY)
+
+    async def never_there(valet: Valet) -> httpx.Response:
+        async def slowly() -> AsyncIterator[bytes]:
+            yield b"{"
+            await asyncio.sleep(10)
+
+        await plant(valet)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(edge, "BODY_SECONDS", 0.05)
+            return await valet.ask(method, path.format(**ONE), content=slowly(), headers=KEY)
+
+    async def no_key(valet: Valet) -> httpx.Response:
+        await plant(valet)
+        content = changing(method, path) or BODIES.get((method, path))
+        return await valet.ask(method, path.format(**ONE), content=content, headers={"Idempotency-Key": "a b"})
+
+    return {"too_large": too_large, "malformed": never_there, "invalid_params": no_key}
+
+
+async def after_a_lost_answer(valet: Valet) -> httpx.Response:
+    content = b'{"action_name":"set-mode","params":"FAST"}'
+    valet.server().problem = errors.ConnectionLost("It was cut.")
+    assert (await valet.ask("POST", ACTION[1].format(**ONE), content=content, headers=KEY)).status_code == 503
+    valet.server().problem = None
+    response = await valet.ask("POST", ACTION[1].format(**ONE), content=content, headers=KEY)
+    assert valet.server().performed == []
+    return response
+
+
+def after_an_answer_with_a_password(path: str) -> Provoke:
+    async def provoke(valet: Valet) -> httpx.Response:
+        await plant(valet)
+        content = BODIES.get(("POST", path))
+        assert (await valet.ask("POST", path.format(**ONE), content=content, headers=KEY)).is_success
+        return await valet.ask("POST", path.format(**ONE), content=content, headers=KEY)
 
     return provoke
 
@@ -779,6 +847,12 @@ ROWS["GET", "/api/audit"] = {
 for (method, where), rows in ROWS.items():
     if method != "GET" and "forbidden" in rows:
         rows["state_unavailable"] = [without_the_audit(method, where)]
+        rows["in_progress"] = [while_the_first_runs(method, where)]
+        for cause, provoke in with_a_key(method, where).items():
+            rows.setdefault(cause, []).append(provoke)
+ROWS[ACTION]["answer_unknown"] = [after_a_lost_answer]
+for where in ("/api/databases/{database_id}/users", "/api/databases/{database_id}/users/{user_name}/reset_password"):
+    ROWS["POST", where]["answer_unknown"] = [after_an_answer_with_a_password(where)]
 
 CASES = [
     pytest.param(route, code, provoke, id=f"{route[0]} {route[1]} {code} {number}")
@@ -852,7 +926,7 @@ async def test_row_of_the_error_table(
         *({"resource"} if TABLE[code] == 404 else set[str]()),
     }
     assert response.headers["X-Request-Id"]
-    assert ("Retry-After" in response.headers) == (TABLE[code] in (429, 503))
+    assert ("Retry-After" in response.headers) == (TABLE[code] in (429, 503) or code == "in_progress")
     assert response.headers.get("WWW-Authenticate") == ("Bearer" if code == "unauthenticated" else None)
     assert "planted" not in response.text
     if route in promised(document):

@@ -6,6 +6,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from engines.action import Effect, Params, action
+from engines.aftermath import AS_ASKED, Aftermath, Goal
 from engines.errors import AlreadyExists, NotFound, Protected
 from tests.fakes.driver import FakeServer
 
@@ -65,11 +66,28 @@ async def read_clock(server: FakeServer) -> str:
     return now
 
 
+async def look_whether_as_asked(server: FakeServer, params: NewThing) -> list[str]:
+    """Tell whether there is this thing, or of what colour one of its name is."""
+    colour = server.things.get(params.name)
+    return [] if colour is None else [AS_ASKED if colour == params.colour else colour]
+
+
+async def look_whether_there(server: FakeServer, params: ThingName) -> list[str]:
+    """Give the colour of a thing."""
+    return [server.things[params.name]] if params.name in server.things else []
+
+
+def as_shown(params: NewThing) -> Thing:
+    """Give a thing that was made."""
+    return {"name": params.name, "colour": params.colour}
+
+
 @action(
     "add-thing",
     effect=Effect.WRITE,
     example_params={"name": "second", "colour": "red"},
     example_result={"name": "second", "colour": "red"},
+    aftermath=Aftermath(look=look_whether_as_asked, goal=Goal.THERE, result=as_shown),
 )
 async def add_thing(server: FakeServer, params: NewThing) -> Thing:
     """Add a thing.
@@ -80,6 +98,7 @@ async def add_thing(server: FakeServer, params: NewThing) -> Thing:
     if params.name in server.things:
         raise AlreadyExists
     server.things[params.name] = params.colour
+    server.end()
     return {"name": params.name, "colour": params.colour}
 
 
@@ -89,7 +108,12 @@ async def set_mode(server: FakeServer, params: str) -> None:
     await server.perform(f"set-mode {params}")
 
 
-@action("drop-thing", effect=Effect.DESTRUCTIVE, example_params={"name": "second"})
+@action(
+    "drop-thing",
+    effect=Effect.DESTRUCTIVE,
+    example_params={"name": "second"},
+    aftermath=Aftermath(look=look_whether_there, goal=Goal.GONE),
+)
 async def drop_thing(server: FakeServer, params: ThingName) -> None:
     """Drop a thing.
 
@@ -102,6 +126,7 @@ async def drop_thing(server: FakeServer, params: ThingName) -> None:
         raise Protected
     if server.things.pop(params.name, None) is None:
         raise NotFound(f"There is no thing {params.name}.")
+    server.end()
 
 
 @action("use-power", effect=Effect.WRITE, privileges=("superpower",), settings=("preload",))

@@ -86,6 +86,8 @@ class FakeServer:
         self.performed: list[str] = []
         self.problem: BaseException | None = None
         """Raised by every action."""
+        self.problem_after: BaseException | None = None
+        """Raised by an action that was carried out."""
         self.gate: Gate | None = None
         """Before every action."""
         self.described = 0
@@ -135,6 +137,11 @@ class FakeServer:
         if self.problem is not None:
             raise self.problem
         self.performed.append(what)
+
+    def end(self) -> None:
+        """Stand in for the way of the answer."""
+        if self.problem_after is not None:
+            raise self.problem_after
 
     def list_things(self) -> "list[Thing]":
         return [{"name": name, "colour": colour} for name, colour in sorted(self.things.items())]

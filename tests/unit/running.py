@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +57,12 @@ ACME = {"id": "ad-acme", "url": "acme://valet:acme-password@127.0.0.1/app"}
 
 
 @contextmanager
-def serving(config: Path, *arguments: str, more: Mapping[str, str] | None = None) -> Iterator[Running]:
+def serving(
+    config: Path, *arguments: str, more: Mapping[str, str] | None = None, program: Sequence[str] | None = None
+) -> Iterator[Running]:
     """Start a dbvalet, wait until it says that it listens, and end it if the test did not."""
     process = subprocess.Popen(
-        command("serve", "--config", str(config), *arguments),
+        [*(program or command()), "serve", "--config", str(config), *arguments],
         env=environment(more),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -26,7 +26,9 @@ async def valet() -> AsyncIterator[Valet]:
 
 def request(read_body: Callable[[], Awaitable[bytes]]) -> ActionRequest:
     bearer = f"Bearer {TOKENS['admin']}".encode()
-    return ActionRequest(id="x", authorization=bearer, database_id="ad-one", address=None, read_body=read_body)
+    return ActionRequest(
+        id="x", authorization=bearer, database_id="ad-one", address=None, headers=(), read_body=read_body
+    )
 
 
 async def test_roles_are_checked_before_params(valet: Valet):

@@ -115,7 +115,7 @@ def test_every_answer_carries_a_request_id_and_json_with_a_schema(document: dict
             if status == "204":
                 assert "content" not in answer
                 continue
-            assert ("Retry-After" in answer["headers"]) == (status in ("429", "503"))
+            assert ("Retry-After" in answer["headers"]) == (status in ("409", "429", "503"))
             (media_type,) = answer["content"]
             assert media_type == ("text/plain" if (path, status) == ("/metrics", "200") else "application/json")
             assert answer["content"][media_type]["schema"]

@@ -86,7 +86,7 @@ async def test_a_second_time_goes_from_the_new_timeline_and_an_instant_of_the_ol
     ("moment", "text"),
     [
         ("2026-01-31T07:00:00Z", "It must be from"),
-        ((datetime.now(UTC) + timedelta(hours=1)).isoformat(), "future"),
+        pytest.param((datetime.now(UTC) + timedelta(hours=1)).isoformat(), "future", id="future"),
         ("2026-01-31T09:00:00", "names no zone"),
         ("yesterday", "is no time"),
         (5, "must be a text"),

@@ -31,7 +31,7 @@ def upgrade() -> None:
         sa.Column("fingerprint", sa.Text, nullable=False),
         sa.Column("owner", sa.Text, nullable=False),
         sa.Column("begun_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("was_so_before", sa.Boolean),
+        sa.Column("before", sa.Text),
         sa.Column("answer", sa.Text),
     )
     op.create_index("keys_by_age", "idempotency_keys", ["begun_at"])

@@ -1,0 +1,298 @@
+"""`Idempotency-Key`: what is asked for under a key is done once, however often it is asked for.
+
+A row is on disk before the engine is touched, and its answer before the client has it. A row without an answer is of a
+request that runs, or of one whose end nobody saw: then the engine itself tells what became of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from agent.api.errors import failed
+from agent.audit.journal import Journal
+from agent.audit.line import Change
+from agent.errors import AgentError, AnswerUnknown, KeyInProgress, StateUnavailable
+from agent.state.state import State
+from engines.aftermath import Verdict
+from engines.errors import EngineError, InvalidParams, Precondition
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+HEADER = "Idempotency-Key"
+
+REPLAYED = (b"idempotent-replayed", b"true")
+"""A header of an answer that was given before."""
+
+LONGEST = 255
+
+KEPT = timedelta(hours=24)
+
+SILENT = timedelta(seconds=180)
+"""How long a dbvalet on another host may take over a request, all deadlines of actions included."""
+
+NOT_AGAIN = (
+    f"An earlier request with this `{HEADER}` was begun and nobody saw its end. What the engine shows does not tell "
+    "whether it was done, or has been changed by others since: it is not done again. Look, then ask with a new key."
+)
+
+WITHOUT_END = frozenset({"engine_unavailable", "deadline_exceeded", "state_unavailable", "internal"})
+"""Codes after which the engine may have done it or not."""
+
+BEFORE_ANYTHING = frozenset({400, 401, 403, 404, 413, 422, 429})
+"""Statuses after which nothing was begun: the same key may ask again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A request with a key."""
+
+    who: str
+    """The name of its token: keys of several clients do not meet."""
+    key: str
+    fingerprint: str
+
+    @property
+    def mark(self) -> str:
+        """What an operation that it begins is found by."""
+        return sha256(orjson.dumps([self.who, self.key, self.fingerprint])).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """An answer as it is kept: JSON, or nothing at all."""
+
+    status: int
+    code: str
+    body: bytes
+    replayed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """It was begun and nobody knows how it ended."""
+
+    before: list[str] | None
+    """What the action was about, as the engine had it then."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """Under which key the work of this task is done."""
+
+    mark: str
+    in_doubt: bool
+    """Whether it may have been begun before: what it makes is looked for first."""
+
+
+begun: ContextVar[Begun | None] = ContextVar("begun", default=None)
+
+
+def key_of(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """Read the key of a request; None without one.
+
+    Raises: InvalidParams
+    """
+    given = [value for name, value in headers if name == b"idempotency-key"]
+    if not given:
+        return None
+    key = given[0].decode("latin-1").strip(" \t")
+    if len(given) > 1 or not 1 <= len(key) <= LONGEST or any(not "!" <= each <= "~" for each in key):
+        raise InvalidParams({HEADER: [f"must be one value of 1 to {LONGEST} visible ASCII characters"]})
+    return key
+
+
+def fingerprint_of(method: str, path: str, body: bytes) -> str:
+    """Give the same text for requests that ask for the same."""
+    try:
+        asked = orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS) if body else b""
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        asked = body
+    return sha256(b"\0".join([method.encode(), path.encode(), asked])).hexdigest()
+
+
+class Once:
+    """The keys of a state."""
+
+    def __init__(self, state: State, journal: Journal, owner: str, claim: Callable[[], None]) -> None:
+        """`owner` stands for this process in the state; `claim` shows that it lives."""
+        self._state = state
+        self._journal = journal
+        self._owner = owner
+        self._claim = claim
+        self._running: set[tuple[str, str]] = set()
+
+    async def perform(
+        self,
+        asked: Asked,
+        change: Change,
+        *,
+        look: Callable[[], Awaitable[Sequence[str] | None]],
+        judge: Callable[[Sequence[str] | None, Sequence[str] | None], Verdict],
+        run: Callable[[], Awaitable[bytes]],
+        done: Callable[[], bytes],
+    ) -> Answer:
+        """Carry out an action, or give what became of it when it was asked for under this key before.
+
+        look: what the action is about, as the engine has it; judge: what became of it, by that before and now;
+        run: do it and give the answer's body; done: the body of one that was done
+
+        Raises: InvalidParams (another request has this key), KeyInProgress, AnswerUnknown, StateUnavailable, and
+        whatever `look` and `run` raise
+        """
+        with self.at_work(asked):
+            found = await self.find(asked)
+            if isinstance(found, Answer):
+                change.replayed, change.ended = True, (found.status, found.code)
+                return found
+            if found is None:
+                before = await look()
+                await self.begin(asked, change, before)
+            else:
+                verdict = judge(found.before, await look())
+                if verdict is Verdict.UNKNOWN:
+                    raise AnswerUnknown(NOT_AGAIN)
+                if verdict is Verdict.DONE:
+                    answer = Answer(status=200, code="ok", body=done())
+                    change.also = partial(self.keep, asked, answer)
+                    return answer
+                await self._journal.begin(change)
+            try:
+                body = await run()
+            except (AgentError, EngineError) as refused:
+                if refused.code not in WITHOUT_END:
+                    change.also = partial(self.keep, asked, answer_of(change.path, refused))
+                raise
+            answer = Answer(status=200, code="ok", body=body)
+            change.also = partial(self.keep, asked, answer)
+            return answer
+
+    @contextmanager
+    def at_work(self, asked: Asked) -> Generator[None]:
+        """Let one request of a key work at a time.
+
+        Raises: KeyInProgress
+        """
+        known = (asked.who, asked.key)
+        if known in self._running:
+            raise KeyInProgress
+        self._running.add(known)
+        try:
+            yield
+        finally:
+            self._running.discard(known)
+
+    async def find(self, asked: Asked) -> Answer | Doubt | None:
+        """Find what was asked for under a key. What is in doubt is this process's from then on.
+
+        Raises: InvalidParams, KeyInProgress, StateUnavailable
+        """
+        from agent.state.tables import idempotency_keys as keys
+
+        here = (keys.c.who == asked.who) & (keys.c.key == asked.key)
+
+        def work(connection: Connection) -> Answer | Doubt | None:
+            row = connection.execute(keys.select().where(here)).one_or_none()
+            now = self._state.now(connection)
+            if row is None or row.begun_at < now - KEPT:
+                return None
+            if row.fingerprint != asked.fingerprint:
+                raise InvalidParams({HEADER: ["was used for another request; take a new one"]})
+            if row.answer is not None:
+                return _answer(row.answer)
+            if self._lives(row, now):
+                raise KeyInProgress
+            # One of several that find it at the same time gets it.
+            taken = keys.update().where(here, keys.c.owner == row.owner, keys.c.begun_at == row.begun_at)
+            if connection.execute(taken.values(owner=self._owner, begun_at=now)).rowcount != 1:
+                raise KeyInProgress
+            return Doubt(before=None if row.before is None else orjson.loads(row.before))
+
+        self._claim()
+        try:
+            return await self._state.run(work)
+        except Precondition as problem:
+            raise StateUnavailable(
+                f"Nothing was done, since its key cannot be looked up. {problem.message}"
+            ) from problem
+
+    async def begin(self, asked: Asked, change: Change, before: Sequence[str] | None = None) -> None:
+        """Write down that a request is begun, together with what the audit needs to be sure of.
+
+        Raises: KeyInProgress, StateUnavailable
+        """
+        from sqlalchemy.exc import IntegrityError
+
+        from agent.state.tables import idempotency_keys as keys
+
+        def work(connection: Connection) -> None:
+            now = self._state.now(connection)
+            connection.execute(keys.delete().where(keys.c.begun_at < now - KEPT))
+            connection.execute(
+                keys.insert().values(
+                    who=asked.who,
+                    key=asked.key,
+                    fingerprint=asked.fingerprint,
+                    owner=self._owner,
+                    begun_at=now,
+                    before=None if before is None else orjson.dumps(list(before)).decode(),
+                )
+            )
+
+        self._claim()
+        try:
+            await self._journal.begin(change, work)
+        except IntegrityError:
+            raise KeyInProgress from None
+
+    def keep(self, asked: Asked, answer: Answer, connection: Connection) -> None:
+        """Keep the answer, in the transaction of its line."""
+        from agent.state.tables import idempotency_keys as keys
+
+        here = (keys.c.who == asked.who) & (keys.c.key == asked.key)
+        text = orjson.dumps({"status": answer.status, "code": answer.code, "body": answer.body.decode()}).decode()
+        connection.execute(keys.update().where(here).values(answer=text))
+
+    def forget(self, asked: Asked, connection: Connection) -> None:
+        """Forget a request that was refused before anything was begun."""
+        from agent.state.tables import idempotency_keys as keys
+
+        connection.execute(keys.delete().where(keys.c.who == asked.who, keys.c.key == asked.key))
+
+    async def write(self, change: Callable[[Connection], None]) -> None:
+        """Keep or forget where there is no line of the audit to do it with.
+
+        Raises: StateUnavailable
+        """
+        try:
+            await self._state.run(change)
+        except Precondition as problem:
+            raise StateUnavailable(f"The answer cannot be kept. {problem.message}") from problem
+
+    def _lives(self, row: Row[Any], now: datetime) -> bool:
+        """Tell whether who began a request still works on it."""
+        if row.owner == self._owner:
+            return False  # whoever asks now is the one that is at work here
+        if self._state.presence is not None:
+            return self._state.presence.lives(row.owner)
+        return row.begun_at > now - SILENT
+
+
+def answer_of(path: str, refused: AgentError | EngineError) -> Answer:
+    """Give a refusal as it is kept."""
+    response = failed(path, refused)
+    return Answer(status=response.status_code, code=refused.code, body=bytes(response.body))
+
+
+def _answer(text: str) -> Answer:
+    kept = orjson.loads(text)
+    return Answer(status=kept["status"], code=kept["code"], body=kept["body"].encode(), replayed=True)

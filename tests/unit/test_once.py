@@ -1,0 +1,302 @@
+"""`Idempotency-Key`: once for all requests with a key, whatever becomes of the answer."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from agent import once
+from engines.aftermath import AS_ASKED, Goal, Verdict, judge
+from engines.errors import ConnectionLost, DeadlineExceeded
+from tests.fakes.driver import Gate
+from tests.fakes.service import Valet, configuration, running, until
+
+ONE = "/api/databases/ad-one"
+SECOND = {"name": "second", "colour": "red"}
+
+
+@pytest.fixture
+async def valet() -> AsyncIterator[Valet]:
+    async with running() as valet:
+        yield valet
+
+
+async def act(valet: Valet, name: str, params: Any, key: str = "key-1", token: str = "admin") -> httpx.Response:
+    body = {"action_name": name, "params": params}
+    return await valet.ask("POST", f"{ONE}/action", token, json=body, headers={"Idempotency-Key": key})
+
+
+def code(response: httpx.Response) -> str:
+    return "ok" if response.is_success else response.json()["code"]
+
+
+def state_of(valet: Valet) -> list[tuple[Any, ...]]:
+    file = valet.service.state._file
+    assert file is not None
+    if not file.path.exists():
+        return []
+    with closing(sqlite3.connect(file.path)) as connection:
+        return connection.execute("SELECT key, before, answer IS NOT NULL FROM idempotency_keys").fetchall()
+
+
+async def test_a_retry_gets_the_first_answer_and_nothing_is_done_again(valet: Valet):
+    first = await act(valet, "add-thing", SECOND)
+    del valet.server().things["second"]  # whatever has become of it since
+    again = await act(valet, "add-thing", SECOND)
+    assert (again.status_code, again.content) == (first.status_code, first.content) == (200, first.content)
+    assert "Idempotent-Replayed" not in first.headers
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert valet.server().performed == ["add-thing second"]
+    lines = (await valet.ask("GET", "/api/audit")).json()["audit"]
+    assert [(line["code"], line["replayed"]) for line in lines] == [("ok", False), ("ok", True)]
+
+
+async def test_a_refusal_of_the_engine_is_an_answer_too(valet: Valet):
+    first = await act(valet, "add-thing", {"name": "first"})
+    del valet.server().things["first"]
+    again = await act(valet, "add-thing", {"name": "first"})
+    assert code(first) == code(again) == "already_exists"
+    assert first.content == again.content
+    assert len(valet.server().performed) == 1
+
+
+async def test_the_order_of_fields_is_nothing_and_another_body_is_refused(valet: Valet):
+    assert code(await act(valet, "add-thing", SECOND)) == "ok"
+    assert code(await act(valet, "add-thing", dict(reversed(SECOND.items())))) == "ok"
+    other = await act(valet, "add-thing", {**SECOND, "colour": "blue"})
+    assert (other.status_code, list(other.json()["errors"])) == (422, ["Idempotency-Key"])
+    assert code(await act(valet, "drop-thing", {"name": "second"})) == "invalid_params"
+    assert valet.server().performed == ["add-thing second"]
+
+
+async def test_keys_of_several_tokens_do_not_meet(valet: Valet):
+    assert code(await act(valet, "add-thing", SECOND)) == "ok"
+    assert code(await act(valet, "add-thing", SECOND, token="operator")) == "already_exists"
+
+
+async def test_while_the_first_runs_the_others_are_told_to_wait(valet: Valet):
+    gate = valet.server().gate = Gate()
+    first = asyncio.create_task(act(valet, "add-thing", SECOND))
+    await until(lambda: gate.waiting)
+    assert state_of(valet) == [("key-1", "[]", 0)]  # on disk before the engine is touched
+    others = await asyncio.gather(*(act(valet, "add-thing", SECOND) for _ in range(20)))
+    assert {(code(each), each.headers["Retry-After"]) for each in others} == {("in_progress", "1")}
+    gate.open.set()
+    assert code(await first) == "ok"
+    assert code(await act(valet, "add-thing", SECOND)) == "ok"
+    assert valet.server().performed == ["add-thing second"]
+
+
+@pytest.mark.parametrize("lost", [ConnectionLost("It was cut."), DeadlineExceeded("Too late.")])
+async def test_what_was_done_though_its_answer_was_lost_is_not_done_again(valet: Valet, lost: Exception):
+    valet.server().problem_after = lost
+    assert (await act(valet, "add-thing", SECOND)).status_code in (503, 504)
+    valet.server().problem_after = None
+    again = await act(valet, "add-thing", SECOND)
+    assert again.json() == {"ok": 1, "result": SECOND}
+    assert valet.server().performed == ["add-thing second"]
+    assert (await act(valet, "add-thing", SECOND)).headers["Idempotent-Replayed"] == "true"
+
+
+async def test_what_was_not_done_is_done_by_the_retry(valet: Valet):
+    valet.server().problem = ConnectionLost("It was cut.")
+    assert code(await act(valet, "add-thing", SECOND)) == "engine_unavailable"
+    valet.server().problem = None
+    assert code(await act(valet, "add-thing", SECOND)) == "ok"
+    assert valet.server().performed == ["add-thing second"]
+    assert valet.server().things["second"] == "red"
+
+
+async def test_what_somebody_has_made_anew_is_not_destroyed_by_a_retry(valet: Valet):
+    server = valet.server()
+    server.things["second"] = "red"
+    server.problem_after = ConnectionLost("It was cut.")
+    assert code(await act(valet, "drop-thing", {"name": "second"})) == "engine_unavailable"
+    server.problem_after = None
+    server.things["second"] = "green"
+    for _ in range(2):
+        again = await act(valet, "drop-thing", {"name": "second"})
+        assert (again.status_code, code(again)) == (409, "answer_unknown")
+        assert "not done again" in again.json()["error"]
+    assert (server.things["second"], len(server.performed)) == ("green", 1)
+    assert code(await act(valet, "drop-thing", {"name": "second"}, "key-2")) == "ok"
+
+
+async def test_an_action_that_cannot_tell_is_not_done_again(valet: Valet):
+    valet.server().problem = ConnectionLost("It was cut.")
+    assert code(await act(valet, "set-mode", "FAST")) == "engine_unavailable"
+    valet.server().problem = None
+    assert code(await act(valet, "set-mode", "FAST")) == "answer_unknown"
+    assert valet.server().performed == []
+
+
+async def test_a_refusal_before_anything_was_begun_leaves_the_key_as_it_was(valet: Valet):
+    assert code(await act(valet, "add-thing", {"name": ""})) == "invalid_params"
+    assert code(await act(valet, "add-thing", SECOND, token="reader")) == "forbidden"
+    assert state_of(valet) == []
+    assert code(await act(valet, "add-thing", SECOND)) == "ok"
+
+
+@pytest.mark.parametrize("key", ["", "with space", "x" * 256, "ä"], ids=["empty", "a space", "too long", "no ASCII"])
+async def test_a_key_that_is_none_is_refused(valet: Valet, key: str):
+    headers = {b"Idempotency-Key": key.encode()}
+    for path, body in ((f"{ONE}/action", {"action_name": "add-thing", "params": SECOND}), (f"{ONE}/backups", {})):
+        refused = await valet.ask("POST", path, json=body, headers=headers)
+        assert (refused.status_code, list(refused.json()["errors"])) == (422, ["Idempotency-Key"])
+    assert valet.server().performed == []
+
+
+async def test_a_read_needs_no_key_and_takes_one(valet: Valet):
+    for _ in range(2):
+        read = await act(valet, "list-things", None)
+        assert (code(read), "Idempotent-Replayed" in read.headers) == ("ok", False)
+    assert state_of(valet) == []
+
+
+async def test_a_key_is_forgotten_after_a_day(valet: Valet, monkeypatch: pytest.MonkeyPatch):
+    assert code(await act(valet, "add-thing", SECOND)) == "ok"
+    monkeypatch.setattr(once, "KEPT", timedelta(seconds=-1))
+    assert code(await act(valet, "add-thing", SECOND)) == "already_exists"
+    assert len(state_of(valet)) == 1
+
+
+async def test_without_a_state_nothing_is_begun(tmp_path: Path):
+    (tmp_path / "file").touch()
+    async with running(state=f"sqlite:///{tmp_path}/file/state.db", audit="none") as valet:
+        assert code(await act(valet, "add-thing", SECOND)) == "state_unavailable"
+        assert code(await valet.act("add-thing", SECOND)) == "ok"  # without a key and an audit it needs none
+        assert valet.server().performed == ["add-thing second"]
+
+
+async def test_keys_work_without_the_audit():
+    async with running(audit="none") as valet:
+        for _ in range(2):
+            assert code(await act(valet, "add-thing", SECOND)) == "ok"
+        assert valet.server().performed == ["add-thing second"]
+
+
+async def test_an_answer_that_could_not_be_kept_is_found_in_the_engine(valet: Valet, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(once.Once, "keep", refuse)
+        assert (await act(valet, "add-thing", SECOND)).status_code == 500
+    assert code(await act(valet, "add-thing", SECOND)) == "ok"
+    assert valet.server().performed == ["add-thing second"]
+
+
+def refuse(*_: Any) -> None:
+    raise RuntimeError("no room")
+
+
+async def test_a_dbvalet_that_died_is_told_from_one_that_works(tmp_path: Path):
+    state = f"sqlite:///{tmp_path}/state.db"
+    async with running(state=state) as first, running(state=state) as other:
+        gate = first.server().gate = Gate()
+        asked = asyncio.create_task(act(first, "add-thing", SECOND))
+        await until(lambda: gate.waiting)
+        assert code(await act(other, "add-thing", SECOND)) == "in_progress"
+        asked.cancel()
+        first.service.state.presence.forget(first.service.operations.owner)  # type: ignore[union-attr]
+        other.server().things["second"] = "red"  # it had done it
+        assert (await act(other, "add-thing", SECOND)).json() == {"ok": 1, "result": SECOND}
+        assert other.server().performed == []
+        gate.open.set()
+
+
+async def test_a_restart_keeps_the_answers(tmp_path: Path):
+    state = f"sqlite:///{tmp_path}/state.db"
+    async with running(state=state) as valet:
+        assert code(await act(valet, "add-thing", SECOND)) == "ok"
+    async with running(state=state) as valet:
+        assert (await act(valet, "add-thing", SECOND)).headers["Idempotent-Replayed"] == "true"
+        assert valet.server().performed == []
+
+
+async def post(valet: Valet, path: str, body: Any = None, key: str = "key-1", token: str = "admin") -> httpx.Response:
+    return await valet.ask("POST", f"{ONE}{path}", token, json=body or {}, headers={"Idempotency-Key": key})
+
+
+async def test_a_backup_is_made_once_a_key(valet: Valet):
+    first = await post(valet, "/backups")
+    assert first.status_code == 201
+    again = await post(valet, "/backups")
+    assert (again.status_code, again.content) == (201, first.content)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    await until(lambda: valet.server().backups.done)
+    assert len((await valet.ask("GET", f"{ONE}/backups")).json()["database_backups"]) == 1
+    assert code(await valet.ask("DELETE", f"{ONE}/backups/x", headers={"Idempotency-Key": "key-1"})) == "invalid_params"
+
+
+async def test_a_backup_whose_answer_was_lost_is_found_again(valet: Valet, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(once.Once, "keep", refuse)
+        assert (await post(valet, "/backups")).status_code == 500
+    (made,) = (await valet.ask("GET", f"{ONE}/backups")).json()["database_backups"]
+    again = await post(valet, "/backups")
+    assert (again.status_code, again.json()["database_backup"]["id"]) == (201, made["id"])
+    assert len((await valet.ask("GET", f"{ONE}/backups")).json()["database_backups"]) == 1
+
+
+async def test_a_password_is_told_once_and_not_kept(valet: Valet):
+    body = {"database_user": {"name": "somebody", "read_only": True}}
+    first = await post(valet, "/users", body)
+    password = first.json()["database_user"]["password"]
+    again = await post(valet, "/users", body)
+    assert (again.status_code, code(again)) == (409, "answer_unknown")
+    assert "reset_password" in again.json()["error"]
+    file = valet.service.state._file
+    assert file is not None
+    assert password.encode() not in file.path.read_bytes()
+    assert code(await post(valet, "/users/somebody/reset_password", key="key-2")) == "ok"
+    assert code(await post(valet, "/users/somebody/reset_password", key="key-2")) == "answer_unknown"
+
+
+async def test_a_route_refused_before_anything_was_begun_leaves_the_key_as_it_was(valet: Valet):
+    assert code(await post(valet, "/users", {"database_user": {"name": "x"}})) == "invalid_params"
+    assert code(await post(valet, "/backups", token="reader")) == "forbidden"
+    assert state_of(valet) == []
+    assert (await post(valet, "/users", {"database_user": {"name": "somebody"}})).status_code == 201
+
+
+async def test_an_answer_is_not_for_a_token_that_does_not_see_the_database_any_more(tmp_path: Path):
+    state = f"sqlite:///{tmp_path}/state.db"
+    of_two = next(each for each in configuration()["tokens"] if each["name"] == "of-two")
+    async with running(state=state, tokens=[{**of_two, "databases": ["*"]}]) as valet:
+        assert (await post(valet, "/backups", token="of-two")).status_code == 201
+        assert code(await act(valet, "add-thing", SECOND, "key-2", token="of-two")) == "ok"
+    async with running(state=state, tokens=[of_two]) as valet:
+        assert code(await post(valet, "/backups", token="of-two")) == "not_found"
+        assert code(await act(valet, "add-thing", SECOND, "key-2", token="of-two")) == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("goal", "before", "now", "verdict"),
+    [
+        (Goal.GONE, ["a 1", "b 1"], [], Verdict.DONE),
+        (Goal.GONE, ["a 1", "b 1"], ["a 1", "b 1"], Verdict.NOT_DONE),
+        (Goal.GONE, ["a 1", "b 1"], ["b 1"], Verdict.NOT_DONE),
+        (Goal.GONE, ["a 1"], ["a 2"], Verdict.UNKNOWN),
+        (Goal.GONE, ["a 1", "b 1"], ["b 1", "c 1"], Verdict.UNKNOWN),
+        (Goal.GONE, [], [], Verdict.NOT_DONE),
+        (Goal.GONE, [], ["a 1"], Verdict.UNKNOWN),
+        (Goal.ENDED, ["query 1"], ["query 2"], Verdict.DONE),
+        (Goal.ENDED, ["query 1"], [], Verdict.DONE),
+        (Goal.ENDED, ["query 1"], ["query 1"], Verdict.NOT_DONE),
+        (Goal.ENDED, [], ["query 2"], Verdict.UNKNOWN),
+        (Goal.THERE, [], [AS_ASKED], Verdict.DONE),
+        (Goal.THERE, ["other"], [AS_ASKED], Verdict.DONE),
+        (Goal.THERE, [], [], Verdict.NOT_DONE),
+        (Goal.THERE, [AS_ASKED], [AS_ASKED], Verdict.NOT_DONE),
+        (Goal.THERE, ["other"], ["third"], Verdict.UNKNOWN),
+        (Goal.CHANGED, ["then"], ["now"], Verdict.DONE),
+        (Goal.CHANGED, ["then"], ["then"], Verdict.NOT_DONE),
+        *((goal, *pair, Verdict.UNKNOWN) for goal in Goal for pair in ((None, []), ([], None), (None, None))),
+    ],
+)
+def test_what_became_of_an_action(goal: Goal, before: list[str] | None, now: list[str] | None, verdict: Verdict):
+    assert judge(goal, before, now) is verdict
