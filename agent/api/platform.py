@@ -269,9 +269,8 @@ async def refuse_change(request: Request, app: str, addon: str) -> Response:
     raise NotSupported(f"{NOT_HERE}.")
 
 
-async def refuse_login(request: Request) -> Response:
-    """Make no static token: they stand in the configuration."""
-    principal_of(request)
+async def refuse_login(_: Request) -> Response:
+    """Make no static token: they stand in the configuration. Who logs in by a password has none to show."""
     raise NotSupported("Tokens stand in dbvalet's configuration: log in with one of them (`--api-token`).")
 
 
@@ -342,7 +341,7 @@ def install(app: FastAPI, engines: Mapping[str, Engine]) -> None:
         app.add_api_route(path, handler, **text)
 
     add("/v1/tokens/exchange", exchange, "precondition", model=TokenBody, method="POST")
-    add("/v1/tokens", refuse_login, "not_supported", method="POST")
+    add("/v1/tokens", refuse_login, "not_supported", method="POST", token=False)
     add("/v1/users/self", get_self, model=SelfBody)
     add("/v1/regions", list_regions, model=RegionsBody, token=False)
     add("/v1/addon_providers", list_providers, model=ProvidersBody, token=False)

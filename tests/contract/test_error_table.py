@@ -825,8 +825,14 @@ for how, where in (
     ("DELETE", ADDON),
 ):
     ROWS[how, where] = refuses(how, where, not_found=of_others(how, where))
-for where in ("/v1/tokens", "/v1/databases"):
-    ROWS["POST", where] = refuses("POST", where)
+ROWS["POST", "/v1/databases"] = refuses("POST", "/v1/databases")
+ROWS["POST", "/v1/tokens"] = {
+    "not_supported": [
+        sent("POST", "/v1/tokens"),
+        lambda valet: valet.client.post("/v1/tokens", auth=("somebody", "password")),
+    ],
+    "internal": [a_bug("POST", "/v1/tokens")],
+}
 
 ROWS["GET", "/api/audit"] = {
     **with_a_token("GET", "/api/audit"),
