@@ -31,7 +31,7 @@ class PlanResource(BaseModel):
 
 
 class PlanBody(BaseModel):
-    """The body of `GET /api/databases/:id/plan`."""
+    """The body of `GET /api/databases/:id/plan` and of `GET /api/plans/:name`."""
 
     plan: PlanResource
 
@@ -82,12 +82,13 @@ async def get_plan(request: Request, database_id: str) -> Response:
     return as_json({"plan": _plan(database)})
 
 
-async def get_plan_by_name(request: Request, database_id: str, name: str) -> Response:
-    """Show a plan by its name: the database's own is the one that there is."""
-    _, database = database_of(request, database_id)
-    if name != database.settings.plan:
-        raise PlanNotFound
-    return as_json({"plan": _plan(database)})
+async def get_plan_by_name(request: Request, name: str) -> Response:
+    """Show a plan by its name: one that a database in the token's scope has, of the `type` that the query may name."""
+    kind = request.query_params.get("type")
+    for each in service_of(request).databases.seen_by(principal_of(request)):
+        if each.settings.plan == name and kind in (None, "", each.engine.name):
+            return as_json({"plan": _plan(each)})
+    raise PlanNotFound
 
 
 async def list_types(request: Request) -> Response:
@@ -163,7 +164,7 @@ def install(app: FastAPI) -> None:
     of_database = "/api/databases/{database_id}"
     for path, endpoint, model, name in (
         (of_database + "/plan", get_plan, PlanBody, "get_plan"),
-        (of_database + "/plans/{name}", get_plan_by_name, PlanBody, "get_plan_by_name"),
+        ("/api/plans/{name}", get_plan_by_name, PlanBody, "get_plan_by_name"),
         ("/api/database_types/{type_id}", get_type, TypeBody, "get_database_type"),
         ("/api/database_type_versions/{version_id}", get_version, VersionBody, "get_database_type_version"),
     ):

@@ -653,8 +653,15 @@ for how, where in (
     ROWS[how, where] = refuses(how, where, forbidden=takes_more_than_a_reader(how, where))
 for where in (f"{OF_ONE}/firewall_rules", f"{OF_ONE}/health", "/api/firewall/managed_ranges"):
     ROWS["GET", where] = refuses("GET", where)
-for where in (f"{OF_ONE}/instances_status", f"{OF_ONE}/plan", f"{OF_ONE}/plans/{{name}}"):
+for where in (f"{OF_ONE}/instances_status", f"{OF_ONE}/plan"):
     ROWS["GET", where] = through_the_engine("GET", where)
+ROWS["GET", "/api/plans/{name}"] = {
+    **with_a_token("GET", "/api/plans/{name}"),
+    "not_found": [
+        lambda valet: valet.ask("GET", "/api/plans/none"),
+        lambda valet: valet.ask("GET", "/api/plans/self-hosted?type=another"),
+    ],
+}
 ROWS["GET", f"{OF_ONE}/maintenance/{{maintenance_id}}"] = through_the_engine(
     "GET", f"{OF_ONE}/maintenance/{{maintenance_id}}"
 )

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from tests.fakes import BARE
-from tests.fakes.service import Valet, running
+from tests.fakes.service import URL, Valet, running
 
 
 async def test_instances_status_is_a_list_at_the_root(valet: Valet) -> None:
@@ -18,6 +18,15 @@ async def test_a_version_and_a_type_are_found_by_the_ids_of_the_database(valet: 
     assert kind["name"] == one["type_name"]
     assert all(type(version["database_type_version"][part]) is int for part in ("major", "minor", "patch", "build"))
     assert version["database_type_version"]["next_upgrade"] is None
+
+
+async def test_a_plan_is_found_by_its_name_where_the_token_sees_a_database_of_it() -> None:
+    databases = [{"id": "ad-one", "url": URL, "plan": "large"}, {"id": "ad-two", "url": URL, "plan": "small"}]
+    async with running(databases=databases) as valet:
+        found = await valet.ask("GET", "/api/plans/large?type=fake")
+        assert found.json() == (await valet.ask("GET", "/api/databases/ad-one/plan")).json()
+        assert (await valet.ask("GET", "/api/plans/small?type=", "of-two")).status_code == 200
+        assert (await valet.ask("GET", "/api/plans/large", "of-two")).status_code == 404
 
 
 async def test_metrics_are_whole_numbers_or_null_by_instance(valet: Valet) -> None:
