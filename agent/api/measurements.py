@@ -76,14 +76,18 @@ async def get_metrics(request: Request, database_id: str) -> Response:
     newest = series[-1].measures
     cpu = cpu_percent(series[-2], series[-1]) if len(series) > 1 else None
     peak = max((each.measures.memory for each in series if each.measures.memory is not None), default=None)
+    instance, address = stable_id("instance", database.id), database.server.address
     of_instance = {
+        "instance_id": instance,
+        "instance_address": f"{address.host}:{address.port}",
+        "real_disk_size": newest.disk_used,
         "cpu": {"usage_in_percents": cpu},
         "memory": {
             "memory_usage": newest.memory,
-            "highest_memory_usage": peak,
+            "max_memory_usage": peak,
             "memory_limit": newest.memory_limit,
             "swap_usage": None,
-            "highest_swap_usage": None,
+            "max_swap_usage": None,
             "swap_limit": None,
         },
         "disk": {"disk_used": newest.disk_used, "disk_size": newest.disk_size},
@@ -102,7 +106,7 @@ async def get_metrics(request: Request, database_id: str) -> Response:
             },
             "database_stats": {"data_size": newest.data_size, "counters": dict(newest.counters)},
             "real_disk_size": newest.disk_used,
-            "instances_metrics": {stable_id("instance", database.id): of_instance},
+            "instances_metrics": {instance: of_instance},
         }
     )
 

@@ -35,7 +35,10 @@ async def test_metrics_are_whole_numbers_or_null_by_instance(valet: Valet) -> No
         assert value is None or type(value) is int
     assert body["memory"]["memory"] == 1000
     assert body["memory"]["swap"] is None
-    assert isinstance(body["instances_metrics"], dict)
+    ((instance, of_it),) = body["instances_metrics"].items()
+    assert (of_it["instance_id"], of_it["instance_address"]) == (instance, "db.example:1234")
+    assert (of_it["memory"]["max_memory_usage"], of_it["memory"]["max_swap_usage"]) == (1000, None)
+    assert of_it["real_disk_size"] == body["real_disk_size"]
 
 
 async def test_a_series_has_moments_with_an_offset_and_begins_at_since(valet: Valet) -> None:
