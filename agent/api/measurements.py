@@ -112,7 +112,10 @@ async def get_metrics(request: Request, database_id: str) -> Response:
 
 
 async def get_series(request: Request, database_id: str, kind: str) -> Response:
-    """Show one kind of metrics over time: `since` an instant, or the `last` so many hours."""
+    """Show one kind of metrics over time: `since` an instant or so many hours ago, or the `last` so many hours.
+
+    `last=true` shows the newest value alone.
+    """
     _, database = database_of(request, database_id)
     return await _series(request, database, kind)
 
@@ -138,7 +141,12 @@ async def _series(request: Request, database: Database, kind: str) -> Response:
     since, last = _since(request), _last(request)
     series = await service_of(request).sampler.now(database)
     end = series[-1].at
-    begin = since or end - timedelta(hours=last)
+    if last == "newest":
+        begin = end
+    elif isinstance(since, datetime):
+        begin = since
+    else:
+        begin = end - timedelta(hours=last or since or LAST_HOURS)
     previous: Sample | None = None
     values: list[dict[str, Any]] = []
     for each in series:
@@ -163,26 +171,36 @@ def _values(kind: Kind, previous: Sample | None, sample: Sample) -> dict[str, An
             return {"bytes_read": now.bytes_read, "bytes_written": now.bytes_written}
 
 
-def _since(request: Request) -> datetime | None:
+def _since(request: Request) -> datetime | int | None:
+    """Read an instant, or how many hours ago, which is what one client sends."""
     text = request.query_params.get("since")
     if not text:
         return None
+    if hours := _hours(text):
+        return hours
     try:
         since = datetime.fromisoformat(text)
     except ValueError:
         since = None
     if since is None or since.tzinfo is None:
-        raise InvalidParams({"since": ["must be an RFC 3339 date and time with an offset"]})
+        raise InvalidParams({"since": ["must be an RFC 3339 date and time with an offset, or a number of hours"]})
     return since
 
 
-def _last(request: Request) -> int:
+def _last(request: Request) -> Literal["newest"] | int | None:
+    """Read a number of hours, or whether the newest value is enough, which is what one client sends."""
     text = request.query_params.get("last")
-    if not text:
-        return LAST_HOURS
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and int(text) > 0):
-        raise InvalidParams({"last": ["must be a whole number of hours from 1 to 9999"]})
-    return int(text)
+    if text in (None, "", "false"):
+        return None
+    if text == "true":
+        return "newest"
+    if hours := _hours(text):
+        return hours
+    raise InvalidParams({"last": ["must be a whole number of hours from 1 to 9999, or true"]})
+
+
+def _hours(text: str) -> int | None:
+    return int(text) or None if text.isascii() and text.isdigit() and len(text) <= 4 else None
 
 
 def install(app: FastAPI) -> None:

@@ -555,7 +555,8 @@ for where in (f"{OF_ONE}/metrics/{{kind}}", f"{OF_ONE}/instances/{{instance_id}}
     ROWS["GET", where] = {
         **through_the_engine("GET", where, *MEASURING),
         "invalid_params": [
-            sent("GET", f"{where}?{query}") for query in ("since=x", "since=2026-01-31T08:00:00", "last=0", "last=-1")
+            sent("GET", f"{where}?{query}")
+            for query in ("since=x", "since=0", "since=2026-01-31T08:00:00", "last=0", "last=-1", "last=yes")
         ],
     }
 for how, where in (("POST", f"{OF_ONE}/features"), ("DELETE", f"{OF_ONE}/features")):

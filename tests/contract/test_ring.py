@@ -49,6 +49,16 @@ async def test_a_series_has_moments_with_an_offset_and_begins_at_since(valet: Va
     assert later.json()["values"] == []
 
 
+async def test_a_series_is_chosen_in_hours_and_down_to_its_newest_value(valet: Valet) -> None:
+    path = "/api/databases/ad-one/metrics/memory"
+    first = (await valet.ask("GET", path)).json()["values"]
+    whole = (await valet.ask("GET", f"{path}?since=3&last=false")).json()["values"]
+    (newest,) = (await valet.ask("GET", f"{path}?since=3&last=true")).json()["values"]
+    assert whole[: len(first)] == first
+    assert len(whole) == len(first) + 1
+    assert newest["time"] > whole[-1]["time"]
+
+
 async def test_a_log_line_has_its_container_as_the_fifth_word_and_no_double_space(valet: Valet) -> None:
     url = (await valet.ask("GET", "/api/databases/ad-one/logs")).json()["url"]
     shown = await valet.client.get(f"{url}&n=5")
