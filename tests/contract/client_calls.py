@@ -172,6 +172,7 @@ AUTHENTICATION = [
 
 APP, ADDONS = "/v1/apps/{app}", "/v1/apps/{app}/addons"
 ADDON = f"{ADDONS}/{{addon}}"
+NAMED = fields(id=filled, name=filled)
 PLAN = fields(id=text, name=filled, display_name=text)
 PROVIDER = fields(
     id=among("postgresql", "mysql", "mongodb", "influxdb", "fake"),
@@ -213,8 +214,8 @@ PLATFORM = [
         reads=fields(container=anything, operation_url=text),
         refused=NOWHERE,
     ),
-    *go_and_js("GET", "/v1/addon_providers", root="addon_providers", reads=list_of(PROVIDER, least=1)),
-    js("GET", "/v1/addon_providers", token=Token.NONE, root="addon_providers", reads=list_of(PROVIDER, least=1)),
+    *go_and_js("GET", "/v1/addon_providers", root="addon_providers", reads=list_of(NAMED, least=1)),
+    js("GET", "/v1/addon_providers", token=Token.NONE, root="addon_providers", reads=list_of(NAMED, least=1)),
     go(
         "GET",
         "/v1/addon_providers/{provider}/plans",
@@ -385,7 +386,6 @@ OF_INSTANCE = fields(
 MOMENT = fields(time=date)
 SERIES = (f"{ONE}/metrics/{{kind}}", f"{ONE}/instances/{{instance_id}}/metrics/{{kind}}")
 A_PLAN = fields(id=text, name=filled, backup=truth, disk=BYTES, memory=BYTES)
-A_TYPE = fields(id=text, name=filled)
 A_VERSION = fields(
     **dict.fromkeys(("id", "database_type_id"), text),
     **dict.fromkeys(("major", "minor", "patch", "build"), integer),
@@ -419,8 +419,8 @@ AROUND = [
     js("POST", f"{ONE}/ping", body={}, reads=map_of(anything)),
     js("GET", f"{ONE}/plan", root="plan", reads=A_PLAN, keeps={"name": "plan.name"}),
     js("GET", "/api/plans/{name}", query="type={type_name}", root="plan", reads=A_PLAN),
-    js("GET", "/api/database_types", root="database_types", reads=list_of(A_TYPE, least=1)),
-    js("GET", "/api/database_types/{type_id}", root="database_type", reads=A_TYPE),
+    js("GET", "/api/database_types", root="database_types", reads=list_of(NAMED, least=1)),
+    js("GET", "/api/database_types/{type_id}", root="database_type", reads=NAMED),
     *(
         send(
             "GET",
@@ -524,7 +524,7 @@ SETTINGS = [
         "GET",
         "/api/firewall/managed_ranges",
         root="ranges",
-        reads=list_of(fields(id=text, name=text)),
+        reads=list_of(NAMED),
         refused=NOWHERE,
     ),
 ]
