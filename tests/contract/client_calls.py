@@ -680,6 +680,7 @@ DOWNLOADED: dict[str, Any] = {
     "reads": like(r"(?s)\x1f\x8b.+"),
 }
 DOWNLOAD = "/api/backups/{backup_id}/download"
+# A backup that is done can be had; what its operation still does behind it keeps the next one waiting.
 OPERATION_ENDS = js(
     "GET",
     f"{ONE}/operations/{{operation_id}}",
@@ -698,6 +699,7 @@ BACKING_UP = [
         until=("database_backup.status", "done"),
         about=("one backup",),
     ),
+    OPERATION_ENDS,
     js("POST", BACKUPS, body={}, reads=JS_BACKUP, **MADE),
     js(
         "GET",
@@ -707,6 +709,7 @@ BACKING_UP = [
         until=("database_backup.status", "done"),
         about=("one backup",),
     ),
+    OPERATION_ENDS,
     documentation("POST", BACKUPS, reads=GO_BACKUP, **MADE),
     documentation(
         "GET",
@@ -716,6 +719,7 @@ BACKING_UP = [
         until=("database_backups.0.status", "done"),
         about=("backup fields", "list of backups in the overview"),
     ),
+    OPERATION_ENDS,
     go("GET", BACKUPS, root="database_backups", reads=list_of(GO_BACKUP, least=3)),
     go("GET", BACKUPS, root="database_backups", reads=_newest_first),
     js("GET", BACKUPS, root="database_backups", reads=list_of(JS_BACKUP, least=3)),

@@ -81,12 +81,15 @@ def raised(route: tuple[str, str], cause: Exception) -> Provoke:
 
 
 def ways(family: str, status: int) -> Iterator[tuple[str, Provoke]]:
-    """Give each code that a family can give under a status, with what provokes it; a cause that is raised if none."""
+    """Give each code that a family can give under a status, with what provokes it; a cause that is raised if none.
+
+    What was not found is another thing on each route, so that all of them are asked.
+    """
     natural: dict[str, Provoke] = {}
     for route in routes_of(family):
         for code, provocations in ROWS[route].items():
             if TABLE[code] == status and code != "internal":
-                natural.setdefault(code, provocations[0])
+                natural.setdefault(f"{code} {' '.join(route)}" if status == 404 else code, provocations[0])
     yield from natural.items()
     if not natural:
         route = routes_of(family)[0]
