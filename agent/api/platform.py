@@ -281,10 +281,14 @@ def _providers(request: Request, principal: Principal) -> list[dict[str, str]]:
 
 
 def _of_application(request: Request, app: str) -> tuple[Principal, list[Database]]:
-    """Find the databases of an application in the token's scope; one without any is not told from an unknown one."""
+    """Find the databases of an application in the token's scope; one without any is not told from an unknown one.
+
+    A database is also an application of its own: the command-line client asks so for each that `/v1/databases` lists.
+    """
     principal = principal_of(request)
     seen = service_of(request).databases.seen_by(principal)
     found = [each for each in seen if app in (each.settings.app_name, _app_id(each.settings.app_name))]
+    found = found or [each for each in seen if each.id == app]
     if not found:
         raise ApplicationNotFound
     return principal, found

@@ -328,6 +328,16 @@ async def test_applications_are_told_apart_by_what_a_token_sees() -> None:
         ]
 
 
+async def test_each_database_of_the_list_is_found_as_an_application_of_its_name(valet: Valet) -> None:
+    for listed in (await valet.ask("GET", "/v1/databases")).json()["databases"]:
+        (addon,) = (await valet.ask("GET", f"/v1/apps/{listed['name']}/addons")).json()["addons"]
+        assert addon["id"] == listed["id"]
+        assert (await valet.ask("GET", f"/v1/apps/{listed['name']}")).status_code == 200
+        token = await valet.ask("POST", f"/v1/apps/{listed['name']}/addons/{addon['id']}/token")
+        assert token.status_code == 200
+    assert (await valet.ask("GET", "/v1/apps/ad-one/addons", "of-two")).status_code == 404
+
+
 async def test_pages_of_declared_origins_may_call_and_no_others() -> None:
     page = {"Origin": "https://console.example"}
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
