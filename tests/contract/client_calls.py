@@ -190,6 +190,7 @@ AN_ADDON = fields(
 )
 AN_APP = fields(id=text, name=filled, flags=map_of(truth))
 TO_PROVISION = {"addon": {"addon_provider_id": "postgresql", "plan_id": "self-hosted"}}
+LISTED = {"app": "{listed}"}
 TO_UPGRADE = {"addon": {"plan_id": "self-hosted"}}
 
 PLATFORM = [
@@ -235,7 +236,12 @@ PLATFORM = [
             fields(id=like("ad-.+"), name=filled, project_id=text, technology=filled, plan=text),
             least=1,
         ),
+        keeps={"listed": "databases.0.name"},
     ),
+    # For each entry, by its name, as if that were an application.
+    go("GET", ADDONS, given=LISTED, root="addons", reads=list_of(AN_ADDON, least=1, most=1)),
+    go("GET", APP, given=LISTED, root="app", reads=AN_APP),
+    go("POST", f"{ADDON}/token", given=LISTED, root="addon", reads=fields(token=JWT)),
     go(
         "POST",
         "/v1/databases",

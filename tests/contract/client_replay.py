@@ -66,7 +66,7 @@ class Replay:
     def request(self, call: Call) -> dict[str, Any]:
         """Give what goes over the wire."""
         # What is typed into the command-line client is a name; the others send the id that they were given.
-        names = {**self.known, **call.given}
+        names = {**self.known, **{name: value.format_map(self.known) for name, value in call.given.items()}}
         if call.client in (Client.JS, Client.RUBY) and "app_id" in names:
             names["app"] = names["app_id"]
         headers = dict(HEADERS[call.client])

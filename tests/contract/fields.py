@@ -63,10 +63,10 @@ def date(value: Any, where: str) -> None:
 
 
 def among(*values: object) -> Check:
-    """Take one of these."""
+    """Take one of these; `true` is not 1."""
 
     def check(value: Any, where: str) -> None:
-        if value not in values:
+        if not any(type(value) is type(each) and value == each for each in values):
             raise Undecodable(f"{where} is none of {values}: {value!r:.80}")
 
     return check
