@@ -1,12 +1,11 @@
 """The calls of the known clients are all there, and dbvalet answers them on the fake engine, where nothing is refused
 for want of something on the server. `tests/live/test_client_contract.py` sends the same ones over the real engines."""
 
-from pathlib import Path
-
+import httpx
 import pytest
 
 from tests.contract.client_calls import CALLS, DIFFERENCES, ENGINES, FAKE, Client, Token
-from tests.contract.client_replay import Replay, known
+from tests.contract.client_replay import HEADERS, Replay, known
 from tests.contract.test_every_route import ROUTES
 from tests.fakes.service import TOKENS, running
 
@@ -128,10 +127,36 @@ def test_an_engine_is_asked_for_most_and_refuses_little(engine: str) -> None:
     assert len([call for call in asked if engine not in call.refused]) > 90
 
 
-async def test_every_call_is_answered_so_that_its_client_can_read_it(tmp_path: Path) -> None:
-    certificate = tmp_path / "ca.pem"
+@pytest.fixture(scope="module")
+async def replayed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Replay, list[httpx.Request]]:
+    """Send every call; gives what went over the wire, too."""
+    certificate = tmp_path_factory.mktemp("ca") / "ca.pem"
     certificate.write_text("-----BEGIN CERTIFICATE-----\n")
+    requests: list[httpx.Request] = []
+
+    async def keep(request: httpx.Request) -> None:
+        requests.append(request)
+
     async with running(ca_certificate=certificate) as valet:
+        valet.client.event_hooks["request"] = [keep]
         replay = Replay(valet.client, FAKE, known(TOKENS["admin"], "ad-one"))
         await replay.run(CALLS)
+    return replay, requests
+
+
+def test_every_call_is_answered_so_that_its_client_can_read_it(replayed: tuple[Replay, list[httpx.Request]]) -> None:
+    replay, _ = replayed
     assert not replay.broken, "\n".join(replay.broken)
+
+
+def test_each_client_sends_in_its_own_way(replayed: tuple[Replay, list[httpx.Request]]) -> None:
+    by_go, by_js = (
+        [request for request in replayed[1] if request.headers["User-Agent"] == HEADERS[client]["User-Agent"]]
+        for client in (Client.GO, Client.JS)
+    )
+    assert {request.headers["Content-Type"] for request in by_go} == {"application/json"}
+    assert all(b"?" in request.url.raw_path for request in by_go if request.method in ("GET", "DELETE"))
+    assert all(request.content for request in by_go if request.method in ("POST", "PATCH"))
+    (reset,) = (request for request in by_js if request.url.path.endswith("/reset_password"))
+    assert (reset.content, "Content-Type" in reset.headers) == (b"", False)
+    assert not [request for request in by_js if request.method == "GET" and "Content-Type" in request.headers]
