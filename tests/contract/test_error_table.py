@@ -692,7 +692,9 @@ def while_cluster(method: str, path: str, **changes: Any) -> Provoke:
 
     async def provoke(valet: Valet) -> httpx.Response:
         for name, value in changes.items():
-            setattr(valet.server().recovery, name, value)
+            # Problems are used up, and this may be asked again.
+            planned = {step: list(each) for step, each in value.items()} if name == "problems" else value
+            setattr(valet.server().recovery, name, planned)
         return await valet.ask(method, path.format(**ONE), content=BODIES.get((method, path)))
 
     return provoke
