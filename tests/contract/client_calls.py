@@ -86,6 +86,8 @@ class Call:
     """What later requests need, by name: where it stands in the body."""
     link: str | None = None
     """The name of an address that an earlier answer gave: it is sent there, not to `path`."""
+    plain: bool = False
+    """It is a bare GET, such as a browser's: no header is the client's own."""
     file: str | None = None
     """The type of an answer that is no JSON."""
     until: tuple[str, str] | None = None
@@ -437,7 +439,7 @@ AROUND = [
         )
         for send in (go, js, documentation)
     ),
-    js("GET", "/api/ca_certificate", token=Token.NONE, file="application/x-pem-file"),
+    js("GET", "/api/ca_certificate", token=Token.NONE, plain=True, file="application/x-pem-file"),
     js("POST", f"{ONE}/upgrade", body={}, reads=fields(operation_id=text), refused=NOWHERE),
     ruby("POST", f"{ONE}/upgrade", body={}, refused=NOWHERE),
 ]
@@ -682,6 +684,7 @@ LINKED: dict[str, Any] = {"root": "download_url", "reads": URL, "keeps": {"archi
 DOWNLOADED: dict[str, Any] = {
     "link": "archive",
     "token": Token.NONE,
+    "plain": True,
     "file": "application/gzip",
     "reads": like(r"(?s)\x1f\x8b.+"),
 }

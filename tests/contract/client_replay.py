@@ -69,7 +69,7 @@ class Replay:
         names = {**self.known, **{name: value.format_map(self.known) for name, value in call.given.items()}}
         if call.client in (Client.JS, Client.RUBY) and "app_id" in names:
             names["app"] = names["app_id"]
-        headers = dict(HEADERS[call.client])
+        headers = {} if call.plain else dict(HEADERS[call.client])
         if (authorization := self._authorization(call.token)) is not None:
             headers["Authorization"] = authorization
         query = call.query.format_map(names)
