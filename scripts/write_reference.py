@@ -59,7 +59,14 @@ ERRORS_HEAD = """\
 
 The body of a failure is `{"error": "text for a person", "code": "stable_code"}`, with `"ok": 0` on the route of
 actions; 422 has `errors` besides, `{"field": ["text"]}` (the field is `params` where the whole value is wrong); 404 has
-`resource`, what was not found; 429 and 503 come with `Retry-After`. Every answer carries `X-Request-Id`.
+`resource`, what was not found; 429, 503 and `in_progress` come with `Retry-After`. Every answer carries `X-Request-Id`.
+
+A request that changes something takes a header `Idempotency-Key`, a text of the client's choice, a new one for each
+thing that is to be done. Sent again within a day (after a timeout, a cut connection, a crash of dbvalet), it gets the
+first answer, with `Idempotent-Replayed: true`, and nothing is done twice. The same key with another request is 422;
+while the first runs, 409 `in_progress`. Where nobody saw how the first one ended, dbvalet looks at the engine: what was
+done is answered as done, what was not is done now, and what cannot be told is 409 `answer_unknown` and not done again.
+After a refusal that says nothing was begun (400, 401, 403, 404 of dbvalet's, 422, 429) the same key may ask again.
 
 Test `code`, not the text: the meaning below is what a code stands for, and the text of an answer says more.
 """
