@@ -41,6 +41,7 @@ class Commands:
             "SCALINGO_AUTH_URL": url,
             "SCALINGO_DB_URL": url,
             "DISABLE_UPDATE_CHECKER": "true",
+            "SCALINGO_PREVIEW_FEATURES": "true",  # without it the command `databases` shows its help
             "DISABLE_INTERACTIVE": "true",
             "NO_COLOR": "1",
         }
@@ -100,7 +101,7 @@ def every_command(cli: Commands, database: str) -> None:
     cli.run(database, "addons-plans", ENGINES[database], addon=False)
     cli.run(database, "addons-add", ENGINES[database], "self-hosted", addon=False)
     cli.run(database, "addons-config", "--maintenance-window-hour", "3", "--maintenance-window-day", "monday", database)
-    cli.run(database, "databases", addon=False)
+    cli.run(database, "databases", shows=database, addon=False)
     cli.run(database, "backups-config", "--schedule-at", "3 UTC")
     # `--unschedule` asks where the cursor is, which only a terminal emulator answers.
     cli.run(database, "database-pitr-recovery-window")
