@@ -20,7 +20,8 @@ from agent.dispatch import Dispatcher
 from agent.errors import SettingsError
 from agent.kept_tokens import KeptTokens
 from agent.limits import Limits
-from agent.log import SHORTEST_SECRET, Log, make_log, secrets_in_url
+from agent.log import SHORTEST_SECRET, Log, blotter, make_log, secrets_in_url
+from agent.logs import Logs
 from agent.metrics import Metrics
 from agent.once import Once
 from agent.operations.runner import Operations
@@ -89,6 +90,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
         public_url=settings.public_url,
         ca_certificate=settings.ca_certificate,
         sampler=sampler,
+        logs=Logs(blotter(secrets_of(settings))),
         log=log,
         metrics_are_public=settings.metrics == "public",
     )

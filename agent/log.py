@@ -103,18 +103,27 @@ _DECLARED = frozenset({"event", "level", "timestamp", "who", "database", "action
 """Keys whose values are names that the code or the configuration declares: they need no search for secrets."""
 
 
-def _blotting(secrets: Iterable[str]) -> Callable[[WrappedLogger, str, EventDict], EventDict]:
-    """Texts of engines and of Python can quote what they were given, an exception's traceback for example."""
+def blotter(secrets: Iterable[str]) -> Callable[[str], str]:
+    """Give what takes secrets out of a text."""
     known = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
 
-    def blot(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    def blot(text: str) -> str:
+        if any(secret in text for secret in known):
+            return reduce(lambda text, secret: text.replace(secret, BLOT), known, text)
+        return text
+
+    return blot
+
+
+def _blotting(secrets: Iterable[str]) -> Callable[[WrappedLogger, str, EventDict], EventDict]:
+    """Texts of engines and of Python can quote what they were given, an exception's traceback for example."""
+    blot = blotter(secrets)
+
+    def blot_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         for key, value in event.items():
             if key in _DECLARED or value is None or isinstance(value, int | float):
                 continue
-            text = value if isinstance(value, str) else repr(value)
-            if any(secret in text for secret in known):
-                text = reduce(lambda text, secret: text.replace(secret, BLOT), known, text)
-            event[key] = text
+            event[key] = blot(value if isinstance(value, str) else repr(value))
         return event
 
-    return blot
+    return blot_event

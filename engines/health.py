@@ -41,10 +41,11 @@ class Measures:
 
 @dataclass(frozen=True, kw_only=True)
 class LogLine:
-    """One line of a server's log."""
+    """One entry of a server's log: a line with those that go on from it."""
 
     at: datetime
     text: str
+    """Without what the engine wrote of the moment; as it was logged, passwords included."""
 
 
 @dataclass(frozen=True, kw_only=True)

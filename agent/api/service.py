@@ -16,6 +16,7 @@ from agent.databases import Database, Databases
 from agent.dispatch import Dispatcher, authorise
 from agent.limits import Limits
 from agent.log import Log
+from agent.logs import Logs
 from agent.metrics import Metrics
 from agent.once import Once
 from agent.operations.runner import Operations
@@ -54,6 +55,7 @@ class Service:
     ca_certificate: Path | None
     """The file that anybody is given, if there is one."""
     sampler: Sampler
+    logs: Logs
     log: Log
     metrics_are_public: bool
     ready: bool = False

@@ -43,7 +43,10 @@ class InfluxHealth:
 
         Raises: Precondition
         """
-        raise Precondition("InfluxDB 1.x does not give its log to clients: it is where its process writes it.")
+        raise Precondition(
+            "InfluxDB 1.x does not give its log to clients. Name the file that it is kept in with `log_file` at this "
+            "database in dbvalet's configuration."
+        )
 
     async def force_ssl(self, on: bool) -> Switched:
         """Refuse: HTTPS is chosen when it starts.

@@ -74,7 +74,10 @@ class MySQLHealth:
         await self._server.log_in()
         facts = self._server.facts
         if facts.flavour == "mariadb" or facts.version < (8, 0, 22):
-            raise Precondition(f"{facts.readable_version} does not give its log to clients: MySQL does since 8.0.22.")
+            raise Precondition(
+                f"{facts.readable_version} does not give its log to clients: MySQL does since 8.0.22. Name the file "
+                "that its log is kept in with `log_file` at this database in dbvalet's configuration."
+            )
         rows = await self._server.fetch(LOG, lines)
         return [
             LogLine(

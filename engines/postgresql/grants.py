@@ -66,8 +66,8 @@ $statistics$;
 
 RESET pg_stat_statements.track;
 
--- Optional, so not part of the account as it stands: backups, restores, recovery and users. Write 'yes' for what you
--- want, and run this script again whenever another role has come to own something.
+-- Optional, so not part of the account as it stands: backups, restores, recovery, users, logs. Write 'yes' for what
+-- you want, and run this script again whenever another role has come to own something.
 -- A backup reads every row of every table:
 SELECT pg_catalog.set_config('dbvalet.backups', 'no', false) AS backups;
 -- A restore replaces every object, so the account becomes a member of each role that owns one, and may do whatever that
@@ -79,6 +79,9 @@ SELECT pg_catalog.set_config('dbvalet.recovery', 'no', false) AS recovery;
 -- that is no superuser. What PUBLIC may write today (temporary tables, large objects, before 15 tables in the schema
 -- public) is given to each role that is there now instead, so that a read-only user really cannot write:
 SELECT pg_catalog.set_config('dbvalet.users', 'no', false) AS users;
+-- To show the end of the log that the logging collector writes. The function for it reads every file of the data
+-- directory, password hashes included; log_file in dbvalet's configuration takes no privilege:
+SELECT pg_catalog.set_config('dbvalet.logs', 'no', false) AS logs;
 
 DO $backups$
 DECLARE
@@ -104,6 +107,11 @@ BEGIN
     END IF;
     IF pg_catalog.current_setting('dbvalet.recovery') = 'yes' THEN
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION pg_catalog.pg_switch_wal() TO %I', account);
+    END IF;
+    IF pg_catalog.current_setting('dbvalet.logs') = 'yes' THEN
+        EXECUTE pg_catalog.format(
+            'GRANT EXECUTE ON FUNCTION pg_catalog.pg_current_logfile(text), pg_catalog.pg_ls_logdir(), '
+            'pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean) TO %I', account);
     END IF;
     IF pg_catalog.current_setting('dbvalet.users') = 'yes' THEN
         IF pg_catalog.current_setting('server_version_num')::int < 140000 THEN

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from engines.errors import NotFound, Precondition
+from engines.errors import Precondition, PrivilegeMissing
 from engines.health import LogLine, Measures, Switched
+from engines.log_text import bytes_for, entries
+from engines.postgresql.quoting import quote_identifier
 from engines.postgresql.server import PostgresServer
 
 COUNTERS = (
@@ -39,19 +41,38 @@ SELECT pg_catalog.pg_is_in_recovery() AS follower,
 """
 """https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-DATABASE-VIEW"""
 
-LOG_FILE = "SELECT pg_catalog.pg_current_logfile('stderr') AS file"
+LOG_STATE = """
+SELECT pg_catalog.current_setting('logging_collector')::bool AS collects,
+       'stderr' = ANY (pg_catalog.regexp_split_to_array(
+           pg_catalog.replace(pg_catalog.current_setting('log_destination'), ' ', ''), ',')) AS as_text,
+       pg_catalog.current_setting('log_timezone') AS zone,
+       ARRAY(SELECT needed FROM pg_catalog.unnest(%(needed)s::text[]) AS needed
+              WHERE NOT pg_catalog.has_function_privilege(
+                  ('pg_catalog.' || needed)::pg_catalog.regprocedure, 'EXECUTE')) AS lacking
+"""
+
+LOG_FUNCTIONS = (
+    "pg_current_logfile(text)",
+    "pg_ls_logdir()",
+    "pg_read_binary_file(text,bigint,bigint,boolean)",
+)
+"""What reads the log. pg_monitor brings the first two, nothing smaller than this GRANT or superuser the third."""
 
 END_OF_LOG = """
-SELECT pg_catalog.pg_read_binary_file(
-           %(file)s, GREATEST(size - %(bytes)s, 0), LEAST(size, %(bytes)s)) AS content
-  FROM pg_catalog.pg_stat_file(%(file)s)
+WITH files AS (
+    SELECT pg_catalog.regexp_replace(current, '[^/]*$', '') || name AS path, size, modification,
+           pg_catalog.row_number() OVER newest AS place,
+           %(bytes)s - COALESCE(
+               pg_catalog.sum(size) OVER (newest ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::bigint AS room
+      FROM pg_catalog.pg_current_logfile('stderr') AS current, pg_catalog.pg_ls_logdir()
+     WHERE name !~ '[.](csv|json)$'
+    WINDOW newest AS (ORDER BY modification DESC, name DESC)
+)
+SELECT pg_catalog.pg_read_binary_file(path, GREATEST(size - room, 0), room, true) AS content, size > room AS cut
+  FROM files WHERE place <= 2 AND room > 0 ORDER BY place DESC
 """
-"""Bytes, not text: pg_read_file refuses a part that begins within a character."""
-
-LOG_BYTES = 1024 * 1024
-
-_STAMP = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(\.\d{1,6})? (UTC|GMT)\b ?")
-"""What the default log_line_prefix begins with, where log_timezone is UTC."""
+"""Of the newest file and the one before it, as the collector may have begun another a moment ago. Bytes, not text:
+pg_read_file refuses a part that begins within a character. A file that is removed meanwhile is NULL."""
 
 
 class PostgresHealth:
@@ -74,20 +95,26 @@ class PostgresHealth:
         )
 
     async def log(self, lines: int) -> list[LogLine]:
-        """Read the end of the file that the logging collector writes; the account needs the right to read it.
+        """Read the end of what the logging collector writes.
 
-        Raises: Precondition, PrivilegeMissing, EngineUnavailable
+        Raises: Precondition, without a collector; PrivilegeMissing, EngineUnavailable
         """
-        (row,) = await self._server.read(LOG_FILE)
-        if row["file"] is None:
-            raise Precondition(
-                "PostgreSQL writes no log file that it could be asked for: set logging_collector = on and "
-                "log_destination = stderr, and restart it."
+        (state,) = await self._server.read(LOG_STATE, {"needed": list(LOG_FUNCTIONS)})
+        if not (state["collects"] and state["as_text"]):
+            raise Precondition(COLLECTOR_REMEDY)
+        if state["lacking"]:
+            raise PrivilegeMissing(
+                f"Missing: EXECUTE on {', '.join(state['lacking'])}. Remedy: {log_remedy(self._server)}",
+                privilege=", ".join(f"EXECUTE on {each}" for each in state["lacking"]),
             )
-        found = await self._server.read(END_OF_LOG, {"file": row["file"], "bytes": LOG_BYTES})
-        if not found:
-            raise NotFound("PostgreSQL has no such log file any more.")
-        return dated(bytes(found[0]["content"]).decode(errors="replace"))[-lines:]
+        found = await self._server.read(END_OF_LOG, {"bytes": bytes_for(lines)})
+        parts = [each for each in found if each["content"] is not None]
+        return entries(
+            b"".join(bytes(each["content"]) for each in parts),
+            cut=bool(parts and parts[0]["cut"]),
+            otherwise=datetime.now(UTC),
+            zone=_zone(state["zone"]),
+        )[-lines:]
 
     async def force_ssl(self, on: bool) -> Switched:
         """Refuse: no setting does it.
@@ -100,14 +127,26 @@ class PostgresHealth:
         )
 
 
-def dated(text: str) -> list[LogLine]:
-    """Split a log into lines with their moments; one that begins with none is of the moment of the one before."""
-    found: list[LogLine] = []
-    at: datetime | None = None
-    for line in text.splitlines():
-        matched = _STAMP.match(line)
-        if matched is not None:
-            at = datetime.fromisoformat(matched[1] + (matched[2] or "")[:7]).replace(tzinfo=UTC)
-        if at is not None and line.strip():
-            found.append(LogLine(at=at, text=line[matched.end() :] if matched else line))
-    return found
+COLLECTOR_REMEDY = (
+    "PostgreSQL writes no log file that it could be asked for. Either set logging_collector = on and log_destination = "
+    "stderr, and restart it; or name the file that its log is kept in with `log_file` at this database in dbvalet's "
+    "configuration."
+)
+
+
+def log_remedy(server: PostgresServer) -> str:
+    """Say what lets an account read the log."""
+    account = quote_identifier(server.address.user or "valet")
+    functions = ", ".join(f"pg_catalog.{each}" for each in LOG_FUNCTIONS)
+    return (
+        f"as a superuser, in the database {quote_identifier(server.address.database)}: "
+        f"GRANT EXECUTE ON FUNCTION {functions} TO {account}; (the last one reads every file of the data directory; "
+        "`log_file` at this database in dbvalet's configuration asks for less: it takes no privilege)"
+    )
+
+
+def _zone(name: str) -> tzinfo | None:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        return None

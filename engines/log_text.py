@@ -1,0 +1,198 @@
+"""The text of an engine's log: which moment a line is of, what belongs together, and what must not be shown."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, tzinfo
+from typing import Any, cast
+
+from engines.health import LogLine
+
+MOST_BYTES = 1024 * 1024
+"""What is read at most of the end of a log, however many lines are wanted."""
+
+LEAST_BYTES = 64 * 1024
+BYTES_A_LINE = 512
+
+MASK = "[secret]"
+"""Stands where a password stood."""
+
+_ISO = re.compile(
+    r"(?P<date>\d{4}-\d\d-\d\d)(?:T| {1,2})(?P<time>\d{1,2}:\d\d:\d\d)(?P<part>[.,]\d{1,9})?"
+    r"(?P<zone> ?(?:Z|UTC|GMT)\b| ?[+-]\d\d(?::?\d\d)?(?=\s|$)| [A-Z]{2,5}(?= |$))?[ \t]?"
+)
+"""PostgreSQL (%m and %t of log_line_prefix), MySQL, MongoDB before 4.4. MariaDB writes one digit of the hour and no
+zone."""
+
+_INFLUX = re.compile(r"ts=(\S+) ")
+_COMMON = re.compile(r"\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\]")
+"""What InfluxDB writes of requests, in the common log format."""
+
+_CRI = re.compile(r"(\d{4}-\d\d-\d\dT\S+) (?:stdout|stderr) [FP] (.*)")
+"""A line of /var/log/pods, as Kubernetes keeps what containers print."""
+
+
+def bytes_for(lines: int) -> int:
+    """Tell how much of the end of a log to read for so many lines."""
+    return min(MOST_BYTES, max(LEAST_BYTES, lines * BYTES_A_LINE))
+
+
+def entries(content: bytes, *, cut: bool, otherwise: datetime, zone: tzinfo | None = None) -> list[LogLine]:
+    """Take the end of a log apart into entries, a line with those that go on from it.
+
+    `cut` says that `content` begins in the middle of the log: then what goes on from before is left out, since nobody
+    can tell what it is part of. So is a last line that has no end yet. `otherwise` is the moment of what tells none,
+    and `zone` the one that abbreviations such as CET stand for.
+    """
+    if cut:
+        content = content.partition(b"\n")[2]
+    found: list[LogLine] = []
+    own_moment = False  # whether the newest entry has said itself of when it is
+    begun = not cut
+    for text, outer in _unwrapped(content.rpartition(b"\n")[0]):
+        at, rest = moment_of(text, zone)
+        if at is not None:
+            if not begun:
+                found.clear()
+            begun = own_moment = True
+            found.append(LogLine(at=at, text=rest))
+        elif own_moment:
+            found[-1] = LogLine(at=found[-1].at, text=f"{found[-1].text}\n{text}")
+        elif text.strip():
+            found.append(LogLine(at=outer or otherwise, text=text))
+    return found
+
+
+def moment_of(line: str, zone: tzinfo | None = None) -> tuple[datetime | None, str]:
+    """Tell of which moment a line says it is, and what else it says; None where it says none that can be read.
+
+    A moment without a zone is taken for UTC.
+    """
+    matched = _ISO.match(line)
+    if matched is not None:
+        return _iso(matched, zone), line[matched.end() :]
+    text: str | None = None
+    if line.startswith('{"t":'):
+        text = _json_moment(line)
+    elif line.startswith("ts="):
+        matched = _INFLUX.match(line)
+        text = matched[1] if matched else None
+    elif line.startswith("[httpd]"):
+        matched = _COMMON.search(line)
+        try:
+            return (datetime.strptime(matched[1], "%d/%b/%Y:%H:%M:%S %z") if matched else None), line
+        except ValueError:
+            return None, line
+    return (_parsed(text) if text else None), line
+
+
+def _iso(matched: re.Match[str], zone: tzinfo | None) -> datetime | None:
+    abbreviation = (matched["zone"] or "").strip()
+    known: tzinfo | None = UTC
+    offset = ""
+    if abbreviation[:1] in ("+", "-"):
+        digits = abbreviation[1:].replace(":", "")
+        offset, known = f"{abbreviation[0]}{digits[:2]}:{digits[2:] or '00'}", None
+    elif abbreviation not in ("", "Z", "UTC", "GMT"):
+        known = zone
+        if zone is None:
+            return None  # CST is three zones
+    part = (matched["part"] or "")[1:7]
+    found = _parsed(f"{matched['date']}T{matched['time']:0>8}{'.' + part.ljust(6, '0') if part else ''}{offset}")
+    return found if found is None or known is None else found.replace(tzinfo=known)
+
+
+def _parsed(text: str) -> datetime | None:
+    """Read a date and time; InfluxDB and containers write nanoseconds, which Python has not."""
+    try:
+        return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+    except ValueError:
+        return None
+
+
+def _json_moment(line: str) -> str | None:
+    try:
+        found: Any = json.loads(line)["t"]["$date"]
+    except (ValueError, KeyError, TypeError):
+        return None  # cut short by the server
+    return found if isinstance(found, str) else None
+
+
+def _unwrapped(content: bytes) -> Iterator[tuple[str, datetime | None]]:
+    """Give lines without what Docker and Kubernetes put around them, each with the moment that those tell."""
+    for line in content.decode(errors="replace").split("\n"):
+        if line.startswith('{"log":'):
+            try:
+                wrapped: Any = json.loads(line)
+            except ValueError:
+                wrapped = None
+            if isinstance(wrapped, dict):
+                kept = cast(dict[str, Any], wrapped)
+                yield str(kept["log"]).rstrip("\n"), _parsed(str(kept.get("time", "")))
+                continue
+        matched = _CRI.match(line)
+        if matched is not None:
+            yield matched[2], _parsed(matched[1])
+        else:
+            yield line, None
+
+
+# What may stand between two words of a statement.
+_GAP = r"(?>(?:\s|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/|--[^\n]*\n)*)"
+_SPACE = rf"(?=\s|/\*|--){_GAP}"
+
+# A text as any engine writes it. Whether a backslash before a quote belongs to the text is a matter of the dialect and
+# of settings, so everything behind one is masked; and so is a text that has no end.
+_TEXT = (
+    r"(?>(?:[EeNnXxBb]|[Uu]&|_\w+\s*)?'(?:''|\\[^']|[^'\\])*(?:'|\\'.*|\\?\Z)"
+    r'|"(?:""|\\[^"]|[^"\\])*(?:"|\\".*|\\?\Z)'
+    r"|\$(?P<tag{n}>\w*)\$.*?(?:\$(?P=tag{n})\$|\Z)"
+    r"|0[xX][0-9A-Fa-f]+)"
+)
+
+
+def _texts(number: int) -> str:
+    """Give the pattern of a text and of those that follow at once: the engines join them."""
+    return rf"(?:{_TEXT.format(n=number)}(?:{_GAP}'(?:''|\\[^']|[^'\\])*(?:'|\\'.*|\\?\Z))*)"
+
+
+_SECRETS = re.compile(
+    # password=''…'' of a connection string that stands in a text itself
+    rf"(?P<i>\b(?:\w{{1,64}}_)?(?:password|passwd|pwd)\s*=\s*)(?P<it>''(?=[^\s'),;]).*?(?:''|\Z)|\\'.*?(?:\\'|\Z))"
+    # CREATE USER … PASSWORD '…', SET PASSWORD = '…', PASSWORD('…'), SOURCE_PASSWORD = '…', WITH PASSWORD '…'
+    rf"|(?P<a>\b(?:\w{{1,64}}_)?PASSWORD\b[\"`]?{_GAP}(?:[=:(]{_GAP})*(?:(?:OLD_)?PASSWORD{_GAP}\({_GAP})?)(?P<at>{_texts(1)})"
+    # SET PASSWORD FOR 'a'@'b' = '…'
+    rf"|(?P<b>\bSET{_SPACE}PASSWORD{_SPACE}FOR\b.{{1,300}}?(?:=|\bTO\b){_GAP}(?:(?:OLD_)?PASSWORD{_GAP}\({_GAP})?)"
+    rf"(?P<bt>{_texts(2)})"
+    # IDENTIFIED BY '…', IDENTIFIED WITH plugin AS '…', IDENTIFIED VIA plugin USING PASSWORD('…')
+    rf"|(?P<c>\bIDENTIFIED\b.{{1,200}}?\b(?:BY|AS|USING){_GAP}(?:PASSWORD{_GAP}\(?{_GAP})?)(?P<ct>{_texts(3)})"
+    # IDENTIFIED BY '…' REPLACE '…'
+    rf"|(?P<d>\bREPLACE{_SPACE})(?P<dt>{_texts(4)})"
+    # "pwd": "…", and password: … of a person
+    rf"|(?P<e>\b(?:pwd|passwd|passphrase|secret|token)[\"']?\s*[:=]\s*)(?P<et>{_texts(5)})"
+    # password=… of a connection string
+    r"|(?P<f>\b(?:\w{1,64}_)?(?:password|passwd|pwd)\s*[=:]\s*)(?P<ft>[^\s'\"]+)"
+    # scheme://user:…@host
+    r"|(?P<g>\w://[^\s:/@]{0,256}:)(?P<gt>[^\s@]{1,256})(?=@)"
+    # a request to InfluxDB
+    r"|(?P<h>[?&]p=)(?P<ht>[^&\s\"]+)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+_SUSPECT = re.compile(r"passw|identified|pwd|passphrase|secret|token|://|[?&]p=", re.IGNORECASE)
+"""Without any of these there is nothing to mask: most lines, and this is found out ten times as fast."""
+
+
+def masked(text: str) -> str:
+    """Blot out the passwords of an entry: engines write statements into their logs as they were given.
+
+    `CREATE ROLE x PASSWORD 'y'` becomes `CREATE ROLE x PASSWORD [secret]`. Rather too much is masked than too little.
+    """
+    return _SECRETS.sub(_without, text) if _SUSPECT.search(text) else text
+
+
+def _without(matched: re.Match[str]) -> str:
+    before = next(value for name in "abcdefghi" if (value := matched[name]) is not None)
+    return before + MASK
