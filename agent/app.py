@@ -18,6 +18,7 @@ from agent.choices import AllChoices
 from agent.databases import declare
 from agent.dispatch import Dispatcher
 from agent.errors import SettingsError
+from agent.followers import Followers
 from agent.kept_tokens import KeptTokens
 from agent.limits import Limits
 from agent.log import SHORTEST_SECRET, Log, blotter, make_log, secrets_in_url
@@ -73,7 +74,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     journal = Journal(state, log, secrets_of(settings), on=settings.audit != "none")
     once = Once(state, journal, operations.owner, operations.claim)
     scheduler = Scheduler(state, known, operations, log)
-    sampler = Sampler()
+    sampler, logs = Sampler(), Logs(blotter(secrets_of(settings)))
     service = Service(
         tokens=tokens,
         databases=known,
@@ -90,7 +91,8 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
         public_url=settings.public_url,
         ca_certificate=settings.ca_certificate,
         sampler=sampler,
-        logs=Logs(blotter(secrets_of(settings))),
+        logs=logs,
+        followers=Followers(logs),
         log=log,
         metrics_are_public=settings.metrics == "public",
     )

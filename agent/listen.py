@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -27,7 +28,9 @@ class Listener(uvicorn.Server):
             app,
             loop="uvloop",
             http=Protocol,
-            ws="none",
+            ws=cast(Any, web_socket),
+            ws_max_size=1024,
+            ws_per_message_deflate=False,
             lifespan="on",
             access_log=False,
             server_header=False,
@@ -49,6 +52,13 @@ class Listener(uvicorn.Server):
         await super().startup(sockets)
         for each in sockets or []:
             self._log.info("listening", address=shown(*each.getsockname()[:2]), pid=os.getpid())
+
+
+def web_socket(**parts: Any) -> asyncio.Protocol:
+    """Make uvicorn's side of a web socket. Its library is imported only now: 60 ms of a start that few ever need."""
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    return WebSocketsSansIOProtocol(**parts)
 
 
 def bind(host: str, port: int) -> list[socket.socket]:

@@ -9,6 +9,7 @@ from secrets import token_hex
 from starlette.requests import ClientDisconnect, Request
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from agent.api.errors import bug, refusal
 from agent.errors import AgentError, Malformed, TooLarge
@@ -35,6 +36,9 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with `X-Request-Id`: the client's own if it gave a usable one."""
+        if scope["type"] == "websocket":
+            await self._follow(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -66,6 +70,16 @@ class Edge:
             self._log.exception("bug", request_id=scope["request_id"], path=scope["path"])
             if not started:
                 await bug(scope)(scope, receive, send_with_id)
+
+    async def _follow(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let through a web socket; `agent.api.protocol` makes one of a request for a log alone."""
+        scope["request_id"] = token_hex(8)
+        try:
+            await self._app(scope, receive, send)
+        except WebSocketDisconnect:
+            return  # as with a request
+        except Exception:  # noqa: BLE001 - the last resort, which logs it whole; the server closes what is open
+            self._log.exception("bug", request_id=scope["request_id"], path=scope["path"])
 
     async def _perform(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

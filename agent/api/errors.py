@@ -8,7 +8,7 @@ import orjson
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
@@ -64,7 +64,7 @@ def failure(path: str, code: str, message: str, *, headers: dict[str, str] | Non
     return Response(orjson.dumps(body), STATUS[code], headers, "application/json")
 
 
-def refusal(request: Request, problem: Exception) -> Response:
+def refusal(request: HTTPConnection, problem: Exception) -> Response:
     """Render what dbvalet or an engine refuses."""
     return failed(request.scope["path"], cast(AgentError | EngineError, problem))
 

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 from hashlib import sha256
 from secrets import token_hex
 from typing import Any
 
+import orjson
 from fastapi import FastAPI
 from pydantic import BaseModel
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
 
 from agent.api.databases import as_json
+from agent.api.errors import refusal
 from agent.api.maintenance import positive
 from agent.api.openapi import described
 from agent.api.service import permitted, service_of
 from agent.databases import Database
-from agent.errors import LinkInvalid, NotSupported
+from agent.errors import AgentError, LinkInvalid, NotSupported
+from agent.followers import Follower
 from agent.tasks import READ_LOGS
+from engines.errors import EngineError
 
 LINK_SECONDS = 900
 LINES, MOST_LINES = 100, 10_000
+NORMAL_CLOSURE, TRY_AGAIN_LATER = 1000, 1013
+"""RFC 6455, 7.4, and the registry of IANA."""
 
 
 class LogsBody(BaseModel):
@@ -60,7 +69,53 @@ async def show_log(request: Request) -> Response:
     return PlainTextResponse("".join(f"{each}\n" for each in found))
 
 
-async def _database_of_link(request: Request) -> tuple[Database, float]:
+async def follow_log(socket: WebSocket) -> None:
+    """Send each line that is logged from now on as a frame, until the link's time is over.
+
+    A refusal is the HTTP answer to the handshake. The frames are `{"event": "log", "log": LINE, "timestamp": …}`.
+    """
+    service = service_of(socket)
+    try:
+        database, seconds = await _database_of_link(socket)
+        async with service.followers.following(database) as follower:
+            await socket.accept()
+            service.log.info("log_followed", request_id=socket.scope["request_id"], database=database.id)
+            await _send_lines(socket, follower, seconds)
+    except (AgentError, EngineError) as refused:
+        await socket.send_denial_response(refusal(socket, refused))
+
+
+async def _send_lines(socket: WebSocket, follower: Follower, seconds: float) -> None:
+    wanted = socket.query_params.get("filter", "")
+
+    async def send() -> None:
+        while True:
+            line = await follower.lines.get()
+            if wanted in line.text:
+                frame = {"event": "log", "log": line.text, "timestamp": line.at}
+                await socket.send_text(orjson.dumps(frame, option=orjson.OPT_UTC_Z).decode())
+
+    async def listen() -> None:
+        while (await socket.receive())["type"] != "websocket.disconnect":
+            pass
+
+    gone, slow = asyncio.create_task(listen()), asyncio.create_task(follower.too_slow.wait())
+    work: list[asyncio.Task[Any]] = [asyncio.create_task(send()), gone, slow]
+    try:
+        done, _ = await asyncio.wait(work, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in work:
+            each.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+    if gone in done:
+        return
+    if slow in done:
+        await socket.close(TRY_AGAIN_LATER, "lines were not taken fast enough")
+    else:
+        await socket.close(NORMAL_CLOSURE, "the link has expired: ask for a new one")
+
+
+async def _database_of_link(request: HTTPConnection) -> tuple[Database, float]:
     """Check a link; give its database, and for how many seconds it holds.
 
     Raises: LinkInvalid
@@ -79,7 +134,7 @@ async def _database_of_link(request: Request) -> tuple[Database, float]:
     return database, LINK_SECONDS - age
 
 
-async def _sign(request: Request, database_id: str, stamp: int) -> str:
+async def _sign(request: HTTPConnection, database_id: str, stamp: int) -> str:
     # Of the state, so that another dbvalet that shares it can answer the link.
     key: Any = await service_of(request).state.memory_of("").keep_first("log_key", token_hex(32))
     return hmac.new(bytes.fromhex(key), f"{database_id} {stamp}".encode(), sha256).hexdigest()
@@ -110,3 +165,4 @@ def install(app: FastAPI) -> None:
     )
     # For whoever has a link, as with archives of backups.
     app.add_route("/api/logs/{log_id}", show_log, methods=["GET"], include_in_schema=False)
+    app.router.routes.append(WebSocketRoute("/api/logs/{log_id}", follow_log))

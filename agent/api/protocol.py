@@ -11,6 +11,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from agent.api.errors import STATUS
 
+LOGS = b"/api/logs/"
+"""Where a log is shown, and may be followed through a web socket."""
+
 
 class HeadWithBody:
     """A transport that sends the head of an answer together with the start of its body.
@@ -51,7 +54,10 @@ class Protocol(HttpToolsProtocol):
     """uvicorn's own, which answers what is no HTTP with plain text and loses the body of a request with `Upgrade`."""
 
     _to_be_ignored = False
-    """Whether the request that is being parsed wishes for another protocol."""
+    """Whether the request that is being parsed wishes for another protocol, which it does not get."""
+
+    _becomes_socket = False
+    """Whether it is one for a web socket that there is."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn declares it
         """Begin with a connection."""
@@ -79,7 +85,9 @@ class Protocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as wish:
-            if self._to_be_ignored:
+            if self._becomes_socket:
+                self.handle_websocket_upgrade()
+            elif self._to_be_ignored:
                 self.data_received(self._head_without_wish() + data[wish.args[0] :])
         except httptools.HttpParserError:
             text = "Invalid HTTP request received."
@@ -89,7 +97,14 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin to answer, unless the head has to be parsed once more."""
         # The method CONNECT is an upgrade too, but has no body that could be lost.
-        self._to_be_ignored = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+        wish = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+        self._becomes_socket = (
+            wish
+            and self.parser.get_method() == b"GET"
+            and self.url.startswith(LOGS)
+            and self._get_upgrade() == b"websocket"
+        )
+        self._to_be_ignored = wish and not self._becomes_socket
         if not self._to_be_ignored:
             super().on_headers_complete()
 
@@ -97,6 +112,9 @@ class Protocol(HttpToolsProtocol):
         """End the body, unless the head has to be parsed once more."""
         if not self._to_be_ignored:
             super().on_message_complete()
+
+    def _should_upgrade(self) -> bool:
+        return self._becomes_socket
 
     def _head_without_wish(self) -> bytes:
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]

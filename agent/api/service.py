@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.types import Scope
 
 from agent.audit.journal import Journal
@@ -14,6 +14,7 @@ from agent.backups.backups import DatabaseBackups
 from agent.choices import AllChoices
 from agent.databases import Database, Databases
 from agent.dispatch import Dispatcher, authorise
+from agent.followers import Followers
 from agent.limits import Limits
 from agent.log import Log
 from agent.logs import Logs
@@ -56,12 +57,13 @@ class Service:
     """The file that anybody is given, if there is one."""
     sampler: Sampler
     logs: Logs
+    followers: Followers
     log: Log
     metrics_are_public: bool
     ready: bool = False
 
 
-def service_of(request: Request) -> Service:
+def service_of(request: HTTPConnection) -> Service:
     """Find the service that a request came to."""
     return request.app.state.service
 

@@ -1,10 +1,17 @@
 """The same through `dbvalet serve`, a process of its own: what only its start puts together."""
 
 import json
+import signal
 import socket
+import time
 from pathlib import Path
+from urllib.request import Request, urlopen
 
-from tests.unit.running import ACME, configuration, serving
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from tests.unit.running import ACME, TOKEN, configuration, serving
 
 
 def answered(url: str, sent: bytes) -> bytes:
@@ -37,3 +44,22 @@ def test_an_answer_names_no_server(tmp_path: Path):
     assert b"\r\nserver:" not in received.lower()
     assert b"\r\nx-request-id: " in received
     assert received.endswith(b'{"status":"alive"}')
+
+
+def test_a_stop_does_not_wait_for_who_follows_a_log(tmp_path: Path):
+    file = tmp_path / "engine.log"
+    file.write_text("2026-01-31 08:00:00 UTC before\n")
+    with serving(configuration(tmp_path, {**ACME, "log_file": str(file)})) as running:
+        asked = Request(f"{running.url}/api/databases/ad-acme/logs", headers={"Authorization": f"Bearer {TOKEN}"})
+        with urlopen(asked) as answer:
+            url: str = json.load(answer)["url"]
+        with connect(url.replace("http", "ws", 1) + "&stream=true") as socket:
+            with file.open("a") as log:
+                log.write("2026-01-31 08:00:01 UTC after\n")
+            assert json.loads(socket.recv(timeout=10))["log"].endswith("[acme] after")
+            began = time.monotonic()
+            running.process.send_signal(signal.SIGTERM)
+            with pytest.raises(ConnectionClosed):
+                socket.recv(timeout=10)
+        assert running.process.wait(10) == 0
+        assert time.monotonic() - began < 5

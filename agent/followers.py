@@ -1,0 +1,114 @@
+"""Those who follow logs: one reading a second of each log that is followed, however many follow it, else none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from agent.databases import Database
+from agent.errors import AgentError, RateLimited
+from agent.logs import Logs, ShownLine, in_format
+from engines.errors import EngineError
+
+EVERY_SECONDS = 1.0
+MOST_FOLLOWERS = 8
+"""Of one database."""
+
+WINDOW = 500
+"""Lines that are read each time. What an engine writes faster than that is left out, and told."""
+
+MOST_WAITING = 2000
+"""Lines that may wait for a follower who does not take them."""
+
+
+@dataclass(eq=False)
+class Follower:
+    """One who follows a log."""
+
+    lines: asyncio.Queue[ShownLine] = field(default_factory=lambda: asyncio.Queue[ShownLine](MOST_WAITING))
+    too_slow: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once lines would have been lost."""
+
+
+@dataclass(eq=False)
+class _Feed:
+    seen: list[ShownLine]
+    followers: set[Follower] = field(default_factory=set[Follower])
+    task: asyncio.Task[None] | None = None
+
+
+class Followers:
+    """The followers of all databases."""
+
+    def __init__(self, logs: Logs) -> None:
+        self._logs = logs
+        self._feeds: dict[str, _Feed] = {}
+        self._joining = asyncio.Lock()
+
+    @asynccontextmanager
+    async def following(self, database: Database) -> AsyncGenerator[Follower]:
+        """Let somebody have each line that is logged from now on.
+
+        Raises: RateLimited, when enough follow already; and what reading the log raises
+        """
+        follower = Follower()
+        async with self._joining:
+            feed = self._feeds.get(database.id)
+            if feed is None:
+                feed = self._feeds[database.id] = _Feed(await self._logs.read(database, WINDOW))
+                feed.task = asyncio.create_task(self._feed(database, feed))
+            if len(feed.followers) >= MOST_FOLLOWERS:
+                raise RateLimited(f"{MOST_FOLLOWERS} follow this log already.", retry_after=60)
+            feed.followers.add(follower)
+        try:
+            yield follower
+        finally:
+            feed.followers.discard(follower)
+            if not feed.followers and self._feeds.get(database.id) is feed:
+                del self._feeds[database.id]
+                if feed.task is not None:
+                    feed.task.cancel()
+
+    def count(self) -> int:
+        """Tell how many logs are being read."""
+        return len(self._feeds)
+
+    async def _feed(self, database: Database, feed: _Feed) -> None:
+        while True:
+            await asyncio.sleep(EVERY_SECONDS)
+            try:
+                found = await self._logs.read(database, WINDOW)
+            except (AgentError, EngineError):
+                continue  # the engine is down, or its log is being rotated: what is logged meanwhile is read after it
+            new = added(feed.seen, found)
+            # An empty reading, of a log that was just emptied, must not make the next one look new as a whole.
+            feed.seen = found or feed.seen
+            if len(new) == len(found) and len(found) >= WINDOW:
+                skipped = "more was logged than is read in a second: some lines are left out here"
+                new.insert(0, _notice(skipped))
+            for follower in feed.followers:
+                for each in new:
+                    try:
+                        follower.lines.put_nowait(each)
+                    except asyncio.QueueFull:
+                        follower.too_slow.set()
+                        break
+
+
+def added(before: Sequence[ShownLine], now: Sequence[ShownLine]) -> list[ShownLine]:
+    """Give what the end of a log has that it did not have before: what stands after the last lines of before."""
+    if not before:
+        return list(now)
+    for end in range(len(now), 0, -1):
+        same = min(end, len(before))
+        if now[end - 1] == before[-1] and now[end - same : end] == before[len(before) - same :]:
+            return list(now[end:])
+    return list(now)
+
+
+def _notice(text: str) -> ShownLine:
+    at = datetime.now(UTC)
+    return ShownLine(at=at, text=in_format(at, text, "dbvalet") or "")
