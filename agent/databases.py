@@ -75,6 +75,10 @@ class Database:
             self._looking = asyncio.create_task(self._look())
         await asyncio.shield(self._looking)
 
+    def forget(self) -> None:
+        """Let the next look be a new one: something was changed on the server that it shows."""
+        self._seen_at = -FRESH_SECONDS
+
     async def watch(self) -> None:
         """Look at the server for ever, so that a restart is noticed and `up` is known without asking."""
         while True:

@@ -67,6 +67,13 @@ class Health(Protocol):
         """
         ...
 
+    async def role(self) -> Role | None:
+        """Ask whether the server takes writes or follows one that does; None where it does not say.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        ...
+
     async def log(self, lines: int) -> list[LogLine]:
         """Read the last lines of the server's log, oldest first.
 

@@ -14,12 +14,15 @@ from starlette.responses import Response
 from agent.api.databases import as_json, stable_id
 from agent.api.openapi import described
 from agent.api.service import database_of, permitted
+from agent.databases import Database
 from agent.errors import NotSupported
 from agent.tasks import UPGRADE_DATABASE
 from engines import deadline
-from engines.errors import DeadlineExceeded
+from engines.errors import DeadlineExceeded, EngineError
+from engines.health import Role
 
 PING_SECONDS = 5.0
+ROLE_SECONDS = 2.0
 
 
 class InstanceStatus(BaseModel):
@@ -29,7 +32,7 @@ class InstanceStatus(BaseModel):
     type: Literal["db-node"]
     status: Literal["running", "stopped"]
     role: Literal["leader", "follower"] | None
-    """Null where the engine does not say."""
+    """Null where the engine does not say, and while it does not answer."""
 
 
 class PingBody(BaseModel):
@@ -45,7 +48,21 @@ async def list_statuses(request: Request, database_id: str) -> Response:
     _, database = database_of(request, database_id)
     await database.look()
     status = "running" if database.up else "stopped"
-    return as_json([{"id": stable_id("instance", database.id), "type": "db-node", "status": status, "role": None}])
+    role = await _role(database) if database.up else None
+    return as_json([{"id": stable_id("instance", database.id), "type": "db-node", "status": status, "role": role}])
+
+
+async def _role(database: Database) -> Role | None:
+    """Ask the engine for its role; a refusal or a silence is no reason not to answer."""
+    health = database.engine.health_of(database.server)
+    if health is None:
+        return None
+    try:
+        with deadline.within(ROLE_SECONDS):
+            async with asyncio.timeout(ROLE_SECONDS + deadline.GRACE):
+                return await health.role()
+    except (EngineError, TimeoutError):
+        return None
 
 
 async def ping(request: Request, database_id: str) -> Response:

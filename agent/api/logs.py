@@ -100,15 +100,16 @@ async def _send_lines(socket: WebSocket, follower: Follower, seconds: float) -> 
             pass
 
     gone, slow = asyncio.create_task(listen()), asyncio.create_task(follower.too_slow.wait())
-    work: list[asyncio.Task[Any]] = [asyncio.create_task(send()), gone, slow]
+    sending = asyncio.create_task(send())
+    work: list[asyncio.Task[Any]] = [sending, gone, slow]
     try:
         done, _ = await asyncio.wait(work, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for each in work:
             each.cancel()
         await asyncio.gather(*work, return_exceptions=True)
-    if gone in done:
-        return
+    if gone in done or sending in done:
+        return  # sending ends by a client that is gone alone
     if slow in done:
         await socket.close(TRY_AGAIN_LATER, "lines were not taken fast enough")
     else:

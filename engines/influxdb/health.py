@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engines.errors import Precondition
-from engines.health import LogLine, Measures, Switched
+from engines.health import LogLine, Measures, Role, Switched
 from engines.influxdb.server import InfluxServer
 
 SERIES = {
@@ -37,6 +37,10 @@ class InfluxHealth:
         memory = runtime.get("Sys")
         # 1.x as open source knows no followers.
         return Measures(counters=counters, role="leader", memory=None if memory is None else int(memory))
+
+    async def role(self) -> Role | None:
+        """Give the only role: 1.x as open source knows no followers."""
+        return "leader"
 
     async def log(self, lines: int) -> list[LogLine]:
         """Refuse: InfluxDB gives its log to nobody.

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engines.errors import Precondition
-from engines.health import LogLine, Measures, Switched
+from engines.health import LogLine, Measures, Role, Switched
 from engines.mongodb.server import MongoServer
 
 MEGABYTE = 1024 * 1024
@@ -26,13 +26,12 @@ class MongoHealth:
         """
         status = await self._server.read("admin", {"serverStatus": 1})
         stats = await self._server.read(self._server.address.database, {"dbStats": 1})
-        hello = await self._server.read("admin", {"isMaster": 1})
         extra: dict[str, Any] = status.get("extra_info", {})
         cpu = None
         if "user_time_us" in extra:
             cpu = (extra["user_time_us"] + extra["system_time_us"]) / 1_000_000
         resident = status.get("mem", {}).get("resident")
-        role = "leader" if hello.get("ismaster") else "follower" if hello.get("secondary") else None
+        role = await self.role()
         counters = {f"op_{name}": int(value) for name, value in status["opcounters"].items() if name != "deprecated"}
         counters |= {
             "connections": int(status["connections"]["current"]),
@@ -49,6 +48,16 @@ class MongoHealth:
             disk_used=_whole(stats.get("fsUsedSize")),
             disk_size=_whole(stats.get("fsTotalSize")),
         )
+
+    async def role(self) -> Role | None:
+        """Ask whether this is the primary or a secondary; an arbiter, or who is not elected yet, is neither.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        hello = await self._server.read("admin", {"isMaster": 1})
+        if hello.get("msg") == "isdbgrid":
+            return None  # a router, which holds no data
+        return "leader" if hello.get("ismaster") else "follower" if hello.get("secondary") else None
 
     async def log(self, lines: int) -> list[LogLine]:
         """Read the last lines, of 1024 that the server keeps in memory.

@@ -29,6 +29,8 @@ SELECT CAST(COALESCE(SUM(DATA_LENGTH + INDEX_LENGTH), 0) AS SIGNED)
 SECONDS_BEHIND = 32
 """The column of SHOW REPLICA STATUS that is called Seconds_Behind_Source, or Seconds_Behind_Master."""
 
+READ_ONLY = "SELECT @@GLOBAL.read_only"
+
 LOG = """
 SELECT CAST(UNIX_TIMESTAMP(LOGGED) * 1000000 AS SIGNED), THREAD_ID, PRIO, ERROR_CODE, SUBSYSTEM, DATA
   FROM performance_schema.error_log ORDER BY LOGGED DESC LIMIT %s
@@ -65,6 +67,15 @@ class MySQLHealth:
             bytes_read=counters.get("Innodb_data_read"),
             bytes_written=counters.get("Innodb_data_written"),
         )
+
+    async def role(self) -> Role | None:
+        """Ask whether the server follows another.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        await self._server.log_in()
+        role, _ = await self._replication()
+        return role
 
     async def log(self, lines: int) -> list[LogLine]:
         """Read performance_schema.error_log.
@@ -120,7 +131,10 @@ class MySQLHealth:
         )
 
     async def _replication(self) -> tuple[Role | None, float | None]:
-        """Tell whether the server follows another and how far behind; nothing where the account may not know."""
+        """Tell whether the server follows another and how far behind; nothing where the account may not know.
+
+        One that follows none and takes no writes may be a member of a group or a closed leader: it does not say.
+        """
         facts = self._server.facts
         new_words = facts.flavour == "mysql" and facts.version >= (8, 0, 22)
         try:
@@ -128,7 +142,8 @@ class MySQLHealth:
         except PrivilegeMissing:
             return None, None
         if not rows:
-            return "leader", None
+            [(read_only,)] = await self._server.fetch(READ_ONLY)
+            return None if read_only else "leader", None
         behind = rows[0][SECONDS_BEHIND]
         return "follower", None if behind is None else float(behind)
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from engines.errors import Precondition, PrivilegeMissing
-from engines.health import LogLine, Measures, Switched
+from engines.health import LogLine, Measures, Role, Switched
 from engines.log_text import bytes_for, entries
 from engines.postgresql.quoting import quote_identifier
 from engines.postgresql.server import PostgresServer
@@ -40,6 +40,8 @@ SELECT pg_catalog.pg_is_in_recovery() AS follower,
  WHERE datname = pg_catalog.current_database()
 """
 """https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-DATABASE-VIEW"""
+
+FOLLOWS = "SELECT pg_catalog.pg_is_in_recovery() AS follower"
 
 LOG_STATE = """
 SELECT pg_catalog.current_setting('logging_collector')::bool AS collects,
@@ -93,6 +95,14 @@ class PostgresHealth:
             lag_seconds=row["lag_seconds"],
             data_size=row["data_size"],
         )
+
+    async def role(self) -> Role | None:
+        """Tell whether the server is in recovery, as a standby is.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        (row,) = await self._server.read(FOLLOWS)
+        return "follower" if row["follower"] else "leader"
 
     async def log(self, lines: int) -> list[LogLine]:
         """Read the end of what the logging collector writes.

@@ -2,13 +2,26 @@
 
 from datetime import datetime
 
+from engines.errors import EngineUnavailable, PrivilegeMissing
 from tests.fakes import BARE
 from tests.fakes.service import URL, Valet, running
 
 
 async def test_instances_status_is_a_list_at_the_root(valet: Valet) -> None:
     (shown,) = (await valet.ask("GET", "/api/databases/ad-one/instances_status")).json()
-    assert (shown["type"], shown["status"]) == ("db-node", "running")
+    assert (shown["type"], shown["status"], shown["role"]) == ("db-node", "running", "follower")
+
+
+async def test_instances_status_is_answered_when_the_engine_is_down_or_does_not_tell_its_role(valet: Valet) -> None:
+    path = "/api/databases/ad-one/instances_status"
+    assert (await valet.ask("GET", path)).json()[0]["status"] == "running"
+    valet.server().problem = PrivilegeMissing()
+    (shown,) = (await valet.ask("GET", path)).json()
+    assert (shown["status"], shown["role"]) == ("running", None)
+    valet.server().description = EngineUnavailable()
+    valet.database().forget()
+    (shown,) = (await valet.ask("GET", path)).json()
+    assert (shown["status"], shown["role"]) == ("stopped", None)
 
 
 async def test_a_version_and_a_type_are_found_by_the_ids_of_the_database(valet: Valet) -> None:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from engines.health import LogLine, Measures, Switched
+from engines.health import LogLine, Measures, Role, Switched
 from tests.fakes.driver import FakeServer
 
 
@@ -15,6 +15,10 @@ class FakeHealth:
     async def measures(self) -> Measures:
         await self._server.perform("measure")
         return Measures(counters={"work": len(self._server.performed)}, role="leader", memory=1000, data_size=5)
+
+    async def role(self) -> Role | None:
+        await self._server.perform("role")
+        return "follower"
 
     async def log(self, lines: int) -> list[LogLine]:
         await self._server.perform("log")

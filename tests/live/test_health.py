@@ -17,7 +17,7 @@ from engines.address import parse_address
 from engines.engine import Server, installed_engines
 from engines.errors import Precondition
 from engines.health import Health, Measures
-from tests.live.servers import LiveServer
+from tests.live.servers import LiveServer, spawn
 
 LIMIT = 60
 
@@ -139,3 +139,50 @@ async def test_influxdb_counts_points_that_are_written(influxdb: LiveServer) -> 
         assert after.memory
         assert "does not give its log" in await refused(health.log(5))
         assert "https-enabled" in await refused(health.force_ssl(on=True))
+
+
+@pytest.mark.newest_version
+async def test_a_standby_of_postgresql_is_a_follower(postgresql: LiveServer) -> None:
+    async with health_of(postgresql) as health:
+        assert await health.role() == "leader"
+    with spawn("postgresql", postgresql.version) as standby:
+        place = standby.container.get_wrapped_container().exec_run(["sh", "-c", "touch $PGDATA/standby.signal"])
+        assert place.exit_code == 0, place.output
+        standby.restart()
+        async with health_of(standby) as health:
+            assert await health.role() == "follower"
+            assert (await health.measures()).role == "follower"
+
+
+async def test_a_replica_of_mysql_is_a_follower_and_one_that_takes_no_writes_does_not_say(mysql: LiveServer) -> None:
+    def say(*statements: str) -> None:
+        with (
+            pymysql.connect(
+                host=mysql.host, port=mysql.port, user=mysql.admin, password=mysql.password, autocommit=True
+            ) as connection,
+            connection.cursor() as cursor,
+        ):
+            for each in statements:
+                cursor.execute(each)
+
+    new_words = mysql.flavour == "mysql"
+    async with health_of(mysql) as health:
+        assert await health.role() == "leader"
+        try:
+            say("SET GLOBAL read_only = ON")
+            assert await health.role() is None
+            say(
+                "CHANGE REPLICATION SOURCE TO SOURCE_HOST = 'nowhere.invalid'"
+                if new_words
+                else "CHANGE MASTER TO MASTER_HOST = 'nowhere.invalid'"
+            )
+            assert await health.role() == "follower"
+        finally:
+            say("RESET REPLICA ALL" if new_words else "RESET SLAVE ALL", "SET GLOBAL read_only = OFF")
+        assert await health.role() == "leader"
+
+
+async def test_mongodb_and_influxdb_tell_that_they_lead(mongodb: LiveServer, influxdb: LiveServer) -> None:
+    for live in (mongodb, influxdb):
+        async with health_of(live) as health:
+            assert await health.role() == "leader"
