@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from agent.cgroup import read_cgroup, read_disk
 from agent.databases import Database
 from agent.errors import NotSupported
 from engines import deadline
 from engines.errors import DeadlineExceeded, EngineError
 
 if TYPE_CHECKING:
+    from agent.settings import DatabaseSettings
     from engines.health import Measures
 
 EVERY_SECONDS = 15.0
@@ -86,9 +88,23 @@ async def measured(database: Database) -> Measures:
     try:
         with deadline.within(MEASURE_SECONDS):
             async with asyncio.timeout(MEASURE_SECONDS + deadline.GRACE):
-                return await health.measures()
+                measures = await health.measures()
     except TimeoutError:
         raise DeadlineExceeded("The engine did not give its counters in time.") from None
+    return await asyncio.to_thread(with_host, measures, database.settings)
+
+
+def with_host(measures: Measures, settings: DatabaseSettings) -> Measures:
+    """Add what the host counts, where the configuration says where to look; blocks.
+
+    It takes the place of the engine's own: a series that changes between them would show jumps that never were.
+    """
+    if settings.cgroup is not None:
+        measures = replace(measures, **asdict(read_cgroup(settings.cgroup)))
+    if settings.data_disk is not None:
+        used, size = read_disk(settings.data_disk)
+        measures = replace(measures, disk_used=used, disk_size=size)
+    return measures
 
 
 def cpu_percent(before: Sample, after: Sample) -> int | None:

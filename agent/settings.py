@@ -146,6 +146,12 @@ class DatabaseSettings(Section):
     """The engine's log on the machine that dbvalet runs on, mounted there read-only: its end is what `logs` shows, on
     any engine. Mount its folder, not the file alone, which would stay the old one when it is rotated. Without it the
     engine itself is asked."""
+    cgroup: Path | None = None
+    """The engine's control group, mounted read-only where dbvalet runs: its CPU, memory, swap and disk traffic are
+    shown in `metrics`. Version 2: `/host/cgroup/system.slice/docker-ID.scope`; version 1:
+    `/host/cgroup/{controller}/docker/ID`, where `{controller}` stands as it is."""
+    data_disk: Path | None = None
+    """A folder on the file system of the engine's data: the room on it is shown in `metrics`."""
     pitr: PitrSettings | None = None
     """How a PostgreSQL is brought back to an instant: see below. Without it there are backups, and no such recovery."""
 

@@ -28,6 +28,9 @@ class Measures:
     """Bytes that the server's process holds."""
     memory_limit: int | None = None
     """Bytes that it may hold."""
+    swap: int | None = None
+    """Bytes of it that are swapped out."""
+    swap_limit: int | None = None
     data_size: int | None = None
     """Bytes of the deployment's logical database."""
     disk_used: int | None = None

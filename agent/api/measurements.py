@@ -1,4 +1,7 @@
-"""Metrics of a database: its engine's own counters, now and over the last hour. What it does not tell is null."""
+"""Metrics of a database: its engine's own counters and those of its host, now and over the last hour.
+
+What neither tells is null.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,8 @@ LAST_HOURS = 1
 
 
 class MemoryMetrics(BaseModel):
-    """Bytes; null where the engine does not say."""
+    """Bytes; null where neither the engine nor its control group says. `…_max` is the most that was seen in the last
+    hour."""
 
     memory: int | None
     memory_max: int | None
@@ -77,6 +81,7 @@ async def get_metrics(request: Request, database_id: str) -> Response:
     cpu = cpu_percent(series[-2], series[-1]) if len(series) > 1 else None
     peak = max((each.measures.memory for each in series if each.measures.memory is not None), default=None)
     instance, address = stable_id("instance", database.id), database.server.address
+    most_swap = max((each.measures.swap for each in series if each.measures.swap is not None), default=None)
     of_instance = {
         "instance_id": instance,
         "instance_address": f"{address.host}:{address.port}",
@@ -86,9 +91,9 @@ async def get_metrics(request: Request, database_id: str) -> Response:
             "memory_usage": newest.memory,
             "max_memory_usage": peak,
             "memory_limit": newest.memory_limit,
-            "swap_usage": None,
-            "max_swap_usage": None,
-            "swap_limit": None,
+            "swap_usage": newest.swap,
+            "max_swap_usage": most_swap,
+            "swap_limit": newest.swap_limit,
         },
         "disk": {"disk_used": newest.disk_used, "disk_size": newest.disk_size},
         "diskio": {"bytes_read": newest.bytes_read, "bytes_written": newest.bytes_written},
@@ -100,9 +105,9 @@ async def get_metrics(request: Request, database_id: str) -> Response:
                 "memory": newest.memory,
                 "memory_max": peak,
                 "memory_limit": newest.memory_limit,
-                "swap": None,
-                "swap_max": None,
-                "swap_limit": None,
+                "swap": newest.swap,
+                "swap_max": most_swap,
+                "swap_limit": newest.swap_limit,
             },
             "database_stats": {"data_size": newest.data_size, "counters": dict(newest.counters)},
             "real_disk_size": newest.disk_used,
@@ -164,7 +169,7 @@ def _values(kind: Kind, previous: Sample | None, sample: Sample) -> dict[str, An
         case "memory":
             return {"value": now.memory}
         case "swap":
-            return {"value": None}
+            return {"value": now.swap}
         case "disk":
             return {"value": now.data_size, "disk_used": now.disk_used, "disk_size": now.disk_size}
         case "diskio":

@@ -20,12 +20,13 @@ class MongoHealth:
         self._server = server
 
     async def measures(self) -> Measures:
-        """Read serverStatus and dbStats.
+        """Read serverStatus, hostInfo and dbStats.
 
         Raises: PrivilegeMissing, when the account has not the role clusterMonitor; EngineUnavailable
         """
         status = await self._server.read("admin", {"serverStatus": 1})
         stats = await self._server.read(self._server.address.database, {"dbStats": 1})
+        host = (await self._server.read("admin", {"hostInfo": 1}))["system"]
         extra: dict[str, Any] = status.get("extra_info", {})
         cpu = None
         if "user_time_us" in extra:
@@ -44,6 +45,7 @@ class MongoHealth:
             role=role,
             cpu_seconds=cpu,
             memory=None if resident is None else int(resident) * MEGABYTE,
+            memory_limit=_limit(host),
             data_size=int(stats["dataSize"]),
             disk_used=_whole(stats.get("fsUsedSize")),
             disk_size=_whole(stats.get("fsTotalSize")),
@@ -76,6 +78,12 @@ class MongoHealth:
             "MongoDB chooses when it starts whether it refuses connections without TLS: set net.tls.mode to "
             "requireTLS (or allowTLS to let others in) in its configuration and restart it."
         )
+
+
+def _limit(host: dict[str, Any]) -> int | None:
+    """Give what the server's control group may hold; None where that is all of the machine, which is no limit."""
+    limit = host.get("memLimitMB")
+    return None if limit is None or limit >= host["memSizeMB"] else int(limit) * MEGABYTE
 
 
 def _whole(value: float | None) -> int | None:
