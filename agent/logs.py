@@ -13,7 +13,7 @@ from agent.errors import NotSupported
 from agent.log_file import end_of_file
 from engines import deadline
 from engines.errors import DeadlineExceeded
-from engines.health import LogLine
+from engines.health import LogLine, explained
 from engines.log_text import masked
 
 SECONDS = 10.0
@@ -69,7 +69,7 @@ async def _entries(database: Database, lines: int) -> list[LogLine]:
     health = database.engine.health_of(database.server)
     if health is None:
         raise NotSupported(f"{database.engine.title} does not give its log: `log_file` of the database may name it.")
-    return await health.log(lines)
+    return await explained(health, "logs", health.log(lines))
 
 
 def in_format(at: datetime, line: str, container: str) -> str | None:

@@ -14,6 +14,7 @@ from agent.databases import Database
 from agent.errors import NotSupported
 from engines import deadline
 from engines.errors import DeadlineExceeded, EngineError
+from engines.health import explained
 
 if TYPE_CHECKING:
     from agent.settings import DatabaseSettings
@@ -88,7 +89,7 @@ async def measured(database: Database) -> Measures:
     try:
         with deadline.within(MEASURE_SECONDS):
             async with asyncio.timeout(MEASURE_SECONDS + deadline.GRACE):
-                measures = await health.measures()
+                measures = await explained(health, "metrics", health.measures())
     except TimeoutError:
         raise DeadlineExceeded("The engine did not give its counters in time.") from None
     return await asyncio.to_thread(with_host, measures, database.settings)

@@ -5,10 +5,14 @@ What an engine does not tell is None: nothing here is estimated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
+
+from engines.errors import EngineError, PrivilegeMissing
+
+T = TypeVar("T")
 
 Role = Literal["leader", "follower"]
 
@@ -60,6 +64,20 @@ class Switched:
     message: str
 
 
+Route = Literal["logs", "metrics", "instances_status"]
+"""The routes that ask the engine how it does, by the end of their paths."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lack:
+    """What a route would be refused for, or would show null for."""
+
+    name: str
+    """The privilege or the setting."""
+    remedy: str
+    """The exact GRANT or setting that helps."""
+
+
 class Health(Protocol):
     """The engine's side of metrics, logs and features."""
 
@@ -84,9 +102,45 @@ class Health(Protocol):
         """
         ...
 
+    async def lacking(self) -> Mapping[Route, list[Lack]]:
+        """Tell what account and server lack for each route; a route that lacks nothing may be left out.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        ...
+
     async def force_ssl(self, on: bool) -> Switched:
         """Let the server refuse connections without TLS, or accept them again; read back before it answers.
 
         Raises: Precondition, when it cannot be set while the server runs; PrivilegeMissing, EngineUnavailable
         """
         ...
+
+
+async def explained(health: Health, route: Route, work: Awaitable[T]) -> T:
+    """Do what a route asks; when the engine refuses it, name the privilege and its GRANT.
+
+    Raises: what `work` raises
+    """
+    try:
+        return await work
+    except PrivilegeMissing as refused:
+        if refused.privilege is not None:
+            raise
+        try:
+            lacks = (await health.lacking()).get(route, [])
+        except EngineError:
+            raise refused from None  # that it was refused is true, whatever became of the engine since
+        if not lacks:
+            raise
+        raise PrivilegeMissing(
+            " ".join(f"Missing: {each.name}. Remedy: {each.remedy}" for each in lacks),
+            privilege=", ".join(each.name for each in lacks),
+        ) from refused
+
+
+LOG_FILE = Lack(
+    name="log_file",
+    remedy="name the file that the log is kept in with `log_file` at this database in dbvalet's configuration.",
+)
+"""For engines that give their log to nobody."""

@@ -91,7 +91,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.xdist_group(group_of(item, images)))
         in_time = config.getoption("long") or item.get_closest_marker("long") is None
         if item.get_closest_marker("newest_version"):
-            in_time = in_time and all(image == chosen_images(config, image.engine)[-1] for image in images)
+            in_time = in_time and all(chosen_images(config, image.engine)[-1:] == (image,) for image in images)
         if in_time and all(image.engine in wanted and image in chosen_images(config, image.engine) for image in images):
             kept.append(item)
         else:

@@ -25,7 +25,8 @@ Examples:
   dbvalet doctor --config dbvalet.yaml --json | jq '.databases[].problem'
 
 \b
-Exit codes: 0 every action would run; 1 something is missing; 2 the configuration is wrong."""
+Exit codes: 0 every action would run; 1 something is missing; 2 the configuration is wrong. What the routes of logs
+and metrics lack is told, and does not count."""
 
 EXAMINE_SECONDS = 20.0
 """How long one database may take, whatever its server does; all are asked at the same time."""
@@ -52,6 +53,15 @@ class Diagnosis:
     missing: list[Missing]
 
 
+@dataclass(frozen=True, kw_only=True)
+class RouteDiagnosis:
+    """Whether a route that shows how the server does would answer, and whole."""
+
+    route: str
+    ready: Literal["yes", "no"]
+    missing: list[Missing]
+
+
 @dataclass(kw_only=True)
 class Findings:
     """What was found about one database."""
@@ -63,10 +73,12 @@ class Findings:
     problem: str | None = None
     """Why the server cannot be asked."""
     actions: list[Diagnosis] = field(default_factory=list[Diagnosis])
+    routes: list[RouteDiagnosis] = field(default_factory=list[RouteDiagnosis])
+    """They take optional parts of the grants script, so what they lack is told and is no fault."""
 
     @property
     def sound(self) -> bool:
-        """Tell whether nothing is missing."""
+        """Tell whether no action lacks anything."""
         return self.problem is None and all(each.ready != "no" for each in self.actions)
 
 
@@ -116,6 +128,7 @@ async def examine(database: Database, clusters: Clusters) -> Findings:
             description = await database.server.describe()
             found.version = description.readable_version
             found.actions = await _diagnose(database, description)
+            found.routes = await _diagnose_routes(database)
             if clusters.has(database):
                 found.actions.append(await _diagnose_recovery(database, clusters))
     except EngineError as problem:
@@ -136,6 +149,39 @@ async def _diagnose(database: Database, description: Description) -> list[Diagno
         ready = "off" if off else "no" if missing else "yes"
         diagnoses.append(Diagnosis(action=action.name, effect=action.effect, ready=ready, missing=missing))
     return diagnoses
+
+
+async def _diagnose_routes(database: Database) -> list[RouteDiagnosis]:
+    """Ask what the routes lack that show logs and figures."""
+    from agent.cgroup import is_cgroup, read_disk
+    from agent.log_file import end_of_file
+    from engines.errors import Precondition
+    from engines.health import Lack, Route
+
+    health, settings = database.engine.health_of(database.server), database.settings
+    if health is None:
+        return []
+    lacks: dict[Route, list[Lack]] = {"instances_status": [], "logs": [], "metrics": [], **await health.lacking()}
+    if settings.log_file is not None:
+        lacks["logs"] = []
+        try:
+            await asyncio.to_thread(end_of_file, settings.log_file, 1)
+        except Precondition as problem:
+            lacks["logs"] = [Lack(name="log_file", remedy=problem.message)]
+    if settings.cgroup is not None and not is_cgroup(settings.cgroup):
+        remedy = "`cgroup` of this database names no control group that can be read: its figures are null."
+        lacks["metrics"] = [*lacks["metrics"], Lack(name="cgroup", remedy=remedy)]
+    if settings.data_disk is not None and read_disk(settings.data_disk) == (None, None):
+        remedy = "`data_disk` of this database names no folder that can be looked at: its figures are null."
+        lacks["metrics"] = [*lacks["metrics"], Lack(name="data_disk", remedy=remedy)]
+    return [
+        RouteDiagnosis(
+            route=route,
+            ready="no" if missing else "yes",
+            missing=[Missing(name=each.name, remedy=each.remedy) for each in missing],
+        )
+        for route, missing in sorted(lacks.items())
+    ]
 
 
 async def _diagnose_recovery(database: Database, clusters: Clusters) -> Diagnosis:
@@ -202,6 +248,14 @@ def _print(found: Findings) -> None:
         for remedy in remedies:
             typer.echo(f"  {remedy}")
     typer.echo("")
+    lacking = [each for each in found.routes if each.missing]
+    if lacking:
+        typer.echo("Routes that show less, or nothing; no fault where nobody asks them:")
+        for each in lacking:
+            typer.echo(f"  {each.route}: {', '.join(lack.name for lack in each.missing)}")
+        for remedy in dict.fromkeys(lack.remedy for each in lacking for lack in each.missing):
+            typer.echo(f"  {printable(remedy)}")
+        typer.echo("")
 
 
 def _verdict(found: Sequence[Findings]) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from engines.errors import Precondition
-from engines.health import LogLine, Measures, Role, Switched
+from engines.health import LOG_FILE, Lack, LogLine, Measures, Role, Route, Switched
+from engines.influxdb.requirements import grant_admin_for_counters, is_admin
 from engines.influxdb.server import InfluxServer
 
 SERIES = {
@@ -51,6 +54,16 @@ class InfluxHealth:
             "InfluxDB 1.x does not give its log to clients. Name the file that it is kept in with `log_file` at this "
             "database in dbvalet's configuration."
         )
+
+    async def lacking(self) -> Mapping[Route, list[Lack]]:
+        """Look whether the account may see the counters; nobody is given the log.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        lacks: dict[Route, list[Lack]] = {"logs": [LOG_FILE]}
+        if not await is_admin(self._server):
+            lacks["metrics"] = [Lack(name="ALL PRIVILEGES", remedy=grant_admin_for_counters(self._server))]
+        return lacks
 
     async def force_ssl(self, on: bool) -> Switched:
         """Refuse: HTTPS is chosen when it starts.

@@ -54,6 +54,12 @@ def grant_admin(server: InfluxServer) -> str:
     return f"GRANT ALL PRIVILEGES TO {user} (only an admin may create retention policies in InfluxDB 1.x)"
 
 
+def grant_admin_for_counters(server: InfluxServer) -> str:
+    """Make the account an admin: nobody else sees SHOW STATS."""
+    user = identifier(server.address.user or "valet")
+    return f"GRANT ALL PRIVILEGES TO {user} (only an admin sees the counters of InfluxDB 1.x)"
+
+
 REQUIREMENTS: dict[str, Requirement] = {
     "READ": Requirement(name="READ", met=may_read, remedy=grant_all_on_database),
     "WRITE": Requirement(name="WRITE", met=may_write, remedy=grant_all_on_database),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 from engines.engine import GrantsFor
+from engines.health import Route
 
 ROLE = "dbvalet"
 
@@ -44,6 +46,17 @@ BACKUP_FUNCTION_ACTIONS = ("find", "insert", "remove", "update")
 USER_ROLE = "dbvalet_users"
 
 USER_ACTIONS = ("changePassword", "createUser", "dropUser", "grantRole", "viewUser")
+
+FIGURE_ROLE = "dbvalet_figures"
+
+FIGURE_ACTIONS: Mapping[Route, tuple[str, ...]] = {
+    "metrics": ("serverStatus", "hostInfo", "dbStats"),
+    "logs": ("getLog",),
+}
+"""What the routes ask the server; the built-in role clusterMonitor has all of it, and much more."""
+
+CLUSTER_ACTIONS = ("serverStatus", "hostInfo", "getLog")
+"""Those of them that are of the whole server."""
 
 SCRIPT = """\
 // Makes the account of dbvalet on a MongoDB deployment. Run it once as a user who has the role userAdminAnyDatabase:
@@ -106,9 +119,28 @@ if (users) {
   }
 }
 
+// Optional. The routes that show how the server does: metrics (serverStatus, hostInfo, dbStats) and logs (getLog). A
+// log may hold statements with what was written in them. Say true here to have this role made and given to the account;
+// the built-in role clusterMonitor would do too, and may more.
+const figures = false;
+const figureRole = {
+  privileges: [
+%(figure_privileges)s
+  ],
+  roles: [],
+};
+if (figures) {
+  if (admin.getRole(%(figure_role)s)) {
+    admin.updateRole(%(figure_role)s, figureRole);
+  } else {
+    admin.createRole(Object.assign({role: %(figure_role)s}, figureRole));
+  }
+}
+
 const roles = [{role: %(role)s, db: "admin"}].concat(
   backups ? [{role: %(backup_role)s, db: "admin"}] : [],
-  users ? [{role: %(user_role)s, db: "admin"}] : []
+  users ? [{role: %(user_role)s, db: "admin"}] : [],
+  figures ? [{role: %(figure_role)s, db: "admin"}] : []
 );
 const account = {pwd: %(password)s, roles: roles};
 if (admin.getUser(%(user)s)) {
@@ -131,6 +163,8 @@ def grants(wanted: GrantsFor) -> str:
         "backup_role": quoted(BACKUP_ROLE),
         "user_privileges": "\n".join(f"    {json.dumps(each)}," for each in user_privileges(wanted.database)),
         "user_role": quoted(USER_ROLE),
+        "figure_privileges": "\n".join(f"    {json.dumps(each)}," for each in figure_privileges(wanted.database)),
+        "figure_role": quoted(FIGURE_ROLE),
         "user": quoted(wanted.user),
         "password": quoted(wanted.password or "CHANGE-ME"),
         "database": quote(wanted.database, safe=""),
@@ -188,6 +222,22 @@ def user_remedy(user: str, database: str) -> str:
     return (
         f"grant {quoted(user)} the role userAdmin on {quoted(database)} and an action killAnySession on the cluster; or"
         f' the role "{USER_ROLE}", made by the script that "dbvalet grants mongodb" writes when its `users` says true.'
+    )
+
+
+def figure_privileges(database: str) -> list[dict[str, Any]]:
+    """Give the privileges of the optional role for metrics and logs."""
+    return [
+        {"resource": {"cluster": True}, "actions": [*CLUSTER_ACTIONS]},
+        {"resource": {"db": database, "collection": ""}, "actions": ["dbStats"]},
+    ]
+
+
+def figure_remedy(user: str, database: str) -> str:
+    """Say what lets an account show metrics and logs."""
+    return (
+        f'grant {quoted(user)} the role clusterMonitor; or the role "{FIGURE_ROLE}", which may less, made by the '
+        f'script that "dbvalet grants mongodb --database {database}" writes when its `figures` says true.'
     )
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from engines.errors import Precondition
-from engines.health import LogLine, Measures, Role, Switched
+from engines.health import Lack, LogLine, Measures, Role, Route, Switched
+from engines.mongodb.grants import CLUSTER_ACTIONS, FIGURE_ACTIONS, figure_remedy
+from engines.mongodb.requirements import ANY_COLLECTION, CLUSTER, met
 from engines.mongodb.server import MongoServer
 
 MEGABYTE = 1024 * 1024
@@ -68,6 +71,27 @@ class MongoHealth:
         """
         reply = await self._server.read("admin", {"getLog": "global"})
         return [line for text in reply["log"][-lines:] if (line := _line(text)) is not None]
+
+    async def lacking(self) -> Mapping[Route, list[Lack]]:
+        """Look which of the commands the account may not run.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        database = self._server.address.database
+        remedy = figure_remedy(self._server.address.user or "valet", database)
+        lacks: dict[Route, list[Lack]] = {}
+        for route, actions in FIGURE_ACTIONS.items():
+            places = [
+                CLUSTER if action in CLUSTER_ACTIONS else {"db": database, "collection": ""} for action in actions
+            ]
+            missing = [
+                Lack(name=action, remedy=remedy)
+                for action, place in zip(actions, places, strict=True)
+                if not (await met(action, place)(self._server) or await met(action, ANY_COLLECTION)(self._server))
+            ]
+            if missing:
+                lacks[route] = missing
+        return lacks
 
     async def force_ssl(self, on: bool) -> Switched:
         """Refuse: TLS of MongoDB is chosen when it starts.

@@ -38,6 +38,10 @@ GRANT SHOW DATABASES, CREATE, DROP, ALTER ROUTINE, EVENT ON *.* TO {account};
 -- of the server, and read and write {database}. If dbvalet is to do that, take the dashes away from these lines:
 {users}
 
+-- Optional: to show the log (MySQL 8.0.22 and later) and whether the server follows another. If dbvalet is to do that,
+-- take the dashes away from these lines:
+{figures}
+
 -- In dbvalet's configuration (characters other than letters and digits %-encoded):
 --   url: {scheme}://USER:PASSWORD@HOST:3306/DATABASE
 """
@@ -115,7 +119,15 @@ def grants(whom: GrantsFor) -> str:
         database=shown(whom.database),
         users=_commented(user_grants(account, whom.database, flavour, version)),
         backups=_commented(backup_grants(whom)),
+        figures=_commented(figure_grants(account, flavour, version)),
     )
+
+
+def figure_grants(account: str, flavour: Flavour, version: tuple[int, ...]) -> list[str]:
+    """Give the statements that let an account see the log and what the server follows; the account is quoted."""
+    monitor = "SLAVE MONITOR" if flavour == "mariadb" and version >= (10, 5, 9) else "REPLICATION CLIENT"
+    log = [f"GRANT SELECT ON performance_schema.error_log TO {account};"] if flavour == "mysql" else []
+    return [f"GRANT {monitor} ON *.* TO {account};", *log]
 
 
 def _commented(statements: Iterable[str]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from engines.errors import EngineError, Precondition, PrivilegeMissing
-from engines.health import LogLine, Measures, Role, Switched
+from engines.health import LOG_FILE, Lack, LogLine, Measures, Role, Route, Switched
 from engines.mysql.server import MySQLServer
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ SELECT CAST(UNIX_TIMESTAMP(LOGGED) * 1000000 AS SIGNED), THREAD_ID, PRIO, ERROR_
   FROM performance_schema.error_log ORDER BY LOGGED DESC LIMIT %s
 """
 """Since 8.0.22; the newest ones that fit into 5 MB."""
+
+MAY_READ_LOG = "SELECT 1 FROM performance_schema.error_log LIMIT 1"
 
 TLS_REQUIRED = "SELECT @@GLOBAL.require_secure_transport"
 OWN_CIPHER = "SHOW SESSION STATUS LIKE 'Ssl_cipher'"
@@ -98,6 +101,38 @@ class MySQLHealth:
             for micros, thread, priority, code, subsystem, data in reversed(rows)
         ]
 
+    async def lacking(self) -> Mapping[Route, list[Lack]]:
+        """Look whether the account may see the log and what the server follows.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        facts = await self._server.log_in()
+        lacks: dict[Route, list[Lack]] = {}
+        if facts.flavour == "mariadb" or facts.version < (8, 0, 22):
+            lacks["logs"] = [LOG_FILE]
+        elif not await self._may(MAY_READ_LOG):
+            name = "SELECT ON performance_schema.error_log"
+            lacks["logs"] = [Lack(name=name, remedy=f"GRANT {name} TO {self._server.account};")]
+        if not await self._may(self._replica_status()):
+            right = (
+                "SLAVE MONITOR" if facts.flavour == "mariadb" and facts.version >= (10, 5, 9) else "REPLICATION CLIENT"
+            )
+            remedy = f"GRANT {right} ON *.* TO {self._server.account}; (without it role and lag are null)"
+            lacks["instances_status"] = lacks["metrics"] = [Lack(name=right, remedy=remedy)]
+        return lacks
+
+    async def _may(self, statement: str) -> bool:
+        try:
+            await self._server.fetch(statement)
+        except PrivilegeMissing:
+            return False
+        return True
+
+    def _replica_status(self) -> str:
+        facts = self._server.facts
+        new_words = facts.flavour == "mysql" and facts.version >= (8, 0, 22)
+        return "SHOW REPLICA STATUS" if new_words else "SHOW SLAVE STATUS"
+
     async def force_ssl(self, on: bool) -> Switched:
         """Set require_secure_transport, for good where the server can keep it.
 
@@ -135,10 +170,8 @@ class MySQLHealth:
 
         One that follows none and takes no writes may be a member of a group or a closed leader: it does not say.
         """
-        facts = self._server.facts
-        new_words = facts.flavour == "mysql" and facts.version >= (8, 0, 22)
         try:
-            rows = await self._server.fetch("SHOW REPLICA STATUS" if new_words else "SHOW SLAVE STATUS")
+            rows = await self._server.fetch(self._replica_status())
         except PrivilegeMissing:
             return None, None
         if not rows:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from engines.errors import Precondition, PrivilegeMissing
-from engines.health import LogLine, Measures, Role, Switched
+from engines.health import Lack, LogLine, Measures, Role, Route, Switched
 from engines.log_text import bytes_for, entries
 from engines.postgresql.quoting import quote_identifier
 from engines.postgresql.server import PostgresServer
@@ -110,13 +112,10 @@ class PostgresHealth:
         Raises: Precondition, without a collector; PrivilegeMissing, EngineUnavailable
         """
         (state,) = await self._server.read(LOG_STATE, {"needed": list(LOG_FUNCTIONS)})
-        if not (state["collects"] and state["as_text"]):
-            raise Precondition(COLLECTOR_REMEDY)
-        if state["lacking"]:
-            raise PrivilegeMissing(
-                f"Missing: EXECUTE on {', '.join(state['lacking'])}. Remedy: {log_remedy(self._server)}",
-                privilege=", ".join(f"EXECUTE on {each}" for each in state["lacking"]),
-            )
+        if lack := _log_lack(self._server, state):
+            if lack.name == COLLECTOR:
+                raise Precondition(COLLECTOR_REMEDY)
+            raise PrivilegeMissing(f"Missing: {lack.name}. Remedy: {lack.remedy}", privilege=lack.name)
         found = await self._server.read(END_OF_LOG, {"bytes": bytes_for(lines)})
         parts = [each for each in found if each["content"] is not None]
         return entries(
@@ -125,6 +124,15 @@ class PostgresHealth:
             otherwise=datetime.now(UTC),
             zone=_zone(state["zone"]),
         )[-lines:]
+
+    async def lacking(self) -> Mapping[Route, list[Lack]]:
+        """Look whether the log can be read; counters and role take no privilege.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        (state,) = await self._server.read(LOG_STATE, {"needed": list(LOG_FUNCTIONS)})
+        lack = _log_lack(self._server, state)
+        return {"logs": [lack]} if lack else {}
 
     async def force_ssl(self, on: bool) -> Switched:
         """Refuse: no setting does it.
@@ -137,11 +145,22 @@ class PostgresHealth:
         )
 
 
+COLLECTOR = "logging_collector"
+
 COLLECTOR_REMEDY = (
     "PostgreSQL writes no log file that it could be asked for. Either set logging_collector = on and log_destination = "
     "stderr, and restart it; or name the file that its log is kept in with `log_file` at this database in dbvalet's "
     "configuration."
 )
+
+
+def _log_lack(server: PostgresServer, state: Mapping[str, Any]) -> Lack | None:
+    if not (state["collects"] and state["as_text"]):
+        return Lack(name=COLLECTOR, remedy=COLLECTOR_REMEDY)
+    if state["lacking"]:
+        names = ", ".join(f"EXECUTE on {each}" for each in state["lacking"])
+        return Lack(name=names, remedy=log_remedy(server))
+    return None
 
 
 def log_remedy(server: PostgresServer) -> str:

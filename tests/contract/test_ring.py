@@ -87,6 +87,13 @@ async def test_a_log_link_of_another_database_or_a_changed_one_is_refused(valet:
     assert (await valet.client.get(url + "1")).status_code == 403
 
 
+async def test_a_log_that_is_refused_names_the_right_and_its_remedy(valet: Valet) -> None:
+    valet.server().problem, valet.server().unmet = PrivilegeMissing(), {"logright"}
+    refused = await valet.ask("GET", "/api/databases/ad-one/logs")
+    assert (refused.status_code, refused.json()["code"]) == (403, "privilege_missing")
+    assert refused.json()["error"] == "Missing: logright. Remedy: GRANT logright"
+
+
 async def test_force_ssl_is_switched_and_other_features_are_refused(valet: Valet) -> None:
     path = "/api/databases/ad-one/features"
     on = await valet.ask("POST", path, json={"feature": {"name": "force-ssl", "status": ""}})

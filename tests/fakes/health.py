@@ -1,8 +1,9 @@
 """The fake engine's counters, log and switch."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from engines.health import LogLine, Measures, Role, Switched
+from engines.health import Lack, LogLine, Measures, Role, Route, Switched
 from tests.fakes.driver import FakeServer
 
 
@@ -23,6 +24,12 @@ class FakeHealth:
     async def log(self, lines: int) -> list[LogLine]:
         await self._server.perform("log")
         return [LogLine(at=datetime(2026, 1, 31, 8, 0, 0, 120, tzinfo=UTC), text="  a  line\twith spaces")][:lines]
+
+    async def lacking(self) -> Mapping[Route, list[Lack]]:
+        lacks = [
+            Lack(name=each, remedy=f"GRANT {each}") for each in ("logright",) if not await self._server.check(each)
+        ]
+        return {"logs": lacks} if lacks else {}
 
     async def force_ssl(self, on: bool) -> Switched:
         await self._server.perform(f"force-ssl {on}")

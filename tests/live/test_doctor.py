@@ -130,6 +130,70 @@ def test_the_account_of_the_grants_script_suffices_on_influxdb(influxdb: LiveSer
     check_grants_suffice(influxdb, tmp_path)
 
 
+def routes(found: dict[str, Any]) -> dict[str, list[str]]:
+    return {each["route"]: [lack["name"] for lack in each["missing"]] for each in found["routes"] if each["missing"]}
+
+
+def check_optional_part(
+    live: LiveServer, folder: Path, choose: Callable[[str], str]
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Give what the routes lack with the account of the grants script, and with its optional part too."""
+    user = fresh_name("shown")
+    (folder / "password").write_text(PASSWORD)
+    flavour = ["--flavour", "mariadb"] if live.flavour == "mariadb" else []
+    options = ["--user", user, "--server-version", live.version, *flavour]
+    script = run("grants", live.engine, *options, "--password-file", str(folder / "password")).stdout
+    found: list[dict[str, list[str]]] = []
+    for each in (script, choose(script)):
+        run_as_admin(live, each)
+        code, examined, said = examine(folder, live.url(user, PASSWORD))
+        # What a route lacks is no fault of the account of the actions.
+        assert (code, said) == (0, "")
+        assert {each["route"] for each in examined["routes"]} == {"logs", "metrics", "instances_status"}
+        found.append(routes(examined))
+    return found[0], found[1]
+
+
+def test_what_routes_lack_is_named_one_by_one_on_mongodb(mongodb: LiveServer, tmp_path: Path) -> None:
+    lacking, then = check_optional_part(
+        mongodb, tmp_path, lambda script: script.replace("const figures = false", "const figures = true")
+    )
+    assert lacking == {"logs": ["getLog"], "metrics": ["serverStatus", "hostInfo", "dbStats"]}
+    assert then == {}
+
+
+def test_what_routes_lack_is_named_one_by_one_on_mysql(mysql: LiveServer, tmp_path: Path) -> None:
+    def choose(script: str) -> str:
+        before, found, after = script.partition("-- Optional: to show the log")
+        assert found
+        return before + found + re.sub(r"^-- (?=GRANT)", "", after, flags=re.MULTILINE)
+
+    lacking, then = check_optional_part(mysql, tmp_path, choose)
+    if mysql.flavour == "mysql":
+        replica = ["REPLICATION CLIENT"]
+        log = ["SELECT ON performance_schema.error_log"]
+        assert lacking == {"logs": log, "metrics": replica, "instances_status": replica}
+        assert then == {}
+    else:
+        assert lacking == then == {"logs": ["log_file"]}
+
+
+def test_what_routes_lack_is_named_on_postgresql_and_influxdb(
+    postgresql: LiveServer, influxdb: LiveServer, tmp_path: Path
+) -> None:
+    assert routes(examine(tmp_path, postgresql.url())[1]) == {"logs": ["logging_collector"]}
+    assert routes(examine(tmp_path, influxdb.url())[1]) == {"logs": ["log_file"]}
+
+
+def test_a_file_or_a_control_group_that_cannot_be_read_is_named(postgresql: LiveServer, tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "none")
+    _, found, _ = examine(tmp_path, postgresql.url(), log_file=nowhere, cgroup=nowhere, data_disk=nowhere)
+    assert routes(found) == {"logs": ["log_file"], "metrics": ["cgroup", "data_disk"]}
+    (tmp_path / "log").write_text("a line\n")
+    _, found, _ = examine(tmp_path, postgresql.url(), log_file=str(tmp_path / "log"), data_disk=str(tmp_path))
+    assert routes(found) == {}
+
+
 def test_an_account_without_rights_is_told_what_it_lacks_on_postgresql(postgresql: LiveServer, tmp_path: Path) -> None:
     user, database = fresh_name("bare"), fresh_name("db")
     run_as_admin(postgresql, f"CREATE DATABASE {database}")

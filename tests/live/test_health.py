@@ -14,9 +14,11 @@ import pytest
 
 from engines import deadline
 from engines.address import parse_address
-from engines.engine import Server, installed_engines
-from engines.errors import Precondition
-from engines.health import Health, Measures
+from engines.engine import GrantsFor, Server, installed_engines
+from engines.errors import Precondition, PrivilegeMissing
+from engines.health import Health, Measures, explained
+from engines.mongodb.grants import FIGURE_ROLE
+from tests.live.mongodb.shell import run_script
 from tests.live.servers import LiveServer, spawn
 
 LIMIT = 60
@@ -139,6 +141,30 @@ async def test_influxdb_counts_points_that_are_written(influxdb: LiveServer) -> 
         assert after.memory
         assert "does not give its log" in await refused(health.log(5))
         assert "https-enabled" in await refused(health.force_ssl(on=True))
+
+
+async def test_a_refusal_of_mongodb_names_the_right_and_the_role_that_has_it_suffices(mongodb: LiveServer) -> None:
+    engine = installed_engines()["mongodb"]
+    with pymongo.MongoClient[dict[str, Any]](mongodb.url()) as client:
+        script = engine.grants(GrantsFor(user="figures", password="of-the-figures", database="app"))
+        run_script(client, script)
+        server: Server = engine.connect(parse_address(mongodb.url("figures", "of-the-figures"), engine.default_port))
+        health = engine.health_of(server)
+        assert health is not None
+        try:
+            with deadline.within(LIMIT):
+                with pytest.raises(PrivilegeMissing, match="clusterMonitor") as refused:
+                    await explained(health, "metrics", health.measures())
+                assert refused.value.privilege == "serverStatus, hostInfo, dbStats"
+                with pytest.raises(PrivilegeMissing, match=FIGURE_ROLE) as refused:
+                    await explained(health, "logs", health.log(5))
+                assert refused.value.privilege == "getLog"
+                run_script(client, script.replace("const figures = false", "const figures = true"))
+                assert (await health.measures()).memory
+                assert await health.log(5)
+        finally:
+            await server.close()
+            client.admin.command("dropUser", "figures")
 
 
 @pytest.mark.newest_version

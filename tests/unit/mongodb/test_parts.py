@@ -116,7 +116,7 @@ def test_the_script_quotes_what_it_is_given_and_says_what_its_commands_say() -> 
     wanted = GrantsFor(user=odd, password=odd, database=odd)
     script = grants(wanted)
     assert odd not in script
-    assert script.count(json.dumps(odd)) == 7
+    assert script.count(json.dumps(odd)) == 8
     role, account = commands(wanted)
     assert all(json.dumps(privilege) in script for privilege in role["privileges"])
     assert (account["createUser"], account["pwd"]) == (odd, odd)
@@ -132,6 +132,7 @@ def test_the_account_of_the_script_reads_no_document_unless_backups_are_asked_fo
     script = grants(GrantsFor())
     assert "const backups = false;" in script
     assert "const users = false;" in script
+    assert "const figures = false;" in script
     assert BACKUP_ROLE not in json.dumps(commands(GrantsFor()))
 
 
