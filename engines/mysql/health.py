@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from engines.errors import EngineError, Precondition, PrivilegeMissing
 from engines.health import LOG_FILE, Lack, LogLine, Measures, Role, Route, Switched
+from engines.mysql.requirements import let_set_variables
 from engines.mysql.server import MySQLServer
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ SELECT CAST(UNIX_TIMESTAMP(LOGGED) * 1000000 AS SIGNED), THREAD_ID, PRIO, ERROR_
   FROM performance_schema.error_log ORDER BY LOGGED DESC LIMIT %s
 """
 """Since 8.0.22; the newest ones that fit into 5 MB."""
+
+SETS_VARIABLES = "SYSTEM_VARIABLES_ADMIN or SUPER"
 
 MAY_READ_LOG = "SELECT 1 FROM performance_schema.error_log LIMIT 1"
 
@@ -154,7 +157,12 @@ class MySQLHealth:
         def job(session: Session) -> None:
             session.fetch(statement)
 
-        await self._server.write(job)
+        try:
+            await self._server.write(job)
+        except PrivilegeMissing as refused:
+            raise PrivilegeMissing(
+                f"Missing: {SETS_VARIABLES}. Remedy: {let_set_variables(self._server)}", privilege=SETS_VARIABLES
+            ) from refused
         [(required,)] = await self._server.fetch(TLS_REQUIRED)
         if bool(required) is not on:
             raise EngineError("The server took the setting and does not have it.")
