@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from engines.errors import EngineUnavailable, PrivilegeMissing
+from tests.contract.decoders import go_database
 from tests.fakes import BARE
 from tests.fakes.service import URL, Valet, running
 
@@ -22,6 +23,24 @@ async def test_instances_status_is_answered_when_the_engine_is_down_or_does_not_
     valet.database().forget()
     (shown,) = (await valet.ask("GET", path)).json()
     assert (shown["status"], shown["role"]) == ("stopped", None)
+
+
+async def test_the_window_that_was_chosen_is_where_clients_look_for_it(valet: Valet) -> None:
+    """The command-line client asks for a maintenance, and the database for its window while that has not begun."""
+    path, chosen = "/api/databases/ad-one", {"weekday_utc": 2, "starting_hour_utc": 3}
+    changed = await valet.ask("PATCH", path, json={"database": {"maintenance_window": chosen}})
+    shown = (await valet.ask("GET", path)).json()
+    assert changed.json() == shown
+    assert go_database(await valet.ask("GET", path))["maintenance_window"] == {**chosen, "duration_in_hour": 8}
+    (listed,) = [
+        each for each in (await valet.ask("GET", "/api/databases")).json()["databases"] if each["id"] == "ad-one"
+    ]
+    assert listed["maintenance_window"] == shown["database"]["maintenance_window"]
+    page = (await valet.ask("GET", f"{path}/maintenance?page=2&per_page=5")).json()
+    assert page["maintenance"] == []
+    assert (page["meta"]["pagination"]["current_page"], page["meta"]["pagination"]["total_pages"]) == (2, 1)
+    absent = await valet.ask("GET", f"{path}/maintenance/{'0' * 24}")
+    assert (absent.status_code, absent.json()["resource"]) == (404, "maintenance")
 
 
 async def test_a_version_and_a_type_are_found_by_the_ids_of_the_database(valet: Valet) -> None:
