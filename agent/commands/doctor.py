@@ -25,8 +25,8 @@ Examples:
   dbvalet doctor --config dbvalet.yaml --json | jq '.databases[].problem'
 
 \b
-Exit codes: 0 every action would run; 1 something is missing; 2 the configuration is wrong. What the routes of logs
-and metrics lack is told, and does not count."""
+Exit codes: 0 every action would run; 1 something is missing; 2 the configuration is wrong.
+What the routes of logs and metrics lack is told, and does not count."""
 
 EXAMINE_SECONDS = 20.0
 """How long one database may take, whatever its server does; all are asked at the same time."""
