@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +19,7 @@ from agent.followers import MOST_FOLLOWERS, added
 from agent.logs import ShownLine
 from tests.fakes.service import URL, Valet, listening, running, until
 
+ROOT = Path(__file__).parents[2]
 NOW = datetime.fromisoformat("2026-01-31T08:00:00Z")
 
 
@@ -209,3 +212,21 @@ def test_what_is_new_is_what_stands_behind_the_last_that_was_seen() -> None:
     assert added(lines("a", "b"), lines("a", "b")) == []
     assert added(lines("a"), lines("c")) == lines("c")
     assert added([], lines("a")) == lines("a")
+
+
+async def test_a_follower_that_goes_without_a_goodbye_is_no_error(valet: Valet, file: Path) -> None:
+    async with listening(valet) as port:
+        socket = await connect(await link(valet, port))
+        write(file, "one")
+        await frame(socket)
+        socket.transport.abort()
+        write(file, *(f"line {number}" for number in range(500)))
+        await until(lambda: valet.service.followers.count() == 0)
+    assert [line for line in valet.lines() if line["level"] in ("warning", "error")] == []
+    assert [line["database"] for line in valet.lines("log_followed")] == ["ad-one"]
+
+
+def test_the_library_of_web_sockets_is_not_imported_before_somebody_follows() -> None:
+    code = "import sys, agent.app, agent.listen, agent.api.protocol; print('websockets' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert ended.stdout == "False\n"
