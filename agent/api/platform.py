@@ -20,6 +20,9 @@ from agent.tokens import Principal
 from engines.action import Effect
 from engines.engine import Engine
 
+SCHEMES = {"postgres": "postgresql", "mariadb": "mysql", "influxdb": "http", "https+influxdb": "https"}
+"""Of dbvalet's configuration, where clients look for another one: it is one protocol."""
+
 Handler = Callable[..., Awaitable[Response]]
 
 NOT_HERE = "dbvalet stands beside databases that are there: it makes, changes and removes none of them"
@@ -239,8 +242,14 @@ async def list_variables(request: Request, app: str) -> Response:
         declared = each.settings.for_applications()
         if declared is not None and allows(principal.role, Effect.WRITE):
             value = declared.get_secret_value()
-        found.append({"id": stable_id("variable", each.id), "name": name, "value": value})
+        found.append({"id": stable_id("variable", each.id), "name": name, "value": as_clients_write(value)})
     return as_json({"variables": found})
+
+
+def as_clients_write(url: str) -> str:
+    """Give a URL the scheme by which clients know the engine."""
+    scheme, _, rest = url.partition("://")
+    return f"{SCHEMES.get(scheme, scheme)}://{rest}"
 
 
 async def refuse_run(request: Request, app: str) -> Response:

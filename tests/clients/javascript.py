@@ -20,8 +20,8 @@ READABLE = frozenset({400, 403, 404, 409, 422})
 
 ACTIONS: dict[str, tuple[tuple[str, Any], ...]] = {
     "ad-pg": (("pg-list-queries", None), ("list-extensions", None), ("pg-cancel-query", {"pid": 2147483647})),
-    "ad-my": (("list-databases", None), ("create-database", {"name": "made_by_js"}), ("get-sqlmode", None)),
-    "ad-mg": (("list-databases", None), ("create-database", {"name": "made_by_js"})),
+    "ad-my": (("list-databases", None), ("create-database", {"database_name": "made_by_js"}), ("get-sqlmode", None)),
+    "ad-mg": (("list-databases", None), ("create-database", {"database_name": "made_by_js"})),
     "ad-inf": (
         ("list-retention-policies", None),
         ("add-retention-policy", {"name": "made_by_js", "duration": "30d"}),

@@ -10,6 +10,7 @@ from typing import Any
 import jwt
 import pytest
 
+from agent.api.platform import as_clients_write
 from agent.app import create_app
 from agent.errors import SettingsError
 from agent.platform import signed_tokens, signing_keys
@@ -104,6 +105,21 @@ async def test_variables_hold_the_account_of_applications_where_it_is_declared_a
             "reader": ["fake://db.example:1234/app"],
         }
         assert "of-the-shop" not in valet.log.getvalue().decode()
+
+
+@pytest.mark.parametrize(
+    ("declared", "shown"),
+    [
+        ("postgres://a:b@db/app", "postgresql://a:b@db/app"),
+        ("postgresql://a:b@db/app", "postgresql://a:b@db/app"),
+        ("mariadb://a:b@db/app", "mysql://a:b@db/app"),
+        ("mongodb://a:b@one,two/app?replicaSet=rs", "mongodb://a:b@one,two/app?replicaSet=rs"),
+        ("influxdb://a:b@db/app", "http://a:b@db/app"),
+        ("https+influxdb://a:b@db/app", "https://a:b@db/app"),
+    ],
+)
+def test_a_variable_has_the_scheme_that_clients_look_for(declared: str, shown: str) -> None:
+    assert as_clients_write(declared) == shown
 
 
 @pytest.mark.parametrize("url", ["other://db.example/app", "fake", ""])
