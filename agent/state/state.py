@@ -24,7 +24,7 @@ T = TypeVar("T")
 FILE_SCHEME = "sqlite:///"
 
 _THREADS = 2
-"""Of its own, so that a heartbeat never waits for threads that drivers keep busy."""
+"""Of its own, so that a heartbeat never waits for threads that drivers, programs or slow downloads keep busy."""
 
 
 class Values(Protocol):
@@ -82,7 +82,7 @@ class State:
 
     def memory_of(self, database_id: str) -> DatabaseMemory:
         """Give the part that belongs to one database."""
-        return DatabaseMemory(self._values, database_id)
+        return DatabaseMemory(self._values, database_id, self._threads)
 
     async def holds_work(self) -> bool:
         """Tell whether there may be more than values: without importing anything where that is known without.
@@ -92,7 +92,7 @@ class State:
         if self._file is None or self._engine is not None:
             return True
         try:
-            return await asyncio.to_thread(self._file.holds_work)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._file.holds_work)
         except OSError as problem:
             raise Precondition(sentence(problem)) from problem
 
@@ -160,9 +160,10 @@ class State:
 class DatabaseMemory:
     """The part of a state that belongs to one database: the `Memory` of its server."""
 
-    def __init__(self, values: Values, database_id: str) -> None:
+    def __init__(self, values: Values, database_id: str, threads: ThreadPoolExecutor) -> None:
         self._values = values
         self._database_id = database_id
+        self._threads = threads
 
     async def recall(self, key: str) -> Any:
         """Give a value, or None.
@@ -194,7 +195,9 @@ class DatabaseMemory:
 
     async def _asked(self, method: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return await asyncio.to_thread(method, self._database_id, *arguments)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, method, self._database_id, *arguments
+            )
         except OSError as problem:
             raise Precondition(sentence(problem)) from problem
 

@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -277,6 +278,20 @@ async def test_changes_of_a_value_take_turns_and_a_change_that_fails_changes_not
     assert await states[1].memory_of("").recall("number") == 20
     for each in states:
         each.close()
+
+
+async def test_values_wait_for_no_thread_that_others_keep_busy(file: Path):
+    state, end = State(f"sqlite:///{file}"), threading.Event()
+    busy = [asyncio.create_task(asyncio.to_thread(end.wait)) for _ in range(100)]
+    try:
+        async with asyncio.timeout(10):
+            await state.memory_of("").remember("key", 1)
+            assert await state.memory_of("").recall("key") == 1
+            assert not await state.holds_work()
+    finally:
+        end.set()
+        await asyncio.gather(*busy)
+        state.close()
 
 
 def one_more(number: int | None) -> int:

@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from agent.errors import SettingsError
 from agent.state.file import APPLICATION_ID, SCHEMA_VERSION, StateFile
 from agent.state.state import DatabaseMemory
 from engines.errors import Precondition
+
+THREADS = ThreadPoolExecutor(2)
 
 
 @pytest.fixture
@@ -231,6 +234,7 @@ def test_a_file_that_another_process_filled_in_the_same_moment_keeps_its_values(
 
 PROCESS = """
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from agent.state.file import StateFile
 store = StateFile(Path(sys.argv[1]))
@@ -252,7 +256,7 @@ def test_several_processes_share_one_file_from_the_first_moment(file: Path):
 
 
 async def test_threads_of_one_process_share_one_file(file: Path):
-    memory = [DatabaseMemory(store_at(file), f"ad-{number}") for number in range(4)]
+    memory = [DatabaseMemory(store_at(file), f"ad-{number}", THREADS) for number in range(4)]
     await asyncio.gather(*(each.remember(f"key {number}", number) for each in memory for number in range(20)))
 
     for each in memory:
@@ -261,14 +265,14 @@ async def test_threads_of_one_process_share_one_file(file: Path):
 
 async def test_the_memory_of_a_database_is_its_own(file: Path):
     store = store_at(file)
-    await DatabaseMemory(store, "ad-one").remember("key", {"a": 1})
-    assert await DatabaseMemory(store, "ad-one").recall("key") == {"a": 1}
-    assert await DatabaseMemory(store, "ad-two").recall("key") is None
+    await DatabaseMemory(store, "ad-one", THREADS).remember("key", {"a": 1})
+    assert await DatabaseMemory(store, "ad-one", THREADS).recall("key") == {"a": 1}
+    assert await DatabaseMemory(store, "ad-two", THREADS).recall("key") is None
 
 
 async def test_an_action_that_cannot_keep_something_is_refused_with_what_to_set(file: Path):
     file.parent.mkdir()
-    memory = DatabaseMemory(store_at(file), "ad-one")
+    memory = DatabaseMemory(store_at(file), "ad-one", THREADS)
     no_database(file)
     text = (
         rf"^The state file {file} cannot be (read|written): file is not a database\. "
