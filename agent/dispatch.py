@@ -26,7 +26,7 @@ from agent.tasks import Task
 from agent.tokens import Principal, Tokens
 from engines import deadline
 from engines.action import Action, Effect
-from engines.aftermath import Verdict, judge
+from engines.aftermath import judge
 from engines.engine import look, perform
 from engines.errors import DeadlineExceeded, EngineError, InvalidParams, Precondition
 
@@ -131,16 +131,13 @@ class Dispatcher:
         if key is None:
             await self._journal.begin(change)
             return Answer(status=200, code="ok", body=await run())
-        goal, result = (
-            (None, _no_result) if action.aftermath is None else (action.aftermath.goal, action.aftermath.result)
-        )
         return await self._once.perform(
             Asked(who=change.who, key=key, fingerprint=fingerprint_of(change.method, change.path, body)),
             change,
             look=lambda: look(database.server, action, params),
-            judge=lambda before, now: Verdict.UNKNOWN if goal is None else judge(goal, before, now),
+            judge=partial(judge, action.aftermath.goal),
             run=run,
-            done=lambda: render(result(params)),
+            done=lambda: render(action.aftermath.result(params)),
         )
 
     def _record(
@@ -278,10 +275,6 @@ def render(result: Any) -> bytes:
     return orjson.dumps(
         {"ok": 1, "result": result}, default=to_jsonable_python, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
     )
-
-
-def _no_result(_: Any) -> None:
-    return None
 
 
 def _comparable(raw: Any) -> bytes:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from engines import deadline as deadlines
 from engines import errors
-from engines.aftermath import Aftermath
+from engines.aftermath import UNTOLD, Aftermath
 
 
 class Effect(StrEnum):
@@ -55,8 +55,8 @@ class Action:
     """Seconds until the work is stopped in the engine."""
     example_params: Any = None
     example_result: Any = None
-    aftermath: Aftermath | None = None
-    """How to tell whether it was carried out when nobody has its answer; None where that cannot be told."""
+    aftermath: Aftermath = UNTOLD
+    """How to tell whether it was carried out when nobody has its answer."""
 
     async def __call__(self, server: Any, params: Any = None) -> Any:
         """Do it, without the deadline and the privilege texts that `engines.engine.perform` adds."""
@@ -134,7 +134,7 @@ def action(
     deadline: float | None = None,
     example_params: Any = None,
     example_result: Any = None,
-    aftermath: Aftermath | None = None,
+    aftermath: Aftermath = UNTOLD,
 ) -> Callable[[Callable[..., Awaitable[Any]]], Action]:
     """Declare a coroutine function `(server[, params]) -> result` to be the action `name`.
 

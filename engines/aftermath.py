@@ -46,6 +46,14 @@ class Aftermath:
     """`params` to the result of an action that was carried out."""
 
 
+async def _cannot_tell(*_: Any) -> None:
+    return None
+
+
+UNTOLD = Aftermath(look=_cannot_tell, goal=Goal.CHANGED)
+"""Of an action that leaves nothing by which it could be told."""
+
+
 def judge(goal: Goal, before: Sequence[str] | None, now: Sequence[str] | None) -> Verdict:
     """Tell what became of an action from what `look` gave before it was begun and gives now."""
     if before is None or now is None:
@@ -58,7 +66,7 @@ def judge(goal: Goal, before: Sequence[str] | None, now: Sequence[str] | None) -
             done = bool(was) and not was & is_now
         case Goal.THERE:
             done = is_now != was and AS_ASKED in is_now
-        case Goal.CHANGED:
+        case _:  # Goal.CHANGED
             done = is_now != was
     if done:
         return Verdict.DONE

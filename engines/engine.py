@@ -289,8 +289,6 @@ async def look(server: Server, action: Action, params: Any) -> Sequence[str] | N
 
     Raises: EngineUnavailable, DeadlineExceeded
     """
-    if action.aftermath is None:
-        return None
     try:
         with deadline.within(LOOK_SECONDS):
             async with asyncio.timeout(LOOK_SECONDS + deadline.GRACE):

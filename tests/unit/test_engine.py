@@ -1,6 +1,7 @@
 """Engines, and the one way to run an action on a server."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from types import ModuleType
@@ -12,6 +13,7 @@ import tests.fakes.actions
 from engines import deadline, engine
 from engines.action import Action
 from engines.address import parse_address
+from engines.aftermath import Aftermath, Goal
 from engines.engine import (
     ForgetfulMemory,
     GrantsFor,
@@ -19,11 +21,12 @@ from engines.engine import (
     engine_for,
     installed_engines,
     lacking,
+    look,
     perform,
     require,
     unavailable,
 )
-from engines.errors import DeadlineExceeded, EngineUnavailable, Precondition, PrivilegeMissing
+from engines.errors import ConnectionLost, DeadlineExceeded, EngineUnavailable, Precondition, PrivilegeMissing
 from tests.fakes import ENGINE
 from tests.fakes.driver import FakeServer, Gate
 
@@ -197,3 +200,35 @@ def test_the_fake_is_a_server(server: FakeServer):
     checked: Server = server
     assert checked.engine is ENGINE
     assert str(checked.address) == "fake://valet@db.example:4321/app"
+
+
+async def test_a_look_that_is_refused_tells_nothing_and_one_that_hangs_ends(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+):
+    async def raising(problem: Exception | None) -> Sequence[str] | None:
+        async def looks(_server: FakeServer, _params: Any) -> list[str]:
+            if problem is not None:
+                raise problem
+            await asyncio.sleep(60)
+            return []
+
+        looking = replace(action("drop-thing"), aftermath=Aftermath(look=looks, goal=Goal.GONE))
+        return await look(server, looking, None)
+
+    for refused in (PrivilegeMissing(), Precondition("Not now.")):
+        assert await raising(refused) is None
+    with pytest.raises(ConnectionLost):
+        await raising(ConnectionLost("It was cut."))
+    monkeypatch.setattr(engine, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(deadline, "GRACE", 0.02)
+    with pytest.raises(DeadlineExceeded, match="nothing was done"):
+        await raising(None)
+
+
+async def test_an_action_that_cannot_be_told_is_not(server: FakeServer):
+    assert await look(server, action("set-mode"), "FAST") is None
+
+
+def test_what_an_engine_has_not_it_makes_not(server: FakeServer):
+    bare = replace(ENGINE, backups=None, health=None, users=None, recovery=None)
+    assert bare.backups_of(server) is bare.health_of(server) is bare.users_of(server) is None

@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 from agent import once
+from agent.audit.line import Change
+from agent.errors import KeyInProgress, StateUnavailable
 from engines.aftermath import AS_ASKED, Goal, Verdict, judge
 from engines.errors import ConnectionLost, DeadlineExceeded
 from tests.fakes.driver import Gate
@@ -215,6 +217,63 @@ async def test_a_restart_keeps_the_answers(tmp_path: Path):
     async with running(state=state) as valet:
         assert (await act(valet, "add-thing", SECOND)).headers["Idempotent-Replayed"] == "true"
         assert valet.server().performed == []
+
+
+async def test_of_two_that_begin_or_take_over_at_once_one_does(valet: Valet, monkeypatch: pytest.MonkeyPatch):
+    service = valet.service.once
+    asked = once.Asked(who="admin", key="key-1", fingerprint="f")
+    change = Change(
+        request_id="x", who="admin", address=None, method="POST", path=ONE, action="", effect="write", database=None
+    )
+    await service.begin(asked, change)
+    with pytest.raises(KeyInProgress):
+        await service.begin(asked, change)
+
+    def lives(*_: Any) -> bool:
+        # Between the look and the taking over, another one takes it over.
+        with closing(sqlite3.connect(path_of(valet))) as connection, connection:
+            connection.execute("UPDATE idempotency_keys SET owner = 'another'")
+        return False
+
+    others = once.Once(valet.service.state, valet.service.journal, "third", lambda: None)
+    with monkeypatch.context() as patched:
+        patched.setattr(once.Once, "_lives", lives)
+        with pytest.raises((KeyInProgress, StateUnavailable)):
+            await others.find(asked)
+
+
+def path_of(valet: Valet) -> Path:
+    file = valet.service.state._file
+    assert file is not None
+    return file.path
+
+
+async def test_where_no_lock_tells_who_lives_time_does(valet: Valet, monkeypatch: pytest.MonkeyPatch):
+    asked = once.Asked(who="admin", key="key-1", fingerprint="f")
+    first, second = (once.Once(valet.service.state, valet.service.journal, each, lambda: None) for each in "ab")
+    change = Change(
+        request_id="x", who="admin", address=None, method="POST", path=ONE, action="", effect="write", database=None
+    )
+    await first.begin(asked, change, ["before"])
+    monkeypatch.setattr(valet.service.state, "presence", None)
+    with pytest.raises(KeyInProgress):
+        await second.find(asked)
+    monkeypatch.setattr(once, "SILENT", timedelta(seconds=-1))
+    assert await second.find(asked) == once.Doubt(before=["before"])
+
+
+async def test_an_answer_that_cannot_be_kept_is_told(valet: Valet):
+    valet.service.state._threads.submit(lambda: None)
+    service = valet.service.once
+    path_of(valet).parent.mkdir(exist_ok=True)
+    path_of(valet).mkdir()
+    with pytest.raises(StateUnavailable, match="cannot be kept"):
+        await service.write(lambda _: None)
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 300 + b"]" * 300])
+def test_what_is_no_json_has_a_fingerprint_too(body: bytes):
+    assert once.fingerprint_of("POST", ONE, body) != once.fingerprint_of("POST", ONE, b"")
 
 
 async def post(valet: Valet, path: str, body: Any = None, key: str = "key-1", token: str = "admin") -> httpx.Response:
