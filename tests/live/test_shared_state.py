@@ -128,7 +128,7 @@ async def test_a_periodic_backup_is_made_once_and_downloaded_anywhere(
 
 async def test_many_writers_make_one_audit(state: str):
     async with running(state=state) as first, running(state=state) as second:
-        asked = [each.act("set-mode", f"MODE {number}") for number in range(25) for each in (first, second)]
+        asked = [each.act("add-thing", {"name": f"thing {number}"}) for number in range(25) for each in (first, second)]
         assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
         check = Check()
         found = [page async for page in pages(first.service.state, 0, 20)]
