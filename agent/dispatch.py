@@ -17,7 +17,7 @@ from agent.audit.journal import Journal
 from agent.audit.line import Change
 from agent.coalesce import Coalescer
 from agent.databases import Database, Databases
-from agent.errors import AgentError, Forbidden, Malformed, UnknownAction
+from agent.errors import AgentError, Forbidden, Malformed, NotSupported, UnknownAction
 from agent.limits import Limits
 from agent.log import Log
 from agent.metrics import Metrics
@@ -27,10 +27,10 @@ from agent.tokens import Principal, Tokens
 from engines import deadline
 from engines.action import Action, Effect
 from engines.aftermath import judge
-from engines.engine import look, perform
+from engines.engine import look, perform, preview
 from engines.errors import DeadlineExceeded, EngineError, InvalidParams, Precondition
 
-_ENVELOPE = frozenset({"action_name", "params"})
+_ENVELOPE = frozenset({"action_name", "params", "dry_run"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,14 +78,17 @@ class Dispatcher:
         principal: Principal | None = None
         database: Database | None = None
         action: Action | None = None
+        dry_run = False
         outcome = "internal"
         try:
             principal = self._tokens.authenticate(request.authorization)
             database = self._databases.find(principal, request.database_id)
             body = await request.read_body()
-            name, raw = parse_envelope(body)
+            name, raw, dry_run = parse_envelope(body)
             action = find_action(database, name)
-            if action.effect is Effect.READ:
+            if dry_run:
+                answer = Answer(status=200, code="ok", body=await self._try(principal, database, action, raw))
+            elif action.effect is Effect.READ:
                 params = self._permitted(principal, database, action, raw)
                 answer = Answer(status=200, code="ok", body=await self._read(database, action, raw, params))
             else:
@@ -105,12 +108,28 @@ class Dispatcher:
         finally:
             seconds = time.perf_counter() - began
             who = principal.name if principal else None
-            record = partial(self._record, request.id, who, database, action, (outcome, seconds))
+            record = partial(self._record, request.id, who, database, action, (outcome, seconds), dry_run=dry_run)
             if action is not None and action.effect is Effect.READ:
                 # After the answer is on its way, so that no reader waits for a line of the log.
                 asyncio.get_running_loop().call_soon(record)
             else:
                 record()
+
+    async def _try(self, principal: Principal, database: Database, action: Action, raw: Any) -> bytes:
+        """Tell what an action would do: as the token may do it, but counted as a read, since it is one.
+
+        Raises: NotSupported, Forbidden, RateLimited, and as the action itself
+        """
+        authorise(principal, database, action)
+        self._limits.count(principal.name, Effect.READ)
+        if action.effect is Effect.READ:
+            raise NotSupported(f"{action.name} only reads: there is nothing to try. Send it without dry_run.")
+        if action.preview is None:
+            raise NotSupported(f"{action.name} has no dry run: it cannot be told beforehand what it would do.")
+        params = action.validate(raw)
+        refuse_older(database, action)
+        result = await preview(database.server, action, params)
+        return orjson.dumps({"ok": 1, "dry_run": True, "result": result})
 
     async def _change(
         self,
@@ -147,12 +166,15 @@ class Dispatcher:
         database: Database | None,
         action: Action | None,
         ended: tuple[str, float],
+        *,
+        dry_run: bool,
     ) -> None:
         outcome, seconds = ended
         where, what = database.id if database else None, action.name if action else None
-        self._metrics.action(where or "", what or "", outcome, seconds)
+        # By a name of its own: who counts what was done must not count what was only asked about.
+        self._metrics.action(where or "", f"{what} (dry run)" if dry_run else what or "", outcome, seconds)
         self._log.info(
-            "action",
+            "dry_run" if dry_run else "action",
             request_id=request_id,
             who=who,
             action=what,
@@ -214,8 +236,8 @@ def _change_of(request: ActionRequest, principal: Principal, database: Database,
     )
 
 
-def parse_envelope(body: bytes) -> tuple[str, Any]:
-    """Read `{"action_name": …, "params": …}`.
+def parse_envelope(body: bytes) -> tuple[str, Any, bool]:
+    """Read `{"action_name": …, "params": …, "dry_run": …}`.
 
     Raises: Malformed, InvalidParams
     """
@@ -226,9 +248,12 @@ def parse_envelope(body: bytes) -> tuple[str, Any]:
         errors["action_name"] = ["is required"]
     elif not isinstance(name, str):
         errors["action_name"] = ["must be a text"]
+    dry_run = envelope.get("dry_run", False)
+    if not isinstance(dry_run, bool):
+        errors["dry_run"] = ["must be true or false"]
     if errors:
         raise InvalidParams(errors)
-    return cast(str, name), envelope.get("params")
+    return cast(str, name), envelope.get("params"), dry_run
 
 
 def parse_object(body: bytes) -> Mapping[str, Any]:

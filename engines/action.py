@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from engines import deadline as deadlines
 from engines import errors
 from engines.aftermath import UNTOLD, Aftermath
+from engines.preview import Preview
 
 
 class Effect(StrEnum):
@@ -57,6 +58,9 @@ class Action:
     example_result: Any = None
     aftermath: Aftermath = UNTOLD
     """How to tell whether it was carried out when nobody has its answer."""
+    preview: Callable[..., Awaitable[Preview]] | None = None
+    """Called as the action: what it would do, by the same checks, and it raises what the action would raise. It changes
+    nothing. None where there is no dry run."""
 
     async def __call__(self, server: Any, params: Any = None) -> Any:
         """Do it, without the deadline and the privilege texts that `engines.engine.perform` adds."""
@@ -135,6 +139,7 @@ def action(
     example_params: Any = None,
     example_result: Any = None,
     aftermath: Aftermath = UNTOLD,
+    preview: Callable[..., Awaitable[Preview]] | None = None,
 ) -> Callable[[Callable[..., Awaitable[Any]]], Action]:
     """Declare a coroutine function `(server[, params]) -> result` to be the action `name`.
 
@@ -145,6 +150,8 @@ def action(
         deadline = 10.0 if effect is Effect.READ else 20.0
     if not 0 < deadline <= deadlines.LONGEST:
         raise ValueError(f"{name}: a deadline lies between 0 and {deadlines.LONGEST} s")
+    if preview is not None and effect is Effect.READ:
+        raise ValueError(f"{name}: what only reads has no preview")
 
     def declare(function: Callable[..., Awaitable[Any]]) -> Action:
         return Action(
@@ -158,6 +165,7 @@ def action(
             example_params=example_params,
             example_result=example_result,
             aftermath=aftermath,
+            preview=preview,
         )
 
     return declare

@@ -24,6 +24,7 @@ from engines.errors import DeadlineExceeded, EngineError, Precondition, Privileg
 if TYPE_CHECKING:
     from engines.backup import Backups
     from engines.health import Health
+    from engines.preview import Preview
     from engines.recovery import Recovery, RecoverySettings
     from engines.users import Users
 
@@ -271,13 +272,36 @@ async def perform(server: Server, action: Action, params: Any = None) -> Any:
     except PrivilegeMissing as refused:
         if refused.privilege is not None:
             raise
-        missing = await _explanation(server, action)
-        raise PrivilegeMissing(
-            " ".join([f"The engine account lacks a privilege for {action.name}.", *missing])
-            if missing
-            else refused.message,
-            privilege=", ".join(action.privileges) or None,
-        ) from refused
+        raise await _explained(server, action, refused) from refused
+
+
+PREVIEW_SECONDS = 10.0
+"""How long a dry run may take: no longer than a read."""
+
+
+async def preview(server: Server, action: Action, params: Any = None) -> Preview:
+    """Tell what an action would do, and change nothing.
+
+    Raises: whatever the action would raise, in the same words; DeadlineExceeded; Precondition, when it has no preview
+    """
+    if action.preview is None:
+        raise Precondition(f"{action.name} cannot be tried without doing it.")
+    seconds = min(action.deadline, PREVIEW_SECONDS)
+    try:
+        with deadline.within(seconds):
+            async with asyncio.timeout(seconds + deadline.GRACE):
+                if action.takes_params:
+                    return await action.preview(server, params)
+                return await action.preview(server)
+    except TimeoutError:
+        raise DeadlineExceeded(
+            f"The dry run of {action.name} did not finish within {seconds:g} s: the engine does not answer. "
+            "Nothing was changed."
+        ) from None
+    except PrivilegeMissing as refused:
+        if refused.privilege is not None:
+            raise
+        raise await _explained(server, action, refused) from refused
 
 
 LOOK_SECONDS = 5.0
@@ -301,6 +325,17 @@ async def look(server: Server, action: Action, params: Any) -> Sequence[str] | N
         return None
 
 
+async def _explained(server: Server, action: Action, refused: PrivilegeMissing) -> PrivilegeMissing:
+    """Name the privileges that are missing, each with its remedy."""
+    missing = await _explanation(server, action)
+    return PrivilegeMissing(
+        " ".join([f"The engine account lacks a privilege for {action.name}.", *missing])
+        if missing
+        else refused.message,
+        privilege=", ".join(action.privileges) or None,
+    )
+
+
 async def _explanation(server: Server, action: Action) -> list[str]:
     """Find out which privileges are missing; nothing when the engine does not say so in time."""
     try:
@@ -309,6 +344,15 @@ async def _explanation(server: Server, action: Action) -> list[str]:
                 return await lacking(server, action.privileges)
     except (EngineError, TimeoutError):
         return []  # that it was refused is true and known, whatever became of the engine since
+
+
+async def require_privileges(server: Server, *names: str) -> None:
+    """Refuse to go on unless the account meets these requirements; for a preview of what the engine itself refuses.
+
+    Raises: PrivilegeMissing, which names nothing: `preview` does, as `perform` would
+    """
+    if await lacking(server, names):
+        raise PrivilegeMissing
 
 
 async def lacking(server: Server, names: tuple[str, ...]) -> list[str]:

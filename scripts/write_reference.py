@@ -15,7 +15,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from agent.api.errors import STATUS
+from agent.api.openapi import DRY_RUN_EXAMPLE
 from agent.codes import causes, meaning
 from agent.roles import needed_for
 from agent.settings import DatabaseSettings, LimitSettings, Settings, TokenSettings
@@ -31,6 +34,7 @@ from agent.settings_pitr import (
 from engines.action import Action
 from engines.engine import Engine, installed_engines
 from engines.errors import default_message
+from engines.preview import Affected, Preview
 
 PLACE = Path(__file__).parents[1] / "docs" / "reference.md"
 
@@ -42,6 +46,7 @@ edit those, not this page. A running dbvalet tells the same of itself: `/openapi
 `GET /api/databases/:id/actions`.
 
 - [Performing an action](#performing-an-action)
+- [Dry run](#dry-run)
 - [Actions](#actions)
 - [Errors](#errors)
 - [Configuration](#configuration)
@@ -52,6 +57,19 @@ edit those, not this page. A running dbvalet tells the same of itself: `/openapi
 the action takes any (absent, `null` and `{}` are one case). The answer is 200 and `{"ok": 1, "result": …}`, or a
 status of the [error table](#errors) and `{"ok": 0, "error": "text for a person", "code": "stable_code"}`. `ok` is said
 after the engine was read again. No answer takes longer than 25 seconds. In the examples the database is `ad-local`.
+"""
+
+DRY_RUN_HEAD = """\
+## Dry run
+
+With `"dry_run": true` beside `params` nothing is changed. The answer is 200 and
+`{"ok": 1, "dry_run": true, "result": …}` with what the action would do now, found by the same checks; or the status,
+code and text with which it would be refused. It is for whoever may do the action itself, counts as a read for the
+limits, has no line in the audit, and ignores an `Idempotency-Key`. It takes 10 seconds at most, and no lock that others
+wait for. What the engine finds out only on the way (a lock that is never given up, a full disk) it cannot tell. An
+action that only reads, or that has no dry run, is refused with `not_supported`; a `dry_run` that is neither true nor
+false with `invalid_params`.
+
 """
 
 ERRORS_HEAD = """\
@@ -104,6 +122,8 @@ def reference(engines: dict[str, Engine]) -> str:
     ordered = sorted(engines.values(), key=lambda engine: engine.title.lower())
     parts = [
         HEAD,
+        DRY_RUN_HEAD,
+        *dry_run(),
         *actions(ordered),
         ERRORS_HEAD,
         table(
@@ -113,6 +133,22 @@ def reference(engines: dict[str, Engine]) -> str:
         *configuration(),
     ]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
+
+
+def dry_run() -> Iterable[str]:
+    """Write the fields of what a dry run gives, and an example."""
+    schema = TypeAdapter(Preview).json_schema(mode="serialization")
+    definitions = schema["$defs"]
+    for model, fields in ((Preview, schema), (Affected, definitions["Affected"])):
+        texts = texts_of_fields(model)
+        yield table(
+            ("field of the result" if model is Preview else "field of an object", "type", "description"),
+            (
+                (f"`{name}`", type_of(each, definitions), texts.get(name, ""))
+                for name, each in fields["properties"].items()
+            ),
+        )
+    yield f"```json\n{json.dumps(DRY_RUN_EXAMPLE, indent=2, ensure_ascii=False)}\n```\n"
 
 
 def actions(engines: Iterable[Engine]) -> Iterable[str]:
@@ -152,6 +188,7 @@ def section(engine: Engine, action: Action) -> str:
     facts = [
         f"Effect: **{action.effect}**, for the role **{needed_for(action.effect)}** and above.",
         f"Deadline: {action.deadline:g} s.",
+        "It has a [dry run](#dry-run)." if action.preview is not None else "",
         f"Since {engine.title} {'.'.join(map(str, action.minimum_version))}." if action.minimum_version else "",
         f"Account: {listed(action.privileges)}." if action.privileges else "",
         f"Server: {listed(action.settings)}." if action.settings else "",

@@ -69,6 +69,8 @@ class CatalogueAction(BaseModel):
     """What the engine account needs."""
     settings: list[str]
     """What the server's configuration needs."""
+    dry_run: bool
+    """Whether it can be told what it would do, without doing it: `"dry_run": true` beside `params`."""
     available: bool
     """Whether it would be carried out now, for this token."""
     unavailable_reason: str | None
@@ -102,6 +104,7 @@ def describe(action: Action, reasons: list[str]) -> dict[str, Any]:
         "deadline_seconds": action.deadline,
         "privileges": action.privileges,
         "settings": action.settings,
+        "dry_run": action.preview is not None,
         "available": not reasons,
         "unavailable_reason": " ".join(reasons) or None,
     }

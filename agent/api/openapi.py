@@ -20,12 +20,13 @@ from agent.once import HEADER, LONGEST
 from engines.action import Action
 from engines.engine import Engine
 from engines.errors import InvalidParams, default_message
+from engines.preview import Preview
 
 ACTION_PATH = "/api/databases/{database_id}/action"
 
 _SCHEMAS = "#/components/schemas/"
 
-_OF_OTHERS = {"method_not_allowed", "not_ready", "not_supported", "range_not_satisfiable"}
+_OF_OTHERS = {"method_not_allowed", "not_ready", "range_not_satisfiable"}
 
 _OF_ACTIONS = [code for code in STATUS if code not in _OF_OTHERS]
 """How an action can fail: any engine may raise any cause."""
@@ -37,6 +38,27 @@ KEY_PARAMETER = {
     "description": "Chosen by the client, a new one for each request that is to be carried out: whoever sends the same "
     "request with the same key again, within a day, gets the first answer, and nothing is done twice.",
     "schema": {"type": "string", "pattern": f"^[!-~]{{1,{LONGEST}}}$"},
+}
+
+_DRY_RUN = "dry-run"
+
+DRY_RUN_EXAMPLE: dict[str, Any] = {
+    "ok": 1,
+    "dry_run": True,
+    "result": {
+        "would": "Deletes the logical database 'custom-db' with 1 object in it.",
+        "objects": [
+            {"change": "remove", "kind": "logical database", "name": "custom-db", "rows": None, "bytes": None},
+            {"change": "remove", "kind": "table", "name": "users", "rows": 500, "bytes": 16384},
+        ],
+        "total": 2,
+        "truncated": False,
+        "sessions": 0,
+        "keeps": ["the grants of 'app'@'%' on it"],
+        "warnings": [],
+        "before": None,
+        "after": None,
+    },
 }
 
 _DESCRIPTION = """Carries out named actions on the live servers of self-hosted databases.
@@ -230,12 +252,20 @@ def _perform_action(actions: Iterable[tuple[Engine, Action]]) -> dict[str, Any]:
         },
         "responses": {
             "200": {
-                "description": "It was done.",
+                "description": "It was done; or, with `dry_run`, what it would do.",
                 "content": {
                     "application/json": {
-                        "schema": {"anyOf": [{"$ref": f"{_SCHEMAS}{name}.response"} for name, _, _ in names]},
+                        "schema": {
+                            "anyOf": [
+                                *({"$ref": f"{_SCHEMAS}{name}.response"} for name, _, _ in names),
+                                {"$ref": f"{_SCHEMAS}{_DRY_RUN}.response"},
+                            ]
+                        },
                         "examples": {
-                            name: {"value": {"ok": 1, "result": action.example_result}} for name, _, action in names
+                            **{
+                                name: {"value": {"ok": 1, "result": action.example_result}} for name, _, action in names
+                            },
+                            _DRY_RUN: {"summary": "A dry run", "value": DRY_RUN_EXAMPLE},
                         },
                     }
                 },
@@ -262,6 +292,7 @@ def _action_schemas(actions: Iterable[tuple[Engine, Action]]) -> dict[str, Any]:
             ((name, "params"), "validation", action.params),
             ((name, "result"), "serialization", action.result),
         ]
+    adapters.append(((_DRY_RUN, "result"), "serialization", TypeAdapter(Preview)))
     # All at once: pydantic then gives models of one name, of two engines for example, names of their own.
     found, definitions = TypeAdapter.json_schemas(adapters, ref_template=_SCHEMAS + "engines.{model}")
     schemas: dict[str, Any] = {f"engines.{name}": schema for name, schema in definitions.get("$defs", {}).items()}
@@ -274,9 +305,21 @@ def _action_schemas(actions: Iterable[tuple[Engine, Action]]) -> dict[str, Any]:
             request["params"] = {"anyOf": [request["params"], {"type": "null"}]}
         else:
             required.append("params")
+        if action.preview is not None:
+            request["dry_run"] = {
+                "type": "boolean",
+                "default": False,
+                "description": "Change nothing, and tell what would be changed, or why it would be refused.",
+            }
         schemas[f"{name}.request"] = _closed_object(request, required) | {"description": action.summary}
         response = {"ok": {"const": 1}, "result": found[(name, "result"), "serialization"]}
         schemas[f"{name}.response"] = _closed_object(response, ["ok", "result"])
+    dry_run = {
+        "ok": {"const": 1},
+        "dry_run": {"const": True},
+        "result": found[(_DRY_RUN, "result"), "serialization"],
+    }
+    schemas[f"{_DRY_RUN}.response"] = _closed_object(dry_run, list(dry_run))
     return schemas
 
 

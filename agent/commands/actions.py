@@ -45,6 +45,7 @@ def actions(
             "settings": action.settings,
             "minimum_version": ".".join(str(part) for part in action.minimum_version) or None,
             "deadline_seconds": action.deadline,
+            "dry_run": action.preview is not None,
             "example_params": action.example_params,
             "example_result": action.example_result,
         }

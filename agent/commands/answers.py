@@ -32,6 +32,8 @@ def print_answer(status: int, content: bytes) -> None:
     except ValueError:
         body = None
     match body:
+        case {"dry_run": True, "result": {"would": str()} as preview} if status == 200:
+            print_preview(cast(Object, preview))
         case {"result": result} if status == 200:
             print_result(result)
         case {"actions": [*_]} if status == 200:
@@ -62,6 +64,23 @@ def print_result(result: Any) -> None:
             typer.echo("\n".join(cell(each) for each in cast(list[Any], result)) or "(none)")
         case _:
             typer.echo(cell(result))
+
+
+def print_preview(preview: Object) -> None:
+    """Print what an action would do: the sentence, the objects as a table, what stays and what is not known."""
+    typer.echo(f"dry run: {printable(preview['would'])}")
+    objects: list[Object] = preview["objects"]
+    if objects:
+        print_result(objects)
+    if preview["truncated"]:
+        typer.echo(f"and {preview['total'] - len(objects)} more")
+    if preview["sessions"]:
+        typer.echo(f"cuts {preview['sessions']} session{'s' if preview['sessions'] > 1 else ''}")
+    for each in preview["keeps"]:
+        typer.echo(f"keeps {printable(each)}")
+    for each in preview["warnings"]:
+        typer.echo(f"warning: {printable(each)}")
+    typer.echo("Nothing was changed.")
 
 
 def print_actions(actions: list[Object]) -> None:

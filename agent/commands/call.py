@@ -20,6 +20,7 @@ Examples:
   dbvalet call ad-pg pg-list-queries
   dbvalet call ad-pg pg-cancel-query pid=2000
   dbvalet call ad-my create-database '{"database_name": "custom-db"}'
+  dbvalet call ad-my delete-database database_name=custom-db --dry-run
   dbvalet call ad-my set-sqlmode STRICT_TRANS_TABLES,NO_ZERO_DATE
   dbvalet call ad-inf add-retention-policy name=30-days duration=30d default=false
   dbvalet call ad-pg pg-stat-statements-list --json | jq '.result[0]'
@@ -51,6 +52,9 @@ def call(
     ] = "http://127.0.0.1:8000",
     token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="A file that holds the token.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The answer as it came, refusals too, for programs.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing: show what would be changed, or why it would be refused.")
+    ] = False,
 ) -> None:
     """Perform an action through a running dbvalet.
 
@@ -60,9 +64,13 @@ def call(
 
     path = f"/api/databases/{quoted(database)}"
     if action is None:
+        if dry_run:
+            raise typer.BadParameter("needs an ACTION.", param_hint="--dry-run")
         answer = ask(url, "GET", f"{path}/actions", token_file)
     else:
         body = {"action_name": action, **_params(action, params or [])}
+        if dry_run:
+            body["dry_run"] = True
         answer = ask(url, "POST", f"{path}/action", token_file, body)
     if as_json:
         sys.stdout.buffer.write(answer.content.rstrip(b"\n") + b"\n")

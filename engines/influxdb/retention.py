@@ -5,6 +5,7 @@ https://docs.influxdata.com/influxdb/v1.8/query_language/manage-database/
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
@@ -12,15 +13,18 @@ from typing_extensions import TypedDict
 
 from engines.action import Effect, Params, action
 from engines.aftermath import AS_ASKED, Aftermath, Goal
+from engines.engine import require_privileges
 from engines.errors import (
     AlreadyExists,
     Conflict,
     ConnectionLost,
     DeadlineExceeded,
     EngineUnavailable,
+    PrivilegeMissing,
     RetentionPolicyNotFound,
 )
 from engines.influxdb.influxql import identifier, parse_duration, read_duration, show_duration
+from engines.preview import Affected, Change, Preview, preview_of
 
 if TYPE_CHECKING:
     from engines.influxdb.server import InfluxServer
@@ -125,21 +129,70 @@ def as_shown(params: NewRetentionPolicy) -> RetentionPolicy:
     )
 
 
+async def preview_add(server: InfluxServer, params: NewRetentionPolicy) -> Preview:
+    """Tell what add-retention-policy would make.
+
+    Raises: AlreadyExists, PrivilegeMissing
+    """
+    policies = await list_retention_policies(server)
+    check_new(policies, params.name)
+    await require_privileges(server, "ALL PRIVILEGES")
+    made = as_shown(params)
+    kept = "for ever" if made["duration"] == "0" else f"for {made['duration']}"
+    would = f"Creates the retention policy {params.name}, under which data is kept {kept}"
+    itself = Affected(change=Change.CREATE, kind="retention policy", name=params.name)
+    if not params.default:
+        return preview_of(f"{would}.", [itself])
+    before = next((policy["name"] for policy in policies if policy["default"]), None)
+    return preview_of(
+        f"{would}, and makes it the default.",
+        [itself, Affected(change=Change.CHANGE, kind="setting", name="default retention policy")],
+        keeps=[f"the retention policy {policy['name']} and its data" for policy in policies if policy["default"]],
+        before=before,
+        after=params.name,
+    )
+
+
+async def preview_del(server: InfluxServer, params: ExistingRetentionPolicy) -> Preview:
+    """Tell what del-retention-policy would remove.
+
+    Raises: RetentionPolicyNotFound, Conflict, PrivilegeMissing
+    """
+    policy = check_deletable(await list_retention_policies(server), params.name)
+    await require_privileges(server, "WRITE")
+    shards, warnings = await shards_of(server, params.name)
+    itself = Affected(change=Change.REMOVE, kind="retention policy", name=policy["name"])
+    return preview_of(
+        f"Deletes the retention policy {policy['name']} (duration {policy['duration']}) with all data under it.",
+        [itself, *(Affected(change=Change.REMOVE, kind="shard", name=shard) for shard in shards)],
+        warnings=warnings,
+    )
+
+
+async def shards_of(server: InfluxServer, policy: str) -> tuple[list[str], list[str]]:
+    """List the shards, the files of a span of time each, that hold a policy's data; or warn that only an admin may."""
+    database = server.address.database
+    try:
+        reply = await server.read("SHOW SHARDS")
+    except PrivilegeMissing:
+        return [], ["How much data is under it cannot be told: only an admin may list shards."]
+    return [str(row["id"]) for row in reply.get(database, []) if row["retention_policy"] == policy], []
+
+
 @action(
     "add-retention-policy",
     effect=Effect.WRITE,
     privileges=("READ", "ALL PRIVILEGES"),
     example_params={"name": "30-days", "duration": "30d", "default": True},
     aftermath=Aftermath(look=look_whether_as_asked, goal=Goal.THERE),
+    preview=preview_add,
 )
 async def add_retention_policy(server: InfluxServer, params: NewRetentionPolicy) -> None:
     """Create a retention policy, with one copy of the data as InfluxDB 1.x has it; `default` makes it the default.
 
     Raises: AlreadyExists, Conflict
     """
-    # The server says nothing when the settings are the same, so look first.
-    if await find(server, params.name) is not None:
-        raise AlreadyExists()
+    check_new(await list_retention_policies(server), params.name)
     wanted = as_shown(params)
     database, name = identifier(server.address.database), identifier(params.name)
     # `DURATION 0` is a parse error in 1.6.
@@ -158,21 +211,41 @@ async def add_retention_policy(server: InfluxServer, params: NewRetentionPolicy)
     privileges=("READ", "WRITE"),
     example_params={"name": "30-days"},
     aftermath=Aftermath(look=look_whether_there, goal=Goal.GONE),
+    preview=preview_del,
 )
 async def del_retention_policy(server: InfluxServer, params: ExistingRetentionPolicy) -> None:
     """Delete a retention policy with all data under it. The default one is refused: make another the default first.
 
     Raises: RetentionPolicyNotFound, Conflict
     """
-    # The server says nothing when there is none, and drops the default one: then every write without a policy fails.
-    policy = await find(server, params.name)
+    check_deletable(await list_retention_policies(server), params.name)
+    statement = f"DROP RETENTION POLICY {identifier(params.name)} ON {identifier(server.address.database)}"
+    if not await write_and_look(server, statement, params.name, None):
+        raise Conflict("The retention policy was deleted and is there again: somebody made it anew.")
+
+
+def check_new(policies: Sequence[RetentionPolicy], name: str) -> None:
+    """Make sure that a name is free: the server says nothing when a policy of the same settings has it.
+
+    Raises: AlreadyExists
+    """
+    if any(policy["name"] == name for policy in policies):
+        raise AlreadyExists()
+
+
+def check_deletable(policies: Sequence[RetentionPolicy], name: str) -> RetentionPolicy:
+    """Give a policy that is there and may go.
+
+    The server says nothing when there is none, and drops the default one: then every write without a policy fails.
+
+    Raises: RetentionPolicyNotFound, Conflict
+    """
+    policy = next((policy for policy in policies if policy["name"] == name), None)
     if policy is None:
         raise RetentionPolicyNotFound()
     if policy["default"]:
         raise Conflict("This is the default retention policy: make another the default first.")
-    statement = f"DROP RETENTION POLICY {identifier(params.name)} ON {identifier(server.address.database)}"
-    if not await write_and_look(server, statement, params.name, None):
-        raise Conflict("The retention policy was deleted and is there again: somebody made it anew.")
+    return policy
 
 
 async def find(server: InfluxServer, name: str) -> RetentionPolicy | None:

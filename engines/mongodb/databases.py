@@ -5,6 +5,7 @@ MongoDB has no statement that creates one: it is there as long as it holds a col
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,9 +20,12 @@ from engines.errors import (
     DeadlineExceeded,
     EngineUnavailable,
     LogicalDatabaseNotFound,
+    PrivilegeMissing,
     Protected,
 )
+from engines.mongodb.contents import measured, profile_stays, require_on, users_of
 from engines.names import ExistingLogicalDatabase, LogicalDatabase, LogicalDatabaseName
+from engines.preview import Affected, Change, Preview, preview_of
 
 if TYPE_CHECKING:
     from engines.mongodb.server import MongoServer
@@ -90,6 +94,90 @@ def created(params: NewMongoDatabase) -> LogicalDatabase:
     return LogicalDatabase(name=params.database_name, protected=False)
 
 
+async def preview_create(server: MongoServer, params: NewMongoDatabase) -> Preview:
+    """Tell what create-database would make.
+
+    Raises: AlreadyExists, Protected, PrivilegeMissing
+    """
+    name = params.database_name
+    await check_new(server, name)
+    await require_on(server, name, PLACEHOLDER, "createCollection", "insert")
+    return preview_of(
+        f"Creates the logical database {name} with the empty collection {PLACEHOLDER}.",
+        [
+            Affected(change=Change.CREATE, kind="logical database", name=name),
+            Affected(change=Change.CREATE, kind="collection", name=PLACEHOLDER),
+        ],
+    )
+
+
+async def preview_delete(server: MongoServer, params: ExistingLogicalDatabase) -> Preview:
+    """Tell what delete-database would remove.
+
+    Raises: LogicalDatabaseNotFound, Protected, PrivilegeMissing
+    """
+    name = params.database_name
+    await check_deletable(server, name)
+    await require_on(server, name, "", "dropDatabase")
+    warnings: list[str] = []
+    inside: list[Affected] = []
+    try:
+        # The buckets of a time-series collection and the list of views are no things of their own.
+        shown = [
+            each
+            for each in await collections(server, name)
+            if each["name"] != "system.views" and not each["name"].startswith(BUCKETS)
+        ]
+        inside = await measured(server, name, {each["name"]: each["type"] for each in shown})
+    except PrivilegeMissing:
+        warnings.append("What is in it cannot be told: the account may not list its collections (listCollections).")
+    return preview_of(
+        f"Deletes the logical database {name} with what is in it (collections and views: {len(inside)})."
+        if not warnings
+        else f"Deletes the logical database {name} with all that is in it.",
+        [Affected(change=Change.REMOVE, kind="logical database", name=name), *inside],
+        keeps=await users_of(server, name),
+        warnings=warnings,
+    )
+
+
+async def preview_reset(server: MongoServer, params: ExistingLogicalDatabase) -> Preview:
+    """Tell what reset-database would remove.
+
+    Raises: LogicalDatabaseNotFound, Protected, PrivilegeMissing
+    """
+    name = params.database_name
+    await check_resettable(server, name)
+    present = await collections(server, name)
+    kinds = {each["name"]: each["type"] for each in present}
+    keep, is_there = await choose_placeholder(server, name, present)
+    doomed = sorted(to_be_dropped(kinds) - {keep})
+    if not is_there:
+        await require_on(server, name, keep, "createCollection", "insert")
+    for each in doomed:
+        await require_on(server, name, each, "dropCollection")
+    keeps = [f"the logical database {name}", *await users_of(server, name)]
+    warnings: list[str] = []
+    objects = await measured(server, name, {each: kinds.get(each, "timeseries") for each in doomed})
+    if "system.js" in kinds:
+        await require_on(server, name, "system.js", "remove")
+        (functions,) = await measured(server, name, {"system.js": "functions"})
+        objects += [functions] if functions.rows != 0 else []
+    if "system.profile" in kinds:
+        stays = await profile_stays(server, name)
+        if stays is None:
+            warnings.append("Whether system.profile goes too cannot be told: it stays while profiling is on.")
+        elif stays:
+            keeps.append("the collection system.profile, since profiling is on")
+        else:
+            objects += await measured(server, name, {"system.profile": "collection"})
+    if is_there:
+        keeps.append(f"the collection {keep}, which is empty")
+    made = [] if is_there else [Affected(change=Change.CREATE, kind="collection", name=keep)]
+    would = f"Empties the logical database {name}, which stays (collections, views, functions: {len(objects)})."
+    return preview_of(would, [*objects, *made], keeps=keeps, warnings=warnings)
+
+
 @action(
     "create-database",
     effect=Effect.WRITE,
@@ -97,6 +185,7 @@ def created(params: NewMongoDatabase) -> LogicalDatabase:
     example_params={"database_name": "custom-db"},
     example_result={"name": "custom-db", "protected": False},
     aftermath=Aftermath(look=look_whether_there, goal=Goal.THERE, result=created),
+    preview=preview_create,
 )
 async def create_database(server: MongoServer, params: NewMongoDatabase) -> LogicalDatabase:
     """Create a logical database, with an empty collection so that it is really there.
@@ -106,12 +195,7 @@ async def create_database(server: MongoServer, params: NewMongoDatabase) -> Logi
     Raises: AlreadyExists, Protected, Conflict
     """
     name = params.database_name
-    refuse_system(name)
-    taken = {*await existing_names(server), *SYSTEM, server.address.database}
-    if name in taken:
-        raise AlreadyExists()
-    if lower_ascii(name) in {lower_ascii(other) for other in taken}:
-        raise AlreadyExists("This name differs from an existing one only in case.")
+    await check_new(server, name)
     if not await write_and_look(server, name, {"create": PLACEHOLDER}, there=True):
         raise Conflict("It was created and is gone again: somebody dropped it.")
     return LogicalDatabase(name=name, protected=False)
@@ -123,6 +207,7 @@ async def create_database(server: MongoServer, params: NewMongoDatabase) -> Logi
     privileges=("listDatabases", "dropDatabase"),
     example_params={"database_name": "custom-db"},
     aftermath=Aftermath(look=look_into, goal=Goal.GONE),
+    preview=preview_delete,
 )
 async def delete_database(server: MongoServer, params: ExistingLogicalDatabase) -> None:
     """Delete a logical database with all that it holds, but for its users, which MongoDB keeps in `admin`.
@@ -130,12 +215,7 @@ async def delete_database(server: MongoServer, params: ExistingLogicalDatabase) 
     Raises: LogicalDatabaseNotFound, Protected, Conflict
     """
     name = params.database_name
-    refuse_system(name)
-    if name == server.address.database:
-        raise Protected("This is the deployment's own logical database: it can be reset, not deleted.")
-    # dropDatabase says nothing when there is none. And a name that is in the list is one that the driver takes.
-    if name not in await existing_names(server):
-        raise LogicalDatabaseNotFound()
+    await check_deletable(server, name)
     try:
         gone = await write_and_look(server, name, {"dropDatabase": 1}, there=False)
     except DeadlineExceeded as late:
@@ -150,6 +230,7 @@ async def delete_database(server: MongoServer, params: ExistingLogicalDatabase) 
     privileges=("listDatabases", "listCollections", "collStats", "createCollection", "dropCollection", "remove"),
     example_params={"database_name": "custom-db"},
     aftermath=Aftermath(look=look_for_content, goal=Goal.GONE),
+    preview=preview_reset,
 )
 async def reset_database(server: MongoServer, params: ExistingLogicalDatabase) -> None:
     """Delete every collection, view, index and function of a logical database; its users stay.
@@ -160,13 +241,47 @@ async def reset_database(server: MongoServer, params: ExistingLogicalDatabase) -
     Raises: LogicalDatabaseNotFound, Protected, Conflict
     """
     name = params.database_name
-    refuse_system(name)
-    if name not in {*await existing_names(server), server.address.database}:
-        raise LogicalDatabaseNotFound()
+    await check_resettable(server, name)
     try:
         await empty(server, name)
     except DeadlineExceeded as late:
         raise DeadlineExceeded(f"{late.message} A part may be done; doing it again completes it.") from late
+
+
+async def check_new(server: MongoServer, name: str) -> None:
+    """Make sure that a name is free.
+
+    Raises: Protected, AlreadyExists
+    """
+    refuse_system(name)
+    taken = {*await existing_names(server), *SYSTEM, server.address.database}
+    if name in taken:
+        raise AlreadyExists()
+    if lower_ascii(name) in {lower_ascii(other) for other in taken}:
+        raise AlreadyExists("This name differs from an existing one only in case.")
+
+
+async def check_deletable(server: MongoServer, name: str) -> None:
+    """Make sure that a logical database is there and may go.
+
+    Raises: Protected, LogicalDatabaseNotFound
+    """
+    refuse_system(name)
+    if name == server.address.database:
+        raise Protected("This is the deployment's own logical database: it can be reset, not deleted.")
+    # dropDatabase says nothing when there is none. And a name that is in the list is one that the driver takes.
+    if name not in await existing_names(server):
+        raise LogicalDatabaseNotFound()
+
+
+async def check_resettable(server: MongoServer, name: str) -> None:
+    """Make sure that a logical database is there and may be emptied.
+
+    Raises: Protected, LogicalDatabaseNotFound
+    """
+    refuse_system(name)
+    if name not in {*await existing_names(server), server.address.database}:
+        raise LogicalDatabaseNotFound()
 
 
 async def existing_names(server: MongoServer) -> set[str]:
@@ -225,14 +340,19 @@ async def empty(server: MongoServer, name: str) -> None:
             functions = reply["n"]
         if "system.profile" in present:
             await drop_profile(server, name)
-        # The buckets of a time-series collection (5.0 and later) go by its name, even when they alone are left of it.
-        doomed = {collection.removeprefix(BUCKETS) for collection in present}
-        doomed = {collection for collection in doomed if not collection.startswith("system.")} - {keep}
+        doomed = to_be_dropped(present) - {keep}
         if not doomed and not functions:
             return
         for collection in sorted(doomed):
             await drop(server, name, collection)
     raise Conflict("New collections or functions go on appearing: a client is writing to it.")
+
+
+def to_be_dropped(present: Collection[str]) -> set[str]:
+    """Give the names of collections and views that can be dropped."""
+    # The buckets of a time-series collection (5.0 and later) go by its name, even when they alone are left of it.
+    doomed = {collection.removeprefix(BUCKETS) for collection in present}
+    return {collection for collection in doomed if not collection.startswith("system.")}
 
 
 async def collections(server: MongoServer, name: str) -> list[dict[str, Any]]:
@@ -247,6 +367,16 @@ async def placeholder(server: MongoServer, name: str, present: list[dict[str, An
     It is there before anything is dropped, so that the logical database never is without one. Two resets at the same
     time choose the same.
     """
+    name_of_it, is_there = await choose_placeholder(server, name, present)
+    if not is_there:
+        # Another reset may be faster; it keeps the same one.
+        with suppress(AlreadyExists):
+            await server.write(name, {"create": name_of_it})
+    return name_of_it
+
+
+async def choose_placeholder(server: MongoServer, name: str, present: list[dict[str, Any]]) -> tuple[str, bool]:
+    """Choose the collection that stays; tell whether it is there already."""
     by_name = {collection["name"]: collection for collection in present}
     candidates = [PLACEHOLDER, *(f"{PLACEHOLDER}_{number}" for number in range(2, len(present) + 3))]
     for candidate in candidates:
@@ -254,12 +384,8 @@ async def placeholder(server: MongoServer, name: str, present: list[dict[str, An
         if found is not None and found["type"] == "collection" and not found["options"]:
             stats = await server.read(name, {"collStats": candidate})
             if stats["count"] == 0 and stats["nindexes"] == 1:
-                return candidate
-    free = next(candidate for candidate in candidates if candidate not in by_name)
-    # Another reset may be faster; it keeps the same one.
-    with suppress(AlreadyExists):
-        await server.write(name, {"create": free})
-    return free
+                return candidate, True
+    return next(candidate for candidate in candidates if candidate not in by_name), False
 
 
 async def drop_profile(server: MongoServer, name: str) -> None:

@@ -17,9 +17,10 @@ from engines.errors import (
     PrivilegeMissing,
     Protected,
 )
-from engines.mysql.facts import Flavour
+from engines.mysql.facts import Flavour, granted_on, like
 from engines.mysql.identifiers import SYSTEM_SCHEMAS, Identifier, shown
 from engines.names import ExistingLogicalDatabase, LogicalDatabase, NewLogicalDatabase
+from engines.preview import Affected, Change, Preview, preview_of
 
 if TYPE_CHECKING:
     from engines.mysql.driver import Rows, Session
@@ -44,6 +45,13 @@ REFERENCES = """
     SELECT UNIQUE_CONSTRAINT_SCHEMA, CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME
       FROM information_schema.REFERENTIAL_CONSTRAINTS
      WHERE UNIQUE_CONSTRAINT_SCHEMA = %s"""
+
+FOLDING = "SELECT @@GLOBAL.lower_case_table_names"
+
+LOWERS = 1
+"""The value with which names are kept in lower case; with 2 they are kept as they are given."""
+
+GRANTED = "SELECT DISTINCT GRANTEE, TABLE_SCHEMA FROM information_schema.SCHEMA_PRIVILEGES"
 
 MADE = "SELECT TABLE_SCHEMA, TABLE_NAME, CREATE_TIME FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s"
 
@@ -95,6 +103,71 @@ async def list_databases(server: MySQLServer) -> list[LogicalDatabase]:
     ]
 
 
+async def preview_create(server: MySQLServer, params: NewLogicalDatabase) -> Preview:
+    """Tell what create-database would make.
+
+    Raises: AlreadyExists, PrivilegeMissing
+    """
+    name = params.database_name
+
+    def look(session: Session) -> Preview:
+        check_new(session, name)
+        require_on(session, name, "CREATE")
+        lowered = session.facts.folds_case and session.fetch(FOLDING) == ((LOWERS,),)
+        made = name.lower() if lowered else name
+        return preview_of(
+            f"Creates the logical database {shown(made)} with the character set utf8mb4.",
+            [Affected(change=Change.CREATE, kind="logical database", name=made)],
+        )
+
+    return await server.write(look)
+
+
+async def preview_delete(server: MySQLServer, params: ExistingLogicalDatabase) -> Preview:
+    """Tell what delete-database would remove.
+
+    Raises: Protected, LogicalDatabaseNotFound, PrivilegeMissing, Conflict
+    """
+    # That module looks up what it empties with `look_up` of this one.
+    from engines.mysql.reset import affected_in, hidden_from
+
+    name = params.database_name
+
+    def look(session: Session) -> Preview:
+        check_deletable(server, session, name)
+        require_on(session, name, "DROP")
+        inside = affected_in(session, name)
+        itself = Affected(change=Change.REMOVE, kind="logical database", name=name)
+        return preview_of(
+            f"Deletes the logical database {shown(name)} with {counted(len(inside), 'object')} in it.",
+            [itself, *inside],
+            keeps=grants_on(session, name),
+            warnings=hidden_from(session, name),
+        )
+
+    return await server.write(look)
+
+
+def require_on(session: Session, name: str, privilege: str) -> None:
+    """Refuse where the account has no privilege on a logical database, as the server would.
+
+    Raises: PrivilegeMissing
+    """
+    if privilege not in granted_on(session.facts.grants, name):
+        raise PrivilegeMissing
+
+
+def grants_on(session: Session, name: str) -> list[str]:
+    """List the grants on a logical database, which stay when it goes; as far as the account is shown them."""
+    found = {account for account, pattern in session.fetch(GRANTED) if like(name, pattern)}
+    return [f"the grants of {account} on it" for account in sorted(found)]
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number of things."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 @action(
     "create-database",
     effect=Effect.WRITE,
@@ -102,6 +175,7 @@ async def list_databases(server: MySQLServer) -> list[LogicalDatabase]:
     example_params={"database_name": "custom-db"},
     example_result={"name": "custom-db", "protected": False},
     aftermath=Aftermath(look=look_whether_there, goal=Goal.THERE, result=created),
+    preview=preview_create,
 )
 async def create_database(server: MySQLServer, params: NewLogicalDatabase) -> LogicalDatabase:
     """Create a logical database with the character set utf8mb4.
@@ -113,10 +187,7 @@ async def create_database(server: MySQLServer, params: NewLogicalDatabase) -> Lo
     name = params.database_name
 
     def create(session: Session) -> None:
-        if name in SYSTEM_SCHEMAS or name.lower() in RESERVED[session.facts.flavour]:
-            raise AlreadyExists(f"{shown(name)} is the name of a system schema.")
-        if (taken := kept_as(name, names_in(session.fetch(LIST)), session.facts.folds_case)) is not None:
-            raise AlreadyExists(f"There is a logical database {shown(taken)} already.")
+        check_new(session, name)
         session.prepare_to_write()
         session.execute(CREATE, Identifier(name))
 
@@ -137,6 +208,7 @@ async def create_database(server: MySQLServer, params: NewLogicalDatabase) -> Lo
     example_params={"database_name": "custom-db"},
     example_result=None,
     aftermath=Aftermath(look=look_into, goal=Goal.GONE),
+    preview=preview_delete,
 )
 async def delete_database(server: MySQLServer, params: ExistingLogicalDatabase) -> None:
     """Delete a logical database with all that is in it.
@@ -148,16 +220,7 @@ async def delete_database(server: MySQLServer, params: ExistingLogicalDatabase) 
     name = params.database_name
 
     def delete(session: Session) -> None:
-        look_up(server, session, name)
-        if server.is_own(name):
-            raise Protected(f"{shown(name)} is the deployment's own logical database: it can be reset, not deleted.")
-        referring = [row for row in session.fetch(REFERENCES, name) if row[0] == name != row[1]]
-        if referring:
-            _, schema, table, constraint = referring[0]
-            raise Conflict(
-                f"The foreign key {shown(constraint)} of the table {shown(table)} in the logical database "
-                f"{shown(schema)} refers to {shown(name)}: nothing was deleted."
-            )
+        check_deletable(server, session, name)
         session.prepare_to_write()
         session.execute(DELETE, Identifier(name))
 
@@ -167,6 +230,34 @@ async def delete_database(server: MySQLServer, params: ExistingLogicalDatabase) 
         lambda names: name not in names,
         "The logical database is still there, perhaps without some of its tables; doing it again completes it.",
     )
+
+
+def check_new(session: Session, name: str) -> None:
+    """Make sure that a name is free.
+
+    Raises: AlreadyExists
+    """
+    if name in SYSTEM_SCHEMAS or name.lower() in RESERVED[session.facts.flavour]:
+        raise AlreadyExists(f"{shown(name)} is the name of a system schema.")
+    if (taken := kept_as(name, names_in(session.fetch(LIST)), session.facts.folds_case)) is not None:
+        raise AlreadyExists(f"There is a logical database {shown(taken)} already.")
+
+
+def check_deletable(server: MySQLServer, session: Session, name: str) -> None:
+    """Make sure that a logical database is there and may go.
+
+    Raises: Protected, LogicalDatabaseNotFound, PrivilegeMissing, Conflict
+    """
+    look_up(server, session, name)
+    if server.is_own(name):
+        raise Protected(f"{shown(name)} is the deployment's own logical database: it can be reset, not deleted.")
+    referring = [row for row in session.fetch(REFERENCES, name) if row[0] == name != row[1]]
+    if referring:
+        _, schema, table, constraint = referring[0]
+        raise Conflict(
+            f"The foreign key {shown(constraint)} of the table {shown(table)} in the logical database "
+            f"{shown(schema)} refers to {shown(name)}: nothing was deleted."
+        )
 
 
 def look_up(server: MySQLServer, session: Session, name: str) -> None:

@@ -9,11 +9,12 @@ from engines import deadline
 from engines.action import Effect, action
 from engines.aftermath import Aftermath, Goal
 from engines.errors import Conflict, ConnectionLost, DeadlineExceeded, EngineUnavailable, PrivilegeMissing
-from engines.mysql.databases import MADE, look_up, made_in
-from engines.mysql.facts import granted_on
-from engines.mysql.identifiers import Identifier
+from engines.mysql.databases import MADE, counted, grants_on, look_up, made_in
+from engines.mysql.facts import granted, granted_on, has_system_users
+from engines.mysql.identifiers import Identifier, shown
 from engines.mysql.requirements import REQUIREMENTS
 from engines.names import ExistingLogicalDatabase
+from engines.preview import Affected, Change, Preview, preview_of
 
 if TYPE_CHECKING:
     from engines.mysql.driver import Session
@@ -63,6 +64,24 @@ ROUNDS = 3
 """How often to look again, for an application that makes new tables meanwhile."""
 
 
+TRIGGERS = """
+    SELECT TRIGGER_SCHEMA, TRIGGER_NAME
+      FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = %s"""
+
+SIZES = """
+    SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_ROWS, DATA_LENGTH + INDEX_LENGTH
+      FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s"""
+
+STATISTICS_EXPIRY = "SELECT @@SESSION.information_schema_stats_expiry"
+
+EXPIRE_STATISTICS = "SET SESSION information_schema_stats_expiry = %s"
+
+KINDS = {"BASE TABLE": "table", "SYSTEM VERSIONED": "table", "SYSTEM VIEW": "view"}
+"""Words for people, where the server's own are others."""
+
+WITH_ROWS = frozenset({"BASE TABLE", "SYSTEM VERSIONED"})
+
+
 class Found(NamedTuple):
     """An object in the logical database; the kind is a key of `DROP`."""
 
@@ -79,6 +98,39 @@ async def look_into(server: MySQLServer, params: ExistingLogicalDatabase) -> lis
     return await made_in(server, params.database_name, MADE, ROUTINES_MADE, EVENTS_MADE)
 
 
+async def preview_reset(server: MySQLServer, params: ExistingLogicalDatabase) -> Preview:
+    """Tell what reset-database would remove.
+
+    Raises: Protected, LogicalDatabaseNotFound, PrivilegeMissing
+    """
+    name = params.database_name
+
+    def look(session: Session) -> Preview:
+        check(server, session, name)
+        inside = affected_in(session, name)
+        facts = session.facts
+        unsure = (
+            has_system_users(facts.flavour, facts.version) and "SYSTEM_USER" not in granted(facts.grants) and inside
+        )
+        remedy = REQUIREMENTS["SYSTEM_USER"].remedy(server)
+        return preview_of(
+            f"Removes {counted(len(inside), 'object')} from the logical database {shown(name)}, which stays.",
+            inside,
+            keeps=[
+                f"the logical database {shown(name)} with its character set and collation",
+                *grants_on(session, name),
+            ],
+            warnings=[
+                f"Missing: SYSTEM_USER. Remedy: {remedy} Without it the server refuses to drop what a system user has "
+                "defined."
+            ]
+            if unsure
+            else [],
+        )
+
+    return await server.write(look)
+
+
 @action(
     "reset-database",
     effect=Effect.DESTRUCTIVE,
@@ -87,6 +139,7 @@ async def look_into(server: MySQLServer, params: ExistingLogicalDatabase) -> lis
     example_params={"database_name": "custom-db"},
     example_result=None,
     aftermath=Aftermath(look=look_into, goal=Goal.GONE),
+    preview=preview_reset,
 )
 async def reset_database(server: MySQLServer, params: ExistingLogicalDatabase) -> None:
     """Delete everything inside a logical database: tables, views, routines, events, triggers, sequences.
@@ -100,8 +153,7 @@ async def reset_database(server: MySQLServer, params: ExistingLogicalDatabase) -
     name = params.database_name
 
     def reset(session: Session) -> None:
-        look_up(server, session, name)
-        check_privileges(server, session, name)
+        check(server, session, name)
         session.prepare_to_write()
         try:
             session.execute(NO_FOREIGN_KEYS)
@@ -116,6 +168,15 @@ async def reset_database(server: MySQLServer, params: ExistingLogicalDatabase) -
         await server.write(reset)
     except (ConnectionLost, DeadlineExceeded) as unfinished:
         raise await with_what_is_left(server, name, unfinished) from unfinished
+
+
+def check(server: MySQLServer, session: Session, name: str) -> None:
+    """Make sure that a logical database is there, and that the account sees all that is in it.
+
+    Raises: Protected, LogicalDatabaseNotFound, PrivilegeMissing
+    """
+    look_up(server, session, name)
+    check_privileges(server, session, name)
 
 
 def check_privileges(server: MySQLServer, session: Session, name: str) -> None:
@@ -160,6 +221,43 @@ def objects_in(session: Session, name: str) -> Iterator[Found]:
             # information_schema compares without regard to case.
             if schema == name:
                 yield Found(kind, each)
+
+
+def affected_in(session: Session, name: str) -> list[Affected]:
+    """List what would go with everything inside a logical database, with its size; triggers go with their tables."""
+    found = sorted(objects_in(session, name), key=lambda each: list(DROP).index(each.kind))
+    facts = session.facts
+    # Unless it is told to look, MySQL 8 gives figures of yesterday, and writes new ones down.
+    fresh = session.execute(STATISTICS_EXPIRY) if facts.flavour == "mysql" and facts.version >= (8,) else ()
+    try:
+        if fresh:
+            session.execute(EXPIRE_STATISTICS, 0)
+        sizes = {table: (rows, size) for schema, table, rows, size in session.execute(SIZES, name) if schema == name}
+    finally:
+        if fresh:
+            session.execute(EXPIRE_STATISTICS, fresh[0][0])
+    nothing = (None, None)
+    affected: list[Affected] = []
+    for each in found:
+        rows, size = sizes.get(each.name, nothing) if each.kind in WITH_ROWS else nothing
+        affected.append(
+            Affected(
+                change=Change.REMOVE,
+                kind=KINDS.get(each.kind, each.kind.lower()),
+                name=each.name,
+                rows=rows,
+                bytes=size,
+            )
+        )
+    triggers = [trigger for schema, trigger in session.execute(TRIGGERS, name) if schema == name]
+    return [*affected, *(Affected(change=Change.REMOVE, kind="trigger", name=each) for each in triggers)]
+
+
+def hidden_from(session: Session, name: str) -> list[str]:
+    """Warn of kinds of objects that the server does not show to this account."""
+    held = granted_on(session.facts.grants, name)
+    missing = [privilege for privilege in SHOWING if privilege not in held]
+    return [f"Without {', '.join(missing)} the account may not be shown all that there is."] if missing else []
 
 
 async def with_what_is_left(

@@ -9,9 +9,17 @@ from pydantic import Field, StringConstraints
 
 from engines.action import Effect, action
 from engines.aftermath import AS_ASKED, Aftermath, Goal
-from engines.errors import Conflict, ConnectionLost, DeadlineExceeded, EngineUnavailable, InvalidParams
-from engines.mysql.facts import has_dynamic_privileges
+from engines.errors import (
+    Conflict,
+    ConnectionLost,
+    DeadlineExceeded,
+    EngineUnavailable,
+    InvalidParams,
+    PrivilegeMissing,
+)
+from engines.mysql.facts import granted, has_dynamic_privileges
 from engines.mysql.identifiers import shown
+from engines.preview import Affected, Change, Preview, preview_of
 
 if TYPE_CHECKING:
     from engines.mysql.driver import Session
@@ -71,6 +79,33 @@ async def look_at_mode(server: MySQLServer, params: SqlMode) -> list[str]:
     return [AS_ASKED if modes(mode) == wanted else f"mode {mode}"]
 
 
+async def preview_mode(server: MySQLServer, params: SqlMode) -> Preview:
+    """Tell what set-sqlmode would change.
+
+    Raises: InvalidParams, PrivilegeMissing
+    """
+    mode = ",".join(names_in(params))
+
+    def look(session: Session) -> Preview:
+        wanted = comes_to(session, mode)
+        held = granted(session.facts.grants)
+        if held.isdisjoint({"ALL PRIVILEGES", "SUPER", "SYSTEM_VARIABLES_ADMIN"}):
+            raise PrivilegeMissing
+        [(now,)] = session.fetch(GET)
+        same = modes(now) == modes(wanted)
+        return preview_of(
+            "Sets the SQL mode that the server has already."
+            if same
+            else f"Sets the SQL mode of new sessions from {shown(now)} to {shown(wanted)}.",
+            [] if same else [Affected(change=Change.CHANGE, kind="setting", name="sql_mode")],
+            keeps=["the mode of sessions that are open"],
+            before=now,
+            after=wanted,
+        )
+
+    return await server.write(look)
+
+
 @action(
     "set-sqlmode",
     effect=Effect.WRITE,
@@ -78,6 +113,7 @@ async def look_at_mode(server: MySQLServer, params: SqlMode) -> list[str]:
     example_params="NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO",
     example_result=None,
     aftermath=Aftermath(look=look_at_mode, goal=Goal.THERE),
+    preview=preview_mode,
 )
 async def set_sqlmode(server: MySQLServer, params: SqlMode) -> None:
     """Replace the SQL mode that new sessions begin with; "" clears it.
@@ -145,17 +181,22 @@ async def with_what_is_true(
 
 
 def tried(session: Session, mode: str) -> frozenset[str]:
+    """Let the server say of which modes a mode is made, as `comes_to`."""
+    return modes(comes_to(session, mode))
+
+
+def comes_to(session: Session, mode: str) -> str:
     """Let the server say what a mode comes to, on a session that is closed for it.
 
     Raises: InvalidParams, listing the modes that this server knows
     """
     try:
         session.fetch(TRY, mode)
-        found = modes(session.fetch(TRIED)[0][0])
+        found: str = session.fetch(TRIED)[0][0]
     except InvalidParams:
-        found = frozenset({NOT_USED})
+        found = NOT_USED
     try:
-        if NOT_USED not in found:
+        if NOT_USED not in modes(found):
             return found
         known = known_modes(session)
     finally:

@@ -14,6 +14,7 @@ from engines import deadline
 from engines.action import Effect, Params, action
 from engines.aftermath import Aftermath, Goal
 from engines.errors import BackendNotFound, BackendReplaced, ConnectionLost, PrivilegeMissing, StillRunning
+from engines.preview import Affected, Change, Preview, preview_of
 
 if TYPE_CHECKING:
     from engines.postgresql.server import PostgresServer
@@ -43,7 +44,8 @@ CANCEL = """
 SELECT verdict,
        backend_start,
        query_start,
-       CASE verdict WHEN 'running' THEN pg_catalog.pg_cancel_backend(pid) END AS signalled
+       may_signal,
+       CASE WHEN verdict = 'running' AND %(signal)s THEN pg_catalog.pg_cancel_backend(pid) END AS signalled
   FROM (SELECT activity.pid,
                activity.backend_start,
                activity.query_start,
@@ -58,20 +60,23 @@ SELECT verdict,
                          AND COALESCE(activity.wait_event = 'ClientRead', activity.backend_xmin IS NULL) THEN 'idle'
                     WHEN owner.rolsuper AND NOT self.rolsuper THEN 'superuser'
                     ELSE 'running'
-               END AS verdict
+               END AS verdict,
+               pg_catalog.pg_has_role(activity.usesysid, 'USAGE')
+               OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE') AS may_signal
           FROM pg_catalog.pg_stat_activity AS activity
           JOIN pg_catalog.pg_roles AS self ON self.rolname = SESSION_USER
           LEFT JOIN pg_catalog.pg_roles AS owner ON owner.oid = activity.usesysid
          WHERE activity.pid = %(pid)s) AS target
 """
-"""Checks and signals in one statement, so that nothing comes between the two. Where track_activities is off,
-the state is `disabled`: then the wait for the client tells that nothing runs; in 12 and 13, which hide that
-too, that no snapshot is held."""
+"""Checks and signals in one statement, so that nothing comes between the two; without `signal` it only checks. Where
+track_activities is off, the state is `disabled`: then the wait for the client tells that nothing runs; in 12 and 13,
+which hide that too, that no snapshot is held."""
 
 TERMINATE = """
 SELECT verdict,
        backend_start,
-       CASE verdict WHEN 'there' THEN pg_catalog.pg_terminate_backend(pid) END AS signalled
+       may_signal,
+       CASE WHEN verdict = 'there' AND %(signal)s THEN pg_catalog.pg_terminate_backend(pid) END AS signalled
   FROM (SELECT activity.pid,
                activity.backend_start,
                CASE WHEN activity.datname IS DISTINCT FROM pg_catalog.current_database() THEN 'absent'
@@ -82,7 +87,9 @@ SELECT verdict,
                     WHEN activity.backend_start <> %(backend_start)s THEN 'replaced'
                     WHEN owner.rolsuper AND NOT self.rolsuper THEN 'superuser'
                     ELSE 'there'
-               END AS verdict
+               END AS verdict,
+               pg_catalog.pg_has_role(activity.usesysid, 'USAGE')
+               OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE') AS may_signal
           FROM pg_catalog.pg_stat_activity AS activity
           JOIN pg_catalog.pg_roles AS self ON self.rolname = SESSION_USER
           LEFT JOIN pg_catalog.pg_roles AS owner ON owner.oid = activity.usesysid
@@ -202,6 +209,46 @@ async def look_for_session(server: PostgresServer, params: BackendRef) -> list[s
     return [str(row["backend_start"]) for row in rows]
 
 
+async def preview_cancel(server: PostgresServer, params: BackendRef) -> Preview:
+    """Tell which query pg-cancel-query would stop.
+
+    Raises: BackendNotFound, BackendReplaced, PrivilegeMissing
+    """
+    found = _checked(await server.signalling.read(CANCEL, _unsignalled(params)), params)
+    keeps = [f"the session of backend {params.pid}"]
+    if found["verdict"] == "idle":
+        return preview_of(f"Leaves backend {params.pid} alone: it runs nothing.", keeps=keeps)
+    _check_may_signal(found)
+    stopped = Affected(change=Change.STOP, kind="query", name=f"backend {params.pid}")
+    return preview_of(f"Asks backend {params.pid} to stop its query.", [stopped], keeps=keeps)
+
+
+async def preview_terminate(server: PostgresServer, params: BackendRef) -> Preview:
+    """Tell which session pg-terminate-query would end.
+
+    Raises: BackendNotFound, BackendReplaced, PrivilegeMissing
+    """
+    found = _checked(await server.signalling.read(TERMINATE, _unsignalled(params)), params)
+    _check_may_signal(found)
+    ended = Affected(change=Change.STOP, kind="session", name=f"backend {params.pid}")
+    return preview_of(
+        f"Ends the session of backend {params.pid}; what it has not committed is rolled back.", [ended], sessions=1
+    )
+
+
+def _unsignalled(params: BackendRef) -> dict[str, Any]:
+    return {"pid": params.pid, "backend_start": params.backend_start, "signal": False}
+
+
+def _check_may_signal(found: dict[str, Any]) -> None:
+    """Refuse what pg_cancel_backend and pg_terminate_backend would refuse.
+
+    Raises: PrivilegeMissing
+    """
+    if not found["may_signal"]:
+        raise PrivilegeMissing
+
+
 @action(
     "pg-cancel-query",
     effect=Effect.WRITE,
@@ -209,6 +256,7 @@ async def look_for_session(server: PostgresServer, params: BackendRef) -> list[s
     deadline=10.0,
     example_params={"pid": 2000},
     aftermath=Aftermath(look=look_for_query, goal=Goal.ENDED),
+    preview=preview_cancel,
 )
 async def cancel_query(server: PostgresServer, params: BackendRef) -> None:
     """Ask PostgreSQL to cancel what a backend is running, and wait until it stopped.
@@ -221,7 +269,7 @@ async def cancel_query(server: PostgresServer, params: BackendRef) -> None:
     """
     target: dict[str, Any] = {"pid": params.pid, "backend_start": params.backend_start, "query_start": None}
     try:
-        rows = await server.signalling.write(CANCEL, target)
+        rows = await server.signalling.write(CANCEL, target | {"signal": True})
     except ConnectionLost as lost:
         await _look_whether_it_was_done(server, STILL_RUNS, target, lost)
         return
@@ -239,6 +287,7 @@ async def cancel_query(server: PostgresServer, params: BackendRef) -> None:
     deadline=10.0,
     example_params={"pid": 2000},
     aftermath=Aftermath(look=look_for_session, goal=Goal.ENDED),
+    preview=preview_terminate,
 )
 async def terminate_query(server: PostgresServer, params: BackendRef) -> None:
     """Force a backend to stop its query and end its session, and wait until it is gone.
@@ -251,7 +300,7 @@ async def terminate_query(server: PostgresServer, params: BackendRef) -> None:
     """
     target: dict[str, Any] = {"pid": params.pid, "backend_start": params.backend_start}
     try:
-        rows = await server.signalling.write(TERMINATE, target)
+        rows = await server.signalling.write(TERMINATE, target | {"signal": True})
     except ConnectionLost as lost:
         await _look_whether_it_was_done(server, STILL_THERE, target, lost)
         return

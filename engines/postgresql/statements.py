@@ -9,10 +9,11 @@ from typing_extensions import TypedDict
 
 from engines.action import Effect, action
 from engines.aftermath import AS_ASKED, Aftermath, Goal
-from engines.engine import require
+from engines.engine import require, require_privileges
 from engines.errors import AlreadyExists, Conflict, ConnectionLost, PrivilegeMissing
 from engines.postgresql.quoting import quote_identifier
 from engines.postgresql.server import PostgresServer, UnreadableText
+from engines.preview import Affected, Change, Preview, preview_of
 
 PRELOADED = "pg_stat_statements preloaded"
 CREATED = "pg_stat_statements created"
@@ -98,6 +99,19 @@ SELECT min(stats_since)::text AS since
  WHERE dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
 """
 
+RESET_OF_DATABASE = (1, 7)
+
+COUNT_OF_DATABASE = """
+SELECT pg_catalog.count(*) AS statements
+  FROM {schema}.pg_stat_statements(false)
+ WHERE dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+"""
+
+COUNT_OF_SERVER = """
+SELECT pg_catalog.count(*) AS statements
+  FROM {schema}.pg_stat_statements(false)
+"""
+
 FEW_CALLS = 100
 """Calls of one statement that a busy server may have counted anew while dbvalet looks whether it was reset."""
 
@@ -146,6 +160,38 @@ async def look_since_when(server: PostgresServer) -> list[str] | None:
     return [str(row["since"]) for row in await server.read(SINCE.format(schema=extension.schema))]
 
 
+async def preview_enable(server: PostgresServer) -> Preview:
+    """Tell what pg-stat-statements-enable would create.
+
+    Raises: Precondition, PrivilegeMissing
+    """
+    if await _is_enabled(server):
+        return preview_of("Leaves the extension pg_stat_statements as it is: it is there already.")
+    await require_privileges(server, MAY_CREATE)
+    return preview_of(
+        "Creates the extension pg_stat_statements in the schema public.",
+        [Affected(change=Change.CREATE, kind="extension", name="pg_stat_statements")],
+    )
+
+
+async def preview_reset(server: PostgresServer) -> Preview:
+    """Tell what pg-stat-statements-reset would forget.
+
+    Raises: Precondition, PrivilegeMissing
+    """
+    extension, _ = await _counted(server)
+    await require_privileges(server, MAY_RESET)
+    of_server = extension.version < RESET_OF_DATABASE
+    statement = COUNT_OF_SERVER if of_server else COUNT_OF_DATABASE
+    (row,) = await server.read(statement.format(schema=extension.schema))
+    where = "the whole server" if of_server else f"the database {server.address.database}"
+    return preview_of(
+        f"Forgets what was counted for {row['statements']} statements of {where}.",
+        [Affected(change=Change.REMOVE, kind="statistics", name="pg_stat_statements", rows=row["statements"])],
+        keeps=["the extension pg_stat_statements", *([] if of_server else ["the statistics of other databases"])],
+    )
+
+
 @action(
     "pg-stat-statements-enable",
     effect=Effect.WRITE,
@@ -153,6 +199,7 @@ async def look_since_when(server: PostgresServer) -> list[str] | None:
     settings=(PRELOADED,),
     deadline=10.0,
     aftermath=Aftermath(look=look_whether_enabled, goal=Goal.THERE),
+    preview=preview_enable,
 )
 async def enable_statements(server: PostgresServer) -> None:
     """Enable the collect of stats using the extension pg_stat_statements.
@@ -165,9 +212,8 @@ async def enable_statements(server: PostgresServer) -> None:
 
     Source: https://www.postgresql.org/docs/current/pgstatstatements.html
     """
-    if await server.read(FIND_EXTENSION):
+    if await _is_enabled(server):
         return
-    await require(server, PRELOADED)
     try:
         await server.write(CREATE_EXTENSION)
     except (AlreadyExists, ConnectionLost):
@@ -185,6 +231,7 @@ async def enable_statements(server: PostgresServer) -> None:
     settings=(PRELOADED, CREATED),
     deadline=10.0,
     aftermath=Aftermath(look=look_since_when, goal=Goal.CHANGED),
+    preview=preview_reset,
 )
 async def reset_statements(server: PostgresServer) -> None:
     """Reset stats collect.
@@ -196,8 +243,7 @@ async def reset_statements(server: PostgresServer) -> None:
 
     Source: https://www.postgresql.org/docs/current/pgstatstatements.html
     """
-    extension = await _find_extension(server)
-    before = await _most_calls(server, extension)
+    extension, before = await _counted(server)
     try:
         await server.write(extension.statement(RESET_STATEMENTS))
     except ConnectionLost:
@@ -254,6 +300,26 @@ async def list_statements(server: PostgresServer) -> list[StatementStatistics]:
 def for_version(by_version: Sequence[tuple[tuple[int, ...], str]], version: tuple[int, ...]) -> str:
     """Choose what holds from the newest version on that is not newer than this one."""
     return next((value for first, value in by_version if version >= first), by_version[-1][1])
+
+
+async def _is_enabled(server: PostgresServer) -> bool:
+    """Tell whether the extension is there already; if not, make sure that it can be.
+
+    Raises: Precondition
+    """
+    if await server.read(FIND_EXTENSION):
+        return True
+    await require(server, PRELOADED)
+    return False
+
+
+async def _counted(server: PostgresServer) -> tuple[Extension, int]:
+    """Find the extension, and how often the statement ran that ran most often.
+
+    Raises: Precondition, PrivilegeMissing
+    """
+    extension = await _find_extension(server)
+    return extension, await _most_calls(server, extension)
 
 
 async def _find_extension(server: PostgresServer) -> Extension:

@@ -866,6 +866,20 @@ for (method, where), rows in ROWS.items():
         rows["in_progress"] = [while_the_first_runs(method, where)]
         for cause, provoke in with_a_key(method, where).items():
             rows.setdefault(cause, []).append(provoke)
+ROWS[ACTION]["not_supported"] = [
+    body(b'{"action_name":"list-things","dry_run":true}'),
+    body(b'{"action_name":"set-mode","params":"FAST","dry_run":true}'),
+]
+ROWS[ACTION]["invalid_params"] += [
+    body(b'{"action_name":"add-thing","params":{"name":"second"},"dry_run":' + each + b"}")
+    for each in (b"1", b"0", b'"true"', b"null", b"{}")
+]
+for code, action_tried in (
+    ("already_exists", b'{"action_name":"add-thing","params":{"name":"first"},"dry_run":true}'),
+    ("protected", b'{"action_name":"drop-thing","params":{"name":"first"},"dry_run":true}'),
+    ("not_found", b'{"action_name":"drop-thing","params":{"name":"none"},"dry_run":true}'),
+):
+    ROWS[ACTION][code].append(body(action_tried))
 ROWS[ACTION]["answer_unknown"] = [after_a_lost_answer]
 for where in ("/api/databases/{database_id}/users", "/api/databases/{database_id}/users/{user_name}/reset_password"):
     ROWS["POST", where]["answer_unknown"] = [after_an_answer_with_a_password(where)]

@@ -7,7 +7,9 @@ from typing_extensions import TypedDict
 
 from engines.action import Effect, Params, action
 from engines.aftermath import AS_ASKED, Aftermath, Goal
+from engines.engine import require, require_privileges
 from engines.errors import AlreadyExists, NotFound, Protected
+from engines.preview import Affected, Change, Preview, preview_of
 from tests.fakes.driver import FakeServer
 
 
@@ -82,12 +84,49 @@ def as_shown(params: NewThing) -> Thing:
     return {"name": params.name, "colour": params.colour}
 
 
+def check_new(server: FakeServer, params: NewThing) -> None:
+    """Make sure that a name is free."""
+    if params.name in server.things:
+        raise AlreadyExists
+
+
+def check_droppable(server: FakeServer, params: ThingName) -> None:
+    """Make sure that a thing is there and may go."""
+    if params.name == "first":
+        raise Protected
+    if params.name not in server.things:
+        raise NotFound(f"There is no thing {params.name}.")
+
+
+async def preview_add(server: FakeServer, params: NewThing) -> Preview:
+    """Tell what add-thing would make."""
+    await server.perform(f"preview add-thing {params.name}")
+    check_new(server, params)
+    return preview_of("Adds a thing.", [Affected(change=Change.CREATE, kind="thing", name=params.name)])
+
+
+async def preview_drop(server: FakeServer, params: ThingName) -> Preview:
+    """Tell what drop-thing would remove."""
+    await server.perform(f"preview drop-thing {params.name}")
+    check_droppable(server, params)
+    return preview_of("Drops a thing.", [Affected(change=Change.REMOVE, kind="thing", name=params.name, rows=1)])
+
+
+async def preview_power(server: FakeServer) -> Preview:
+    """Tell what use-power would do."""
+    await server.perform("preview use-power")
+    await require(server, "preload")
+    await require_privileges(server, "superpower")
+    return preview_of("Uses power.")
+
+
 @action(
     "add-thing",
     effect=Effect.WRITE,
     example_params={"name": "second", "colour": "red"},
     example_result={"name": "second", "colour": "red"},
     aftermath=Aftermath(look=look_whether_as_asked, goal=Goal.THERE, result=as_shown),
+    preview=preview_add,
 )
 async def add_thing(server: FakeServer, params: NewThing) -> Thing:
     """Add a thing.
@@ -95,8 +134,7 @@ async def add_thing(server: FakeServer, params: NewThing) -> Thing:
     Raises: AlreadyExists
     """
     await server.perform(f"add-thing {params.name}")
-    if params.name in server.things:
-        raise AlreadyExists
+    check_new(server, params)
     server.things[params.name] = params.colour
     server.end()
     return {"name": params.name, "colour": params.colour}
@@ -113,6 +151,7 @@ async def set_mode(server: FakeServer, params: str) -> None:
     effect=Effect.DESTRUCTIVE,
     example_params={"name": "second"},
     aftermath=Aftermath(look=look_whether_there, goal=Goal.GONE),
+    preview=preview_drop,
 )
 async def drop_thing(server: FakeServer, params: ThingName) -> None:
     """Drop a thing.
@@ -122,14 +161,12 @@ async def drop_thing(server: FakeServer, params: ThingName) -> None:
     Raises: NotFound, Protected
     """
     await server.perform(f"drop-thing {params.name}")
-    if params.name == "first":
-        raise Protected
-    if server.things.pop(params.name, None) is None:
-        raise NotFound(f"There is no thing {params.name}.")
+    check_droppable(server, params)
+    del server.things[params.name]
     server.end()
 
 
-@action("use-power", effect=Effect.WRITE, privileges=("superpower",), settings=("preload",))
+@action("use-power", effect=Effect.WRITE, privileges=("superpower",), settings=("preload",), preview=preview_power)
 async def use_power(server: FakeServer) -> None:
     """Do what takes a privilege and a setting."""
     await server.perform("use-power")

@@ -296,3 +296,39 @@ def test_without_a_token_it_says_where_one_is_looked_for(told: Told, monkeypatch
     assert refused("ad-pg", "pg-list-queries").message == (
         "--token-file: is needed, or DBVALET_TOKEN_FILE, or DBVALET_TOKEN"
     )
+
+
+def test_a_dry_run_is_asked_for_and_shown_as_one(told: Told) -> None:
+    objects = [{"change": "remove", "kind": "table", "name": "users", "rows": 500, "bytes": None}]
+    preview = {
+        "would": "Deletes it.",
+        "objects": objects,
+        "total": 7,
+        "truncated": True,
+        "sessions": 2,
+        "keeps": ["the users"],
+        "warnings": ["Who knows."],
+    }
+    told.answer = json.dumps({"ok": 1, "dry_run": True, "result": preview}).encode()
+    result = call("ad-my", "delete-database", "database_name=x", "--dry-run")
+    assert told.requests[0][3] == {
+        "action_name": "delete-database",
+        "params": {"database_name": "x"},
+        "dry_run": True,
+    }
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert lines[0] == "dry run: Deletes it."
+    assert ["remove", "table", "users", "500"] in [line.split()[:4] for line in lines]
+    assert lines[-5:] == [
+        "and 6 more",
+        "cuts 2 sessions",
+        "keeps the users",
+        "warning: Who knows.",
+        "Nothing was changed.",
+    ]
+
+
+def test_a_dry_run_of_nothing_is_a_mistake(told: Told) -> None:
+    assert call("ad-my", "--dry-run").exit_code == 2
+    assert told.requests == []

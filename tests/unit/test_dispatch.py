@@ -283,8 +283,8 @@ async def test_a_request_that_is_cancelled_is_recorded_and_leaves_nothing_behind
 
 
 def test_an_envelope_is_a_name_and_params():
-    assert parse_envelope(b'{"action_name": "a", "params": [1]}') == ("a", [1])
-    assert parse_envelope(b'{"action_name": "a"}') == ("a", None)
+    assert parse_envelope(b'{"action_name": "a", "params": [1]}') == ("a", [1], False)
+    assert parse_envelope(b'{"action_name": "a"}') == ("a", None, False)
     with pytest.raises(Malformed, match=r"^The body must be a JSON object, in UTF-8\.$"):
         parse_envelope(b"[]")
     with pytest.raises(Malformed, match=r"^The body is not JSON in UTF-8: .* \(line 2, column 1\)\.$"):
