@@ -78,6 +78,18 @@ async def users_of(server: MongoServer, database: str) -> list[str]:
     return [f"the user {each['user']}" for each in reply["users"]]
 
 
+async def functions_in(server: MongoServer, database: str) -> int | None:
+    """Count the functions in system.js, with no more than the right to delete them; None where it is not told.
+
+    An explained delete finds what it would delete and leaves it there.
+    https://www.mongodb.com/docs/manual/reference/command/explain/
+    """
+    delete: dict[str, Any] = {"delete": "system.js", "deletes": [{"q": {}, "limit": 0}]}
+    reply = await server.read(database, {"explain": delete, "verbosity": "executionStats"})
+    stage = reply.get("executionStats", {}).get("executionStages", {})
+    return _whole(stage.get("nWouldDelete"))
+
+
 async def profile_stays(server: MongoServer, database: str) -> bool | None:
     """Tell whether the profiler is on; None where the account may not know."""
     try:

@@ -23,7 +23,7 @@ from engines.errors import (
     PrivilegeMissing,
     Protected,
 )
-from engines.mongodb.contents import measured, profile_stays, require_on, users_of
+from engines.mongodb.contents import functions_in, measured, profile_stays, require_on, users_of
 from engines.names import ExistingLogicalDatabase, LogicalDatabase, LogicalDatabaseName
 from engines.preview import Affected, Change, Preview, preview_of
 
@@ -161,8 +161,9 @@ async def preview_reset(server: MongoServer, params: ExistingLogicalDatabase) ->
     objects = await measured(server, name, {each: kinds.get(each, "timeseries") for each in doomed})
     if "system.js" in kinds:
         await require_on(server, name, "system.js", "remove")
-        (functions,) = await measured(server, name, {"system.js": "functions"})
-        objects += [functions] if functions.rows != 0 else []
+        functions = await functions_in(server, name)
+        if functions != 0:
+            objects.append(Affected(change=Change.REMOVE, kind="functions", name="system.js", rows=functions))
     if "system.profile" in kinds:
         stays = await profile_stays(server, name)
         if stays is None:

@@ -142,7 +142,7 @@ async def preview_delete(server: MySQLServer, params: ExistingLogicalDatabase) -
             f"Deletes the logical database {shown(name)} with {counted(len(inside), 'object')} in it.",
             [itself, *inside],
             keeps=grants_on(session, name),
-            warnings=hidden_from(session, name),
+            warnings=hidden_from(session, name, inside),
         )
 
     return await server.write(look)

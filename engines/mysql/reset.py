@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from engines import deadline
@@ -113,6 +113,12 @@ async def preview_reset(server: MySQLServer, params: ExistingLogicalDatabase) ->
             has_system_users(facts.flavour, facts.version) and "SYSTEM_USER" not in granted(facts.grants) and inside
         )
         remedy = REQUIREMENTS["SYSTEM_USER"].remedy(server)
+        warnings = hidden_from(session, name, inside)
+        if unsure:
+            warnings.append(
+                f"Missing: SYSTEM_USER. Remedy: {remedy} Without it the server refuses to drop what a system user has "
+                "defined."
+            )
         return preview_of(
             f"Removes {counted(len(inside), 'object')} from the logical database {shown(name)}, which stays.",
             inside,
@@ -120,12 +126,7 @@ async def preview_reset(server: MySQLServer, params: ExistingLogicalDatabase) ->
                 f"the logical database {shown(name)} with its character set and collation",
                 *grants_on(session, name),
             ],
-            warnings=[
-                f"Missing: SYSTEM_USER. Remedy: {remedy} Without it the server refuses to drop what a system user has "
-                "defined."
-            ]
-            if unsure
-            else [],
+            warnings=warnings,
         )
 
     return await server.write(look)
@@ -253,11 +254,14 @@ def affected_in(session: Session, name: str) -> list[Affected]:
     return [*affected, *(Affected(change=Change.REMOVE, kind="trigger", name=each) for each in triggers)]
 
 
-def hidden_from(session: Session, name: str) -> list[str]:
+def hidden_from(session: Session, name: str, affected: Sequence[Affected]) -> list[str]:
     """Warn of kinds of objects that the server does not show to this account."""
     held = granted_on(session.facts.grants, name)
     missing = [privilege for privilege in SHOWING if privilege not in held]
-    return [f"Without {', '.join(missing)} the account may not be shown all that there is."] if missing else []
+    warnings = [f"Without {', '.join(missing)} the account may not be shown all that there is."] if missing else []
+    if "TRIGGER" not in held and any(each.kind == "table" for each in affected):
+        warnings.append("Triggers go with their tables; without TRIGGER the account is not shown which there are.")
+    return warnings
 
 
 async def with_what_is_left(
