@@ -242,3 +242,17 @@ async def test_an_action_of_another_package_appears_by_itself_and_nothing_collid
 async def test_it_is_made_once(valet: Valet):
     first, second = await valet.ask("GET", "/openapi.json", None), await valet.ask("GET", "/openapi.json", None)
     assert first.content == second.content
+
+
+async def test_a_dry_run_is_described_where_there_is_one(document: dict[str, Any], valet: Valet):
+    request = {"action_name": "add-thing", "params": {"name": "second"}, "dry_run": True}
+    assert conforms(document, "fake.add-thing.request", request)
+    assert not conforms(document, "fake.add-thing.request", {**request, "dry_run": "yes"})
+    for name in ("list-things", "set-mode"):
+        without = {"action_name": name, "params": ENGINE.actions[name].example_params}
+        assert conforms(document, f"fake.{name}.request", without)
+        assert not conforms(document, f"fake.{name}.request", {**without, "dry_run": True})
+    answer = (await valet.ask("POST", "/api/databases/ad-one/action", json=request)).json()
+    assert conforms(document, "dry-run.response", answer)
+    operation = document["paths"][ACTION_PATH]["post"]["responses"]["200"]["content"]["application/json"]
+    assert conforms(document, "dry-run.response", operation["examples"]["dry-run"]["value"])

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from engines import deadline
 from engines.engine import perform, preview
 from engines.errors import EngineError
 from engines.mysql import ENGINE
@@ -205,10 +206,15 @@ async def test_a_privilege_on_one_database_is_enough(refused: MySQLServer, root:
     assert filled not in root.names()
 
 
-async def test_a_dry_run_waits_for_no_lock_of_others(server: MySQLServer, root: Root, filled: str) -> None:
+@pytest.mark.parametrize("locking", [["BEGIN", "INSERT INTO {}.t VALUES (2)"], ["LOCK TABLES {}.t WRITE"]])
+async def test_a_dry_run_waits_for_no_lock_of_others(
+    server: MySQLServer, root: Root, filled: str, locking: list[str]
+) -> None:
     with root.another() as holder:
-        holder.run("BEGIN", f"INSERT INTO {filled}.t VALUES (2)")
-        action = ENGINE.actions["reset-database"]
-        told = await preview(server, action, action.validate({"database_name": filled}))
-        assert [each.name for each in told.objects] == ["t"]
-        holder.run(f"INSERT INTO {filled}.t VALUES (3)", "ROLLBACK")
+        holder.run(*(each.format(filled) for each in locking))
+        for name in ("reset-database", "delete-database"):
+            action = ENGINE.actions[name]
+            with deadline.within(3):
+                told = await preview(server, action, action.validate({"database_name": filled}))
+            assert "t" in {each.name for each in told.objects}
+        holder.run(f"INSERT INTO {filled}.t VALUES (3)", "ROLLBACK", "UNLOCK TABLES")
