@@ -157,3 +157,44 @@ async def test_a_role_on_one_database_is_enough(mongodb: LiveServer, root: Root,
     finally:
         await server.close()
         root.admin.command({"dropUser": "dry"})
+
+
+ANY_COLLECTION = {"db": "", "collection": ""}
+
+
+@pytest.mark.parametrize("name", ["create-database", "delete-database", "reset-database"])
+async def test_a_role_on_another_database_is_not(
+    mongodb: LiveServer, root: Root, name: str, fresh: str, other: str
+) -> None:
+    roles = [{"role": "clusterMonitor", "db": "admin"}, {"role": "dbOwner", "db": other}]
+    roles.append({"role": "readAnyDatabase", "db": "admin"})
+    root.admin.command({"createUser": "dry", "pwd": "p", "roles": roles})
+    if name != "create-database":
+        root[fresh]["x"].insert_one({})
+    server = connect(mongodb.url("dry", "p", "app"))
+    try:
+        assert (await refused_alike(server, root, name, fresh)).code == "privilege_missing"
+    finally:
+        await server.close()
+        root.admin.command({"dropUser": "dry"})
+
+
+async def test_a_right_on_all_collections_is_none_on_the_functions(mongodb: LiveServer, root: Root, fresh: str) -> None:
+    actions = ["listCollections", "collStats", "createCollection", "dropCollection", "remove"]
+    privileges = [
+        {"resource": {"cluster": True}, "actions": ["listDatabases"]},
+        {"resource": ANY_COLLECTION, "actions": actions},
+    ]
+    root.admin.command({"createRole": "dry", "privileges": privileges, "roles": []})
+    root.admin.command({"createUser": "dry", "pwd": "p", "roles": ["dry"]})
+    root[fresh][PLACEHOLDER].insert_one({})
+    root[fresh][PLACEHOLDER].delete_many({})
+    root[fresh]["system.js"].insert_one({"_id": "f", "value": "x"})
+    server = connect(mongodb.url("dry", "p", "app"))
+    try:
+        told = await refused_alike(server, root, "reset-database", fresh)
+        assert "Missing: remove." in told.message
+    finally:
+        await server.close()
+        root.admin.command({"dropUser": "dry"})
+        root.admin.command({"dropRole": "dry"})
