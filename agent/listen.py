@@ -6,13 +6,17 @@ import asyncio
 import errno
 import os
 import socket
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 from fastapi import FastAPI
 
 from agent.api.protocol import Protocol
 from agent.errors import SettingsError
+
+if TYPE_CHECKING:
+    from agent.certificates import Certificates
+    from agent.settings import Settings
 
 FINISH_SECONDS = 27
 """How long requests under way may take to finish: no action holds longer than 25 s, and Kubernetes kills after 30."""
@@ -21,9 +25,14 @@ BACKLOG = 2048
 
 
 class Listener(uvicorn.Server):
-    """uvicorn on sockets that are bound already; logs the address once it answers there."""
+    """uvicorn on sockets that are bound already; logs the address once it answers there.
 
-    def __init__(self, app: FastAPI, sockets: list[socket.socket], log: Any) -> None:
+    With certificates it speaks HTTPS there and nothing else.
+    """
+
+    def __init__(
+        self, app: FastAPI, sockets: list[socket.socket], log: Any, certificates: Certificates | None = None
+    ) -> None:
         config = uvicorn.Config(
             app,
             loop="uvloop",
@@ -40,6 +49,11 @@ class Listener(uvicorn.Server):
             timeout_graceful_shutdown=FINISH_SECONDS,
         )
         super().__init__(config)
+        self._certificates = certificates
+        if certificates is not None:
+            # uvicorn would make a context of its own, which never looks at the files again.
+            config.load()
+            config.ssl = certificates.context
         self._sockets = sockets
         self._log = log
 
@@ -50,8 +64,30 @@ class Listener(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then log one line a socket: whoever asked for port 0 learns there which it became."""
         await super().startup(sockets)
+        tls: dict[str, str] = {}
+        if self._certificates is not None:
+            self._certificates.start()
+            tls["scheme"] = "https"
         for each in sockets or []:
-            self._log.info("listening", address=shown(*each.getsockname()[:2]), pid=os.getpid())
+            self._log.info("listening", address=shown(*each.getsockname()[:2]), pid=os.getpid(), **tls)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish the requests under way."""
+        await super().shutdown(sockets)
+        if self._certificates is not None:
+            self._certificates.close()
+
+
+def certificates_of(settings: Settings, log: Any) -> Certificates | None:
+    """Read and check the files of `tls`; None where plain HTTP is spoken.
+
+    Raises: SettingsError
+    """
+    if settings.tls is None:
+        return None
+    from agent.certificates import Certificates
+
+    return Certificates(settings.tls, log)
 
 
 def web_socket(**parts: Any) -> asyncio.Protocol:

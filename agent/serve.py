@@ -28,11 +28,12 @@ def serve(config: Path | None) -> None:
     # Nearly all that a start makes stays: looking for garbage in it took a fifth of the time.
     gc.disable()
     settings, app, log = put_together(config)
-    from agent.listen import Listener, bind
+    from agent.listen import Listener, bind, certificates_of
     from agent.log import StandardLogging
 
     logging.basicConfig(level=logging.WARNING, handlers=[StandardLogging(log)], force=True)
-    listener = Listener(app, bind(settings.host, settings.port), log)
+    certificates = certificates_of(settings, log)
+    listener = Listener(app, bind(settings.host, settings.port), log, certificates)
     gc.freeze()
     gc.enable()
     listener.run()

@@ -31,6 +31,7 @@ from agent.roles import Role
 from agent.settings_backups import BackupSettings, Section
 from agent.settings_file import interpolated, read_yaml
 from agent.settings_pitr import PitrSettings
+from agent.settings_tls import TlsSettings
 from agent.settings_variables import check_variables
 from engines.action import texts_by_field
 from engines.address import parse_address
@@ -200,6 +201,8 @@ class Settings(BaseSettings):
 
     listen: Annotated[str, AfterValidator(_check_listen)] = "127.0.0.1:8000"
     """`HOST:PORT`, `[::1]:8000` with IPv6. Port 0 takes a free one; the line `listening` of the log has it."""
+    tls: TlsSettings | None = None
+    """The certificate to answer with, and whose clients to let in: see below. Without it dbvalet speaks plain HTTP."""
     state: SecretStr | None = None
     """`sqlite:////absolute/path` or `sqlite:///relative/path`, a file that is made when there is something to keep; or
     `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`, which several dbvalets may share. `sqlite:///dbvalet-state.db`

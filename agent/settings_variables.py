@@ -9,10 +9,10 @@ import orjson
 
 from agent.errors import SettingsError
 
-CLIENT_URL = "DBVALET_URL"
-"""The one variable that `dbvalet call` alone reads: a shell may use both it and `dbvalet serve`."""
+OF_CLIENTS = {"DBVALET_URL", "DBVALET_CA_FILE", "DBVALET_CLIENT_CERTIFICATE", "DBVALET_CLIENT_KEY"}
+"""What only `dbvalet call`, `backups` and the health check read: a shell may use both them and `dbvalet serve`."""
 
-_AS_JSON = {"tokens", "databases", "limits", "backups", "cors_origins"}
+_AS_JSON = {"tls", "tokens", "databases", "limits", "backups", "cors_origins"}
 
 _OF_KUBERNETES = re.compile(
     r"DBVALET_([A-Z0-9_]+_)?(SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_[A-Z]+)?)?)"
@@ -26,7 +26,7 @@ def check_variables(environ: Mapping[str, str], keys: Collection[str]) -> None:
     Raises: SettingsError
     """
     for name, value in environ.items():
-        if not name.upper().startswith("DBVALET_") or name == CLIENT_URL:
+        if not name.upper().startswith("DBVALET_") or name in OF_CLIENTS:
             continue
         key = name.upper().removeprefix("DBVALET_").lower()
         if key in keys:

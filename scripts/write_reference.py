@@ -31,6 +31,7 @@ from agent.settings_pitr import (
     PgCtlSettings,
     PitrSettings,
 )
+from agent.settings_tls import TlsSettings
 from engines.action import Action
 from engines.engine import Engine, installed_engines
 from engines.errors import default_message
@@ -283,6 +284,7 @@ def configuration() -> Iterable[str]:
     definitions = schema["$defs"]
     yield keys(Settings, schema, definitions, variables=True)
     for name, model in (
+        ("tls", TlsSettings),
         ("tokens", TokenSettings),
         ("databases", DatabaseSettings),
         ("databases.pitr", PitrSettings),

@@ -21,11 +21,14 @@ Object = dict[str, Any]
 class Asked:
     """A dbvalet, and a database on it."""
 
-    def __init__(self, url: str, token_file: Path | None, database: str, *, as_json: bool = False) -> None:
+    def __init__(
+        self, url: str, token_file: Path | None, database: str, *, ca: Path | None = None, as_json: bool = False
+    ) -> None:
         """`as_json` prints refusals as they came."""
         self.url = url
         self.as_json = as_json
         self.token_file = token_file
+        self.ca = ca
         self.database = database
         self.path = f"/api/databases/{quoted(database)}"
 
@@ -38,7 +41,7 @@ class Asked:
 
         from agent.commands.answers import print_answer
 
-        answer = ask(self.url, method, path, self.token_file, body)
+        answer = ask(self.url, method, path, self.token_file, body, ca=self.ca)
         if not answer.is_success:
             if self.as_json:
                 sys.stdout.buffer.write(answer.content.rstrip(b"\n") + b"\n")

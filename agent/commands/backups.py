@@ -18,6 +18,7 @@ from agent.commands.asked import (
     wait_for_end,
 )
 from agent.commands.call import quoted
+from agent.commands.trust import Ca, tls_context
 
 EXAMPLES = """\b
 Examples:
@@ -33,6 +34,7 @@ Examples:
 
 \b
 The token stands in --token-file, DBVALET_TOKEN_FILE or DBVALET_TOKEN.
+A dbvalet that demands a certificate: DBVALET_CLIENT_CERTIFICATE and DBVALET_CLIENT_KEY.
 A wait that is ended by Ctrl-C stops nothing: what was begun goes on.
 Exit codes: 0 done; 1 refused, failed or no dbvalet there; 2 the command line is wrong; 130 no longer waited for."""
 
@@ -60,12 +62,14 @@ COLUMNS = ("id", "created_at", "status", "method", "size")
 
 
 @app.command("list")
-def list_(*, database: DatabaseId, url: Url = HERE, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+def list_(
+    *, database: DatabaseId, url: Url = HERE, token_file: TokenFile = None, ca: Ca = None, as_json: AsJson = False
+) -> None:
     """List backups, newest first, and what is in progress."""
     from agent.commands.tables import print_table
     from agent.commands.units import shown
 
-    asked = Asked(url, token_file, database, as_json=as_json)
+    asked = Asked(url, token_file, database, ca=ca, as_json=as_json)
     found = asked.backups()
     if as_json:
         print_json({"database_backups": found})
@@ -84,13 +88,19 @@ def list_(*, database: DatabaseId, url: Url = HERE, token_file: TokenFile = None
 
 @app.command()
 def show(
-    *, database: DatabaseId, backup: BackupId, url: Url = HERE, token_file: TokenFile = None, as_json: AsJson = False
+    *,
+    database: DatabaseId,
+    backup: BackupId,
+    url: Url = HERE,
+    token_file: TokenFile = None,
+    ca: Ca = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show one backup."""
     from agent.commands.tables import print_fields
     from agent.commands.units import shown
 
-    found = Asked(url, token_file, database, as_json=as_json).backup(backup)
+    found = Asked(url, token_file, database, ca=ca, as_json=as_json).backup(backup)
     if as_json:
         print_json({"database_backup": found})
     else:
@@ -104,10 +114,11 @@ def create(
     no_wait: NoWait = False,
     url: Url = HERE,
     token_file: TokenFile = None,
+    ca: Ca = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a backup and wait until it is done."""
-    asked = Asked(url, token_file, database, as_json=as_json)
+    asked = Asked(url, token_file, database, ca=ca, as_json=as_json)
     with going_on(asked) as begun_by:
         begun = asked.ask("POST", f"{asked.path}/backups", {})["database_backup"]
         begun_by.append(begun["operation_id"])
@@ -131,6 +142,7 @@ def download(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     url: Url = HERE,
     token_file: TokenFile = None,
+    ca: Ca = None,
 ) -> None:
     """Download an archive and check it.
 
@@ -138,13 +150,13 @@ def download(
     """
     from agent.commands.downloads import fetch
 
-    asked = Asked(url, token_file, database)
+    asked = Asked(url, token_file, database, ca=ca)
     found = asked.backup(backup)
     link = asked.ask("GET", f"{asked.path}/backups/{quoted(found['id'])}/archive")["download_url"]
     target = output or Path(f"{found['name']}.tar.gz")
     if target.exists() and not force:
         raise typer.BadParameter(f"{target} is there already: --force replaces it", param_hint="--output")
-    fetch(link, target, size=found["size"], sha256_hex=found["sha256"])
+    fetch(link, target, size=found["size"], sha256_hex=found["sha256"], verify=tls_context(ca))
     typer.echo(str(target))
 
 
@@ -163,12 +175,13 @@ def restore(
     no_wait: NoWait = False,
     url: Url = HERE,
     token_file: TokenFile = None,
+    ca: Ca = None,
     as_json: AsJson = False,
 ) -> None:
     """Replace what a database holds by a backup, or by what it was at a moment."""
     if (backup is None) == (at is None):
         raise typer.BadParameter("a BACKUP or --at TIME is needed, and not both", param_hint="BACKUP")
-    asked = Asked(url, token_file, database, as_json=as_json)
+    asked = Asked(url, token_file, database, ca=ca, as_json=as_json)
     if at is not None:
         _go_back(asked, _instant(at), yes=yes, no_wait=no_wait, as_json=as_json)
         return
@@ -189,12 +202,14 @@ def restore(
 
 
 @app.command()
-def window(*, database: DatabaseId, url: Url = HERE, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+def window(
+    *, database: DatabaseId, url: Url = HERE, token_file: TokenFile = None, ca: Ca = None, as_json: AsJson = False
+) -> None:
     """Show between which moments a database can go back: restore --at."""
     from agent.commands.tables import print_fields
     from agent.commands.units import shown
 
-    asked = Asked(url, token_file, database, as_json=as_json)
+    asked = Asked(url, token_file, database, ca=ca, as_json=as_json)
     body = asked.ask("GET", f"{asked.path}/pitr/recovery_window")
     if as_json:
         print_json(body)
@@ -203,21 +218,29 @@ def window(*, database: DatabaseId, url: Url = HERE, token_file: TokenFile = Non
 
 
 @app.command()
-def cancel(*, database: DatabaseId, operation: OperationId, url: Url = HERE, token_file: TokenFile = None) -> None:
+def cancel(
+    *, database: DatabaseId, operation: OperationId, url: Url = HERE, token_file: TokenFile = None, ca: Ca = None
+) -> None:
     """Stop what is in progress and undo it."""
-    asked = Asked(url, token_file, database)
+    asked = Asked(url, token_file, database, ca=ca)
     asked.ask("POST", f"{asked.path}/operations/{quoted(operation)}/cancel")
     typer.echo("ok")
 
 
 @app.command()
 def delete(
-    *, database: DatabaseId, backup: BackupId, yes: Yes = False, url: Url = HERE, token_file: TokenFile = None
+    *,
+    database: DatabaseId,
+    backup: BackupId,
+    yes: Yes = False,
+    url: Url = HERE,
+    token_file: TokenFile = None,
+    ca: Ca = None,
 ) -> None:
     """Delete a backup and its archive."""
     from agent.commands.units import shown
 
-    asked = Asked(url, token_file, database)
+    asked = Asked(url, token_file, database, ca=ca)
     found = asked.backup(backup)
     if not yes:
         confirm(f"Delete the backup {found['id']} of {database}, made at {shown('created_at', found['created_at'])}?")

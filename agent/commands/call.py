@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.commands.trust import Ca, tls_context
 from agent.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ Examples:
 
 \b
 The token stands in --token-file, DBVALET_TOKEN_FILE or DBVALET_TOKEN.
+A dbvalet that demands a certificate: DBVALET_CLIENT_CERTIFICATE and DBVALET_CLIENT_KEY.
 Exit codes: 0 done; 1 refused, failed or no dbvalet there; 2 the command line is wrong."""
 
 ANSWER_SECONDS = 30.0
@@ -51,6 +53,7 @@ def call(
         str, typer.Option(metavar="URL", envvar="DBVALET_URL", help="Where dbvalet listens.")
     ] = "http://127.0.0.1:8000",
     token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="A file that holds the token.")] = None,
+    ca: Ca = None,
     as_json: Annotated[bool, typer.Option("--json", help="The answer as it came, refusals too, for programs.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Change nothing: show what would be changed, or why it would be refused.")
@@ -66,12 +69,12 @@ def call(
     if action is None:
         if dry_run:
             raise typer.BadParameter("needs an ACTION.", param_hint="--dry-run")
-        answer = ask(url, "GET", f"{path}/actions", token_file)
+        answer = ask(url, "GET", f"{path}/actions", token_file, ca=ca)
     else:
         body = {"action_name": action, **_params(action, params or [])}
         if dry_run:
             body["dry_run"] = True
-        answer = ask(url, "POST", f"{path}/action", token_file, body)
+        answer = ask(url, "POST", f"{path}/action", token_file, body, ca=ca)
     if as_json:
         sys.stdout.buffer.write(answer.content.rstrip(b"\n") + b"\n")
     else:
@@ -108,7 +111,13 @@ def _schemas_of(action: str) -> list[dict[str, Any]]:
 
 
 def ask(
-    url: str, method: str, path: str, token_file: Path | None, body: dict[str, Any] | None = None
+    url: str,
+    method: str,
+    path: str,
+    token_file: Path | None,
+    body: dict[str, Any] | None = None,
+    *,
+    ca: Path | None = None,
 ) -> httpx.Response:
     """Send one request and give its answer, whatever the status.
 
@@ -125,6 +134,7 @@ def ask(
             raise SettingsError("--url", "must begin with http:// or https:// and name a host")
         # A proxy of the environment is for other hosts, and has no business with the token of this one.
         with httpx.Client(
+            verify=tls_context(ca),
             timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
             trust_env=base.host not in ("127.0.0.1", "::1", "localhost"),
         ) as client:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.errors import AgentError
+
+if TYPE_CHECKING:
+    import ssl
 
 BLOCK = 1024 * 1024
 
@@ -20,14 +24,14 @@ class DownloadFailed(AgentError):
     code = "download_failed"
 
 
-def fetch(link: str, target: Path, *, size: int, sha256_hex: str) -> None:
-    """Download into `target`; what an earlier download left half done is taken up again.
+def fetch(link: str, target: Path, *, size: int, sha256_hex: str, verify: ssl.SSLContext | bool = True) -> None:
+    """Download into `target`; what an earlier download left half done is taken up again. `verify` as httpx takes it.
 
     Raises: DownloadFailed
     """
     part = target.with_name(f"{target.name}.part")
     try:
-        _fill(link, part, size)
+        _fill(link, part, size, verify)
         with part.open("rb") as file:
             digest = sha256()
             while block := file.read(BLOCK):
@@ -40,11 +44,11 @@ def fetch(link: str, target: Path, *, size: int, sha256_hex: str) -> None:
         raise DownloadFailed(f"{problem.filename or part} cannot be written: {problem.strerror}") from problem
 
 
-def _fill(link: str, part: Path, size: int) -> None:
+def _fill(link: str, part: Path, size: int, verify: ssl.SSLContext | bool) -> None:
     import httpx
 
     problem: Exception | None = None
-    with httpx.Client(timeout=SILENCE_SECONDS, trust_env=False) as client, part.open("ab") as file:
+    with httpx.Client(verify=verify, timeout=SILENCE_SECONDS, trust_env=False) as client, part.open("ab") as file:
         part.chmod(0o600)  # it holds all data
         for _ in range(TRIES):
             there = file.tell()

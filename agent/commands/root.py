@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from agent.commands import actions, audit, backups, call, demo, doctor, grants, serve, token
+from agent.commands import actions, audit, backups, call, demo, doctor, grants, healthcheck, serve, token
 
 EXIT_CODES = """\b
 Exit codes:
@@ -47,6 +47,7 @@ for command, examples in (
     (call.call, call.EXAMPLES),
     (actions.actions, actions.EXAMPLES),
     (doctor.doctor, doctor.EXAMPLES),
+    (healthcheck.healthcheck, healthcheck.EXAMPLES),
     (grants.grants, grants.EXAMPLES),
     (demo.demo, demo.EXAMPLES),
 ):

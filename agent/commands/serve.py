@@ -31,6 +31,9 @@ def serve(
     if not check:
         service.serve(config)
         return
-    settings, _, _ = service.put_together(config)
+    settings, _, log = service.put_together(config)
+    from agent.listen import certificates_of
+
+    certificates_of(settings, log)
     databases, tokens = len(settings.all_databases()), len(settings.all_tokens())
     typer.echo(f"The configuration is valid: databases: {databases}, tokens: {tokens}, listen: {settings.listen}")

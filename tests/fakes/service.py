@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ async def running(*, engines: Mapping[str, Engine] | None = None, **changes: Any
 
 
 @asynccontextmanager
-async def listening(valet: Valet) -> AsyncGenerator[int]:
+async def listening(valet: Valet, tls: ssl.SSLContext | None = None) -> AsyncGenerator[int]:
     """Let a running service listen too, in the way of `dbvalet serve`; gives the port."""
     (socket,) = bind("127.0.0.1", 0)
     listener = Listener(valet.app, [socket], make_log(stream=valet.log))
@@ -144,6 +145,6 @@ async def listening(valet: Valet) -> AsyncGenerator[int]:
     def protocol() -> Protocol:
         return Protocol(config=listener.config, server_state=listener.server_state, app_state={})
 
-    server = await asyncio.get_running_loop().create_server(protocol, sock=socket)
+    server = await asyncio.get_running_loop().create_server(protocol, sock=socket, ssl=tls)
     async with server:
         yield socket.getsockname()[1]

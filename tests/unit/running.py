@@ -44,12 +44,12 @@ def run(*arguments: str, more: Mapping[str, str] | None = None, stdin: str = "")
     )
 
 
-def configuration(folder: Path, *databases: Mapping[str, Any], listen: str = "127.0.0.1:0") -> Path:
+def configuration(folder: Path, *databases: Mapping[str, Any], listen: str = "127.0.0.1:0", **more: Any) -> Path:
     """Write a configuration, as JSON, which is YAML too."""
     file = folder / "dbvalet.yaml"
     token = {"name": "tests", "token": TOKEN, "role": "admin", "databases": ["*"]}
     state = f"sqlite:///{folder}/state.db"
-    file.write_text(json.dumps({"listen": listen, "state": state, "tokens": [token], "databases": databases}))
+    file.write_text(json.dumps({"listen": listen, "state": state, "tokens": [token], "databases": databases, **more}))
     return file
 
 

@@ -17,7 +17,7 @@ from agent.roles import needed_for
 from engines.engine import installed_engines
 from tests.unit.running import run
 
-COMMANDS = ("serve", "call", "actions", "doctor", "grants", "demo")
+COMMANDS = ("serve", "call", "actions", "doctor", "healthcheck", "grants", "demo")
 
 
 def invoke(*words: str, columns: int = 100) -> Result:

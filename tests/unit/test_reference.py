@@ -10,6 +10,7 @@ import pytest
 
 from agent.api.errors import STATUS
 from agent.settings import DatabaseSettings, LimitSettings, Settings, TokenSettings
+from agent.settings_tls import TlsSettings
 from engines.engine import installed_engines
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +88,7 @@ def test_every_code_has_its_row_with_a_meaning(code: str) -> None:
     assert row
 
 
-@pytest.mark.parametrize("model", [Settings, TokenSettings, DatabaseSettings, LimitSettings])
+@pytest.mark.parametrize("model", [Settings, TlsSettings, TokenSettings, DatabaseSettings, LimitSettings])
 def test_every_key_of_the_configuration_has_its_row_with_a_description(model: type[Settings]) -> None:
     section = PAGE[PAGE.index("## Configuration") :]
     for key in model.model_fields:
