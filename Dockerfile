@@ -43,8 +43,11 @@ RUN if python3 -m pip --version; then \
  && mkdir --mode 0700 /var/lib/dbvalet \
  && chown 10001:10001 /var/lib/dbvalet
 COPY --from=build /opt/dbvalet /opt/dbvalet
+# In a container loopback is the container's own. Who reaches it is decided by what is published, and plain HTTP is for a
+# private network only: with DBVALET_TLS, or tls in the configuration, it is not spoken.
 ENV PATH=/opt/dbvalet/bin:/usr/local/bin:/usr/bin:/bin \
     DBVALET_LISTEN=0.0.0.0:8000 \
+    DBVALET_INSECURE_LISTEN=true \
     DBVALET_STATE=sqlite:////var/lib/dbvalet/state.db
 LABEL org.opencontainers.image.title="dbvalet" \
       org.opencontainers.image.description="Named actions on live self-hosted databases, over one HTTP API" \

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -70,6 +71,17 @@ def _check_listen(value: str) -> str:
     if matched is None or int(matched[2]) > 65535:
         raise ValueError("must be HOST:PORT, such as 127.0.0.1:8000 or [::1]:8000")
     return value
+
+
+def _is_loopback(host: str) -> bool:
+    """Tell whether an address is reached from this machine only; a name is none but `localhost` (RFC 6761, 6.3)."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 class TokenSettings(Section):
@@ -201,6 +213,9 @@ class Settings(BaseSettings):
 
     listen: Annotated[str, AfterValidator(_check_listen)] = "127.0.0.1:8000"
     """`HOST:PORT`, `[::1]:8000` with IPv6. Port 0 takes a free one; the line `listening` of the log has it."""
+    insecure_listen: bool = False
+    """Allow an address of `listen` beyond loopback without `tls`. Tokens and data then go over the network as plain
+    text: for a private network, or behind what ends TLS, and nothing else."""
     tls: TlsSettings | None = None
     """The certificate to answer with, and whose clients to let in: see below. Without it dbvalet speaks plain HTTP."""
     state: SecretStr | None = None
@@ -304,6 +319,12 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         """Put the parts together and check what concerns several of them."""
+        if self.tls is None and not self.insecure_listen and not _is_loopback(self.host):
+            raise SettingsError(
+                "listen",
+                "is not loopback, and tokens would go over the network as plain text: set tls, or insecure_listen: "
+                "true (DBVALET_INSECURE_LISTEN=true) in a private network or behind what ends TLS",
+            )
         self._state_url = self._find_state()
         databases = self._every_database = [*self.databases, *self._single_database()]
         tokens = self._every_token = [*self.tokens, *self._single_token()]

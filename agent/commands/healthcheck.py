@@ -22,7 +22,8 @@ Exit codes: 0 ready; 1 not."""
 def healthcheck(ca: Ca = None) -> None:
     """Ask the dbvalet of this machine whether it is ready.
 
-    It listens at DBVALET_LISTEN, 127.0.0.1:8000 unless that is set. `python -m agent.healthcheck` does the same, without loading what only a command line needs.
+    It listens at DBVALET_LISTEN, 127.0.0.1:8000 unless that is set. `python -m agent.healthcheck` does the same,
+    without loading what only a command line needs.
     """
     from agent.healthcheck import problem_of
 

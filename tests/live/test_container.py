@@ -1,17 +1,19 @@
 """dbvalet's image as people run it: without root, without a writable file system, without any capability."""
 
 import os
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
+import trustme
 from docker.models.containers import Container
 from psycopg import sql
 from psycopg.pq import DiagnosticField
@@ -96,11 +98,22 @@ class Running:
 
 
 @contextmanager
-def running(image: str, url: str, volume: str | None = None, entrypoint: str | None = None) -> Iterator[Running]:
-    """Run the image as docs/deploy.md says; `volume` is a named one for the state."""
+def running(
+    image: str,
+    url: str,
+    volume: str | None = None,
+    entrypoint: str | None = None,
+    files: Path | None = None,
+    tls: ssl.SSLContext | None = None,
+    **variables: str,
+) -> Iterator[Running]:
+    """Run the image as docs/deploy.md says; `volume` is a named one for the state, `files` are what it finds in /files.
+
+    `tls` is how it is spoken with.
+    """
     container = (
         DockerContainer(image)
-        .with_envs(DBVALET_TOKEN=TOKEN, DBVALET_DATABASE_URL=url)
+        .with_envs(DBVALET_TOKEN=TOKEN, DBVALET_DATABASE_URL=url, **variables)
         .with_exposed_ports(8000)
         .with_kwargs(
             read_only=True,
@@ -114,9 +127,13 @@ def running(image: str, url: str, volume: str | None = None, entrypoint: str | N
     )
     if volume:
         container.with_volume_mapping(volume, "/var/lib/dbvalet", "rw")
+    if files:
+        container.with_volume_mapping(str(files), "/files", "ro")
     with container:
-        base = f"http://{container.get_container_host_ip()}:{container.get_exposed_port(8000)}"
-        with httpx.Client(base_url=base, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30) as http:
+        scheme = "https" if tls else "http"
+        base = f"{scheme}://{container.get_container_host_ip()}:{container.get_exposed_port(8000)}"
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        with httpx.Client(base_url=base, headers=headers, timeout=30, verify=tls or True) as http:
             yield Running(container.get_wrapped_container(), http)
 
 
@@ -201,6 +218,37 @@ def test_the_health_check_asks_where_the_service_listens(valet: Running) -> None
     assert said.startswith("dbvalet does not answer at 0.0.0.0:8001: ")
 
 
+def test_it_speaks_mutual_tls_and_its_health_check_too(image: str, url: str, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    own = authority.issue_cert("localhost", "127.0.0.1", "172.17.0.1")
+    # Not pytest's folder itself, which is for its owner: in the container the user is another one.
+    files = tmp_path / "files"
+    files.mkdir(mode=0o755)
+    own.private_key_and_cert_chain_pem.write_to_path(files / "own.pem")
+    authority.cert_pem.write_to_path(files / "ca.pem")
+    for file in files.iterdir():
+        file.chmod(0o644)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    own.configure_cert(context)
+    variables = {
+        "DBVALET_TLS": '{"certificate": "/files/own.pem", "key": "/files/own.pem", "client_ca": "/files/ca.pem"}',
+        "DBVALET_CA_FILE": "/files/ca.pem",
+        "DBVALET_CLIENT_CERTIFICATE": "/files/own.pem",
+        "DBVALET_INSECURE_LISTEN": "false",
+    }
+    with running(image, url, files=files, tls=context, **variables) as valet:
+        valet.wait_for_health("healthy")
+        assert valet.act("list-databases")
+        assert valet.run("dbvalet", "healthcheck") == (0, "")
+        code, said = valet.run("dbvalet", "healthcheck", DBVALET_CLIENT_CERTIFICATE="")
+        assert (code, said.startswith("dbvalet does not answer at 0.0.0.0:8000: ")) == (1, True)
+        code, listed = valet.run("dbvalet", "call", "ad-local", "list-databases", DBVALET_URL="https://localhost:8000")
+        assert code == 0, listed
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://{valet.http.base_url.host}:{valet.http.base_url.port}/livez")
+
+
 def test_it_is_healthy_without_its_engine_and_unhealthy_without_the_service(image: str) -> None:
     # Nobody is at 192.0.2.1 (RFC 5737). Starting dbvalet again would not bring an engine back.
     nowhere = "postgresql://valet@192.0.2.1/app"
@@ -248,6 +296,7 @@ def test_the_image_says_what_it_is_and_holds_no_setting_but_its_own(image: str) 
     config = attrs["Config"]
     variables = dict(entry.split("=", 1) for entry in config["Env"])
     assert {name: value for name, value in variables.items() if name.startswith(("DBVALET_", "PIP_"))} == {
+        "DBVALET_INSECURE_LISTEN": "true",
         "DBVALET_LISTEN": "0.0.0.0:8000",
         "DBVALET_STATE": "sqlite:////var/lib/dbvalet/state.db",
     }

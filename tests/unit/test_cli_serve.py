@@ -133,11 +133,19 @@ def test_the_service_does_not_import_what_only_the_command_line_needs(tmp_path: 
 
 
 def test_it_listens_beyond_loopback_when_told_to(tmp_path: Path) -> None:
-    with serving(configuration(tmp_path, ACME, listen="0.0.0.0:0")) as running:
+    with serving(configuration(tmp_path, ACME, listen="0.0.0.0:0", insecure_listen=True)) as running:
         port = running.url.rpartition(":")[2]
         assert running.url == f"http://0.0.0.0:{port}"
         # Every address of 127.0.0.0/8 is this machine's; only 127.0.0.1 is what a loopback listener takes.
         assert httpx.get(f"http://127.0.0.2:{port}/livez").status_code == 200
+
+
+def test_beyond_loopback_without_tls_it_does_not_start(tmp_path: Path) -> None:
+    ended = run("serve", "--config", str(configuration(tmp_path, ACME, listen="0.0.0.0:0")))
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert ended.stderr.startswith("dbvalet: listen: is not loopback, ")
+    for way_out in ("tls", "insecure_listen: true", "DBVALET_INSECURE_LISTEN=true"):
+        assert way_out in ended.stderr
 
 
 @pytest.fixture

@@ -133,6 +133,23 @@ def test_variables_win_over_the_file_and_add_to_it(tmp_path: Path, monkeypatch: 
     assert [each.name for each in settings.all_tokens()] == ["ops", "default"]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "[::1]", "localhost", "LocalHost.", "[::ffff:127.0.0.1]"])
+def test_loopback_needs_no_word(tmp_path: Path, host: str):
+    assert start(file_of(tmp_path, sound(listen=f"{host}:0"))).port == 0
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["0.0.0.0", "[::]", "192.0.2.1", "[fd00::1]", "db.internal", "localhost.example", "127.1", "[::ffff:10.0.0.1]"],
+)
+def test_another_address_needs_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str):
+    file = file_of(tmp_path, sound(listen=f"{host}:0"))
+    with pytest.raises(SettingsError, match=r"^listen: is not loopback, .*insecure_listen: true"):
+        start(file)
+    monkeypatch.setenv("DBVALET_INSECURE_LISTEN", "true")
+    assert start(file).port == 0
+
+
 def test_lists_may_be_given_as_json_in_variables(monkeypatch: pytest.MonkeyPatch):
     raw = sound()
     monkeypatch.setenv("DBVALET_TOKENS", json.dumps(raw["tokens"]))

@@ -306,6 +306,12 @@ def test_the_section_may_stand_in_a_variable(files: Files, authority: trustme.CA
         assert status(f"https://{process.lines[-1]['address']}", client(authority)) == 200
 
 
+def test_with_tls_it_listens_anywhere(files: Files, authority: trustme.CA) -> None:
+    with serving(configuration(files.folder, ACME, listen="0.0.0.0:0", tls=files.section())) as process:
+        address = process.lines[-1]["address"].replace("0.0.0.0", "127.0.0.1")
+        assert status(f"https://{address}", client(authority)) == 200
+
+
 def test_a_key_that_others_may_read_is_a_warning(files: Files) -> None:
     files.key.chmod(0o644)
     log = io.BytesIO()
