@@ -102,6 +102,7 @@ def running(
     image: str,
     url: str,
     volume: str | None = None,
+    *,
     entrypoint: str | None = None,
     files: Path | None = None,
     tls: ssl.SSLContext | None = None,
