@@ -240,11 +240,11 @@ def test_it_speaks_mutual_tls_and_its_health_check_too(image: str, url: str, tmp
     }
     with running(image, url, files=files, tls=context, **variables) as valet:
         valet.wait_for_health("healthy")
-        assert valet.act("list-databases")
+        assert valet.act("pg-list-queries") is not None
         assert valet.run("dbvalet", "healthcheck") == (0, "")
         code, said = valet.run("dbvalet", "healthcheck", DBVALET_CLIENT_CERTIFICATE="")
         assert (code, said.startswith("dbvalet does not answer at 0.0.0.0:8000: ")) == (1, True)
-        code, listed = valet.run("dbvalet", "call", "ad-local", "list-databases", DBVALET_URL="https://localhost:8000")
+        code, listed = valet.run("dbvalet", "call", "ad-local", "pg-list-queries", DBVALET_URL="https://localhost:8000")
         assert code == 0, listed
         with pytest.raises(httpx.TransportError):
             httpx.get(f"http://{valet.http.base_url.host}:{valet.http.base_url.port}/livez")

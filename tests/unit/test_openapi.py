@@ -256,3 +256,32 @@ async def test_a_dry_run_is_described_where_there_is_one(document: dict[str, Any
     assert conforms(document, "dry-run.response", answer)
     operation = document["paths"][ACTION_PATH]["post"]["responses"]["200"]["content"]["application/json"]
     assert conforms(document, "dry-run.response", operation["examples"]["dry-run"]["value"])
+
+
+def fields_of(document: dict[str, Any], schema: Any, seen: tuple[str, ...] = ()) -> Iterator[str]:
+    """Name every property of a schema, however deep."""
+    if isinstance(schema, list):
+        for each in schema:
+            yield from fields_of(document, each, seen)
+    elif isinstance(schema, dict):
+        reference = schema.get("$ref")
+        if isinstance(reference, str) and reference not in seen:
+            target = document["components"]["schemas"][reference.rpartition("/")[2]]
+            yield from fields_of(document, target, (*seen, reference))
+        for key, value in schema.items():
+            if key == "properties":
+                yield from value
+            if key not in ("example", "examples"):
+                yield from fields_of(document, value, seen)
+
+
+def test_no_request_has_a_field_that_could_name_a_host(document: dict[str, Any]) -> None:
+    asked = set[str]()
+    for _, _, operation in operations(document):
+        asked.update(fields_of(document, operation.get("requestBody")))
+        asked.update(each["name"] for each in operation.get("parameters", []) if "name" in each)
+    assert {"action_name", "database_id"} <= asked
+    speaks_of_a_host = re.compile(
+        r"(^|_)(host(name)?|ur[il]|link|address|port|server|endpoint|webhook|callback|target)(_|$)"
+    )
+    assert [name for name in sorted(asked) if speaks_of_a_host.search(name.lower())] == []
