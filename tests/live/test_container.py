@@ -1,8 +1,10 @@
 """dbvalet's image as people run it: without root, without a writable file system, without any capability."""
 
+import json
 import os
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from psycopg.pq import DiagnosticField
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.docker_client import DockerClient
 
-from tests.live.own_image import own_image
+from tests.live.own_image import CHECKOUT, own_image
 from tests.live.servers import OWNER, LiveServer, owner_label, spawn
 
 # Where the image is not there yet, it is built first.
@@ -306,6 +308,15 @@ def test_the_image_says_what_it_is_and_holds_no_setting_but_its_own(image: str) 
     assert list(config["Volumes"]) == ["/var/lib/dbvalet"]
     assert config["Labels"]["org.opencontainers.image.title"] == "dbvalet"
     assert attrs["Size"] < 300e6
+
+
+def test_its_bill_of_materials_has_debian_python_and_dbvalet(image: str, tmp_path: Path) -> None:
+    script = CHECKOUT / "scripts" / "write_sbom.py"
+    subprocess.run([sys.executable, script, "--image", image, tmp_path], check=True)
+    bill = json.loads((tmp_path / "image.cdx.json").read_text())
+    kinds = {each["purl"].partition("@")[0] for each in bill["components"]}
+    assert {"pkg:deb/debian/libc6", "pkg:pypi/dbvalet", "pkg:pypi/psycopg-binary"} <= kinds
+    assert bill["metadata"]["component"]["version"] == DockerClient().client.images.get(image).id
 
 
 def test_the_image_holds_no_installer_no_compiler_no_key_and_nothing_setuid(image: str) -> None:
