@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import ssl
 import stat
+import time
 from base64 import b64decode
 from contextlib import ExitStack, suppress
 from hashlib import sha256
@@ -35,6 +37,7 @@ class Certificates:
         self._read = self._texts()
         self._newest = _context_of(self._read)
         self._refused: tuple[dict[str, bytes], str] | None = None
+        self._authority_gone_at = 0.0
         self._watcher: asyncio.Task[None] | None = None
         # load_cert_chain on a context that is in use leaves it without a key when the new pair does not fit, and an
         # authority that was added to one cannot be taken away. So each pair gets a context of its own, and the one that
@@ -67,6 +70,8 @@ class Certificates:
                 self._refused = (read, problem.message)
                 self._log.error("tls_files_not_taken", reason=problem.message)
             return
+        if _certificates(self._read.get("client_ca", b"")) - _certificates(read.get("client_ca", b"")):
+            self._authority_gone_at = time.time()
         self._read, self._newest, self._refused = read, context, None
         self._log.info("tls_files_taken", sha256=_fingerprint(read["certificate"]))
         self._warn_of_readable_key()
@@ -76,8 +81,13 @@ class Certificates:
             await asyncio.sleep(LOOK_SECONDS)
             await asyncio.to_thread(self.look)
 
-    def _pass_on(self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _: ssl.SSLContext) -> None:
+    def _pass_on(self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _: ssl.SSLContext) -> int | None:
         connection.context = self._newest
+        # Up to TLS 1.2, OpenSSL lets a session of the last five minutes go on without looking at the client's
+        # certificate again, and Python cannot switch that off. A client that is refused here begins a new session.
+        if connection.session_reused and (begun := connection.session) and begun.time <= self._authority_gone_at:
+            return ssl.ALERT_DESCRIPTION_ACCESS_DENIED
+        return None
 
     def _texts(self) -> dict[str, bytes]:
         files = {"certificate": self._settings.certificate, "key": self._settings.key}
@@ -142,6 +152,10 @@ def _take_authorities(context: ssl.SSLContext, name: str, paths: dict[str, str])
         context.load_verify_locations(paths[name])
     except ssl.SSLError:
         raise SettingsError(f"tls.{name}", "is no certificate in PEM") from None
+
+
+def _certificates(text: bytes) -> set[bytes]:
+    return set(re.findall(rb"-----BEGIN [^-]*CERTIFICATE-----(.*?)-----END", text, flags=re.DOTALL))
 
 
 def _fingerprint(certificate: bytes) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -129,8 +130,6 @@ def status(url: str, context: ssl.SSLContext) -> int:
 
 def serial(url: str, context: ssl.SSLContext) -> str:
     """Give the serial number of the certificate that is shown."""
-    import socket
-
     host, _, port = url.removeprefix("https://").rpartition(":")
     with (
         socket.create_connection((host, int(port)), 5) as plain,
@@ -247,6 +246,41 @@ def test_an_authority_of_clients_can_be_replaced(files: Files, authority: trustm
         assert status(url, new) == 200
         with pytest.raises(httpx.TransportError):
             status(url, old)
+
+
+def test_a_session_of_before_is_no_way_around_an_authority_that_is_gone(
+    files: Files, authority: trustme.CA, of_clients: trustme.CA
+) -> None:
+    context = client(authority, of_clients.issue_cert("ops@example.com"), ssl.TLSVersion.TLSv1_2)
+    other = trustme.CA().cert_pem.bytes()
+    with serving_tls(files, mutual=True) as (process, url):
+        session, taken_up = asked_with(url, context, None)
+        assert not taken_up
+        assert asked_with(url, context, session)[1], "or this shows nothing: sessions are not taken up at all"
+        files.put(files.client_ca, of_clients.cert_pem.bytes() + other)
+        logged(process, "tls_files_taken")
+        assert asked_with(url, context, session)[1], "one more authority disturbs nobody"
+        files.put(files.client_ca, other)
+        logged(process, "tls_files_taken")
+        with pytest.raises(OSError, match="SSL"):
+            asked_with(url, context, session)
+        files.put(files.client_ca, of_clients.cert_pem.bytes())
+        logged(process, "tls_files_taken")
+        assert not asked_with(url, context, None)[1], "a new session is begun"
+
+
+def asked_with(
+    url: str, context: ssl.SSLContext, session: ssl.SSLSession | None
+) -> tuple[ssl.SSLSession | None, bool | None]:
+    """Ask, going on with a session where one is given; gives the session and whether it went on."""
+    host, _, port = url.removeprefix("https://").rpartition(":")
+    with (
+        socket.create_connection((host, int(port)), 5) as plain,
+        context.wrap_socket(plain, server_hostname=host, session=session) as tls,
+    ):
+        tls.sendall(b"GET /livez HTTP/1.1\r\nHost: dbvalet\r\nConnection: close\r\n\r\n")
+        assert tls.recv(12) == b"HTTP/1.1 200"
+        return tls.session, tls.session_reused
 
 
 def encrypted(key: bytes) -> bytes:
