@@ -23,10 +23,12 @@ from engines.engine import (
     lacking,
     look,
     perform,
+    preview,
     require,
     unavailable,
 )
 from engines.errors import ConnectionLost, DeadlineExceeded, EngineUnavailable, Precondition, PrivilegeMissing
+from engines.preview import Preview, preview_of
 from tests.fakes import ENGINE
 from tests.fakes.driver import FakeServer, Gate
 
@@ -232,3 +234,15 @@ async def test_an_action_that_cannot_be_told_is_not(server: FakeServer):
 def test_what_an_engine_has_not_it_makes_not(server: FakeServer):
     bare = replace(ENGINE, backups=None, health=None, users=None, recovery=None)
     assert bare.backups_of(server) is bare.health_of(server) is bare.users_of(server) is None
+
+
+async def test_without_params_a_look_and_a_preview_take_the_server_alone(server: FakeServer):
+    async def looks(at: FakeServer) -> list[str]:
+        return [at.address.host]
+
+    async def tells(at: FakeServer) -> Preview:
+        return preview_of(f"Use the power of {at.address.host}.")
+
+    alone = replace(action("use-power"), aftermath=Aftermath(look=looks, goal=Goal.GONE), preview=tells)
+    assert await look(server, alone, None) == ["db.example"]
+    assert (await preview(server, alone)).would == "Use the power of db.example."
