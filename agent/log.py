@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 import orjson
-import structlog
+
+from engines.lean import without
+
+# For the colours of a console, which is not written to here: 5 MiB.
+with without("rich"):
+    import structlog
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
