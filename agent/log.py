@@ -13,8 +13,8 @@ import orjson
 
 from engines.lean import without
 
-# For the colours of a console, which is not written to here: 5 MiB.
-with without("rich"):
+# For the colours of a console and for contexts of greenlets, of which there are none here: 6 MiB.
+with without("rich", "greenlet"):
     import structlog
 
 if TYPE_CHECKING:

@@ -10,28 +10,33 @@ import os
 import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
-
-from pymongo import AsyncMongoClient
-from pymongo import errors as driver_errors
-from pymongo.monitoring import (
-    ConnectionCheckedInEvent,
-    ConnectionCheckedOutEvent,
-    ConnectionCheckOutFailedEvent,
-    ConnectionCheckOutStartedEvent,
-    ConnectionClosedEvent,
-    ConnectionCreatedEvent,
-    ConnectionPoolListener,
-    ConnectionReadyEvent,
-    PoolClearedEvent,
-    PoolClosedEvent,
-    PoolCreatedEvent,
-)
-from pymongo.read_preferences import ReadPreference
 
 from engines import deadline, errors
 from engines.address import Address
 from engines.engine import PoolUse
+from engines.lean import without
+
+# Without service_identity pymongo cannot use PyOpenSSL, and has read all about certificates when it finds that: 3 MiB.
+_NOT_USED = () if find_spec("service_identity") else ("cryptography.x509",)
+with without(*_NOT_USED):
+    from pymongo import AsyncMongoClient
+    from pymongo import errors as driver_errors
+    from pymongo.monitoring import (
+        ConnectionCheckedInEvent,
+        ConnectionCheckedOutEvent,
+        ConnectionCheckOutFailedEvent,
+        ConnectionCheckOutStartedEvent,
+        ConnectionClosedEvent,
+        ConnectionCreatedEvent,
+        ConnectionPoolListener,
+        ConnectionReadyEvent,
+        PoolClearedEvent,
+        PoolClosedEvent,
+        PoolCreatedEvent,
+    )
+    from pymongo.read_preferences import ReadPreference
 
 CONNECT_SECONDS = 3.0
 

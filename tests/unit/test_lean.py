@@ -7,11 +7,13 @@ import pytest
 
 from engines.lean import without
 
-IMPORTS = """
+NAMES = ["rich", "pygments", "greenlet", "charset_normalizer", "chardet", "cryptography.x509"]
+
+IMPORTS = f"""
 import sys
-import agent.log, engines.influxdb.driver
+import agent.log, engines.influxdb.driver, engines.mongodb.driver
 agent.log.make_log("info").info("works", text="\u017c")
-print([name for name in ("rich", "pygments", "charset_normalizer", "chardet") if name in sys.modules], file=sys.stderr)
+print([name for name in {NAMES} if name in sys.modules], file=sys.stderr)
 """
 
 
