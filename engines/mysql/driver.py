@@ -10,15 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-import pymysql
-from pymysql.connections import Connection
-from pymysql.cursors import Cursor
-
 from engines import errors
 from engines.address import Address
+from engines.lean import without
 from engines.mysql.causes import CAUSES
 from engines.mysql.facts import FACTS, Facts, Flavour, account_of, flavour_of, parse_version, readable, started
 from engines.mysql.identifiers import Identifier, quoted
+
+# PyMySQL reads the whole of cryptography, 8 MiB, for one way to log in: see `_with_cryptography`.
+with without("cryptography"):
+    import pymysql
+    from pymysql import _auth
+    from pymysql.connections import Connection
+    from pymysql.cursors import Cursor
 
 Rows = tuple[tuple[Any, ...], ...]
 
@@ -51,6 +55,28 @@ UNREACHABLE: tuple[tuple[type[Exception], str], ...] = (
     (ssl.SSLError, "TLS with {place} failed: {text}."),
     (OSError, "{place} cannot be reached: {text}."),
 )
+
+
+def _with_cryptography(encrypt: Callable[..., bytes]) -> Callable[..., bytes]:
+    """Let PyMySQL encrypt a password once it has what it takes.
+
+    It is asked to by a server that speaks no TLS and has not cached the password of the account since its start.
+    """
+
+    def encrypt_with_it(*args: Any) -> bytes:
+        from cryptography.hazmat.backends import default_backend
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import padding
+
+        module.default_backend, module.hashes, module.serialization = default_backend, hashes, serialization
+        module.padding, module._have_cryptography = padding, True
+        return encrypt(*args)
+
+    module: Any = _auth
+    return encrypt if module._have_cryptography else encrypt_with_it
+
+
+cast(Any, _auth).sha2_rsa_encrypt = _with_cryptography(cast(Any, _auth).sha2_rsa_encrypt)
 
 # Generic in the stubs, not in PyMySQL itself.
 _Connection = Connection[Cursor] if TYPE_CHECKING else Connection
