@@ -246,3 +246,20 @@ async def test_without_params_a_look_and_a_preview_take_the_server_alone(server:
     alone = replace(action("use-power"), aftermath=Aftermath(look=looks, goal=Goal.GONE), preview=tells)
     assert await look(server, alone, None) == ["db.example"]
     assert (await preview(server, alone)).would == "Use the power of db.example."
+
+
+async def test_a_preview_that_lacks_a_privilege_tells_it_as_the_action_does(server: FakeServer):
+    async def refuses(problem: PrivilegeMissing) -> str:
+        async def tells(_: FakeServer) -> Preview:
+            raise problem
+
+        server.unmet.add("superpower")
+        with pytest.raises(PrivilegeMissing) as refused:
+            await preview(server, replace(action("use-power"), preview=tells))
+        return refused.value.message
+
+    named = PrivilegeMissing("It lacks POWER. Remedy: GRANT POWER.", privilege="POWER")
+    assert await refuses(named) == named.message
+    assert "superpower" in await refuses(PrivilegeMissing())
+    with pytest.raises(Precondition, match="cannot be tried"):
+        await preview(server, replace(action("use-power"), preview=None))
