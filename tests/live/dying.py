@@ -29,7 +29,7 @@ async def perform(server: Any, action: Any, params: Any = None) -> Any:
     return result
 
 
-dispatch.perform = perform  # pyright: ignore[reportPrivateImportUsage]
-
 if __name__ == "__main__":
+    # Not for who imports this for its names.
+    dispatch.perform = perform  # pyright: ignore[reportPrivateImportUsage]
     main()
