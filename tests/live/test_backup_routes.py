@@ -17,6 +17,7 @@ import influxdb as influxdb_driver
 import psycopg
 import pymongo
 import pymysql
+import pytest
 
 from agent.demo.postgresql import wheel_programs
 from tests.live.mysql.backup.programs import take_programs
@@ -367,6 +368,7 @@ def test_a_backup_of_influxdb_is_made_downloaded_restored_and_deleted(influxdb: 
     a_round_trip(influxdb, tmp_path)
 
 
+@pytest.mark.newest_version
 def test_dbvalet_is_killed_while_it_backs_postgresql_up(postgresql: LiveServer, tmp_path: Path) -> None:
     killed_while_backing_up(postgresql, tmp_path)
 
@@ -375,6 +377,7 @@ def test_dbvalet_is_killed_while_it_backs_mysql_up(mysql: LiveServer, tmp_path: 
     killed_while_backing_up(mysql, tmp_path)
 
 
+@pytest.mark.newest_version
 def test_dbvalet_is_killed_while_it_backs_mongodb_up(mongodb: LiveServer, tmp_path: Path) -> None:
     killed_while_backing_up(mongodb, tmp_path)
 
@@ -383,6 +386,7 @@ def test_dbvalet_is_killed_while_it_backs_influxdb_up(influxdb: LiveServer, tmp_
     killed_while_backing_up(influxdb, tmp_path)
 
 
+@pytest.mark.newest_version
 def test_dbvalet_is_killed_while_it_restores_postgresql(postgresql: LiveServer, tmp_path: Path) -> None:
     killed_while_restoring(postgresql, tmp_path, SHARES)
 
@@ -391,6 +395,7 @@ def test_dbvalet_is_killed_while_it_restores_mysql(mysql: LiveServer, tmp_path: 
     killed_while_restoring(mysql, tmp_path, SHARES)
 
 
+@pytest.mark.newest_version
 def test_dbvalet_is_killed_while_it_restores_mongodb(mongodb: LiveServer, tmp_path: Path) -> None:
     killed_while_restoring(mongodb, tmp_path, SHARES)
 

@@ -24,6 +24,9 @@ from tests.live.servers import LiveServer, spawn
 Contents = dict[str, Any]
 CHECKOUT = Path(__file__).parents[3]
 
+# How a restore is swapped in does not depend on it.
+pytestmark = pytest.mark.newest_version
+
 
 class Died(BaseException):
     """What ends dbvalet here: nothing more is done, not even an undoing."""
