@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from agent.errors import RateLimited
-from agent.settings import LimitSettings
+from agent.settings_tokens import LimitSettings
 from engines.action import Effect
 
 

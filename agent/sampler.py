@@ -17,7 +17,7 @@ from engines.errors import DeadlineExceeded, EngineError
 from engines.health import explained
 
 if TYPE_CHECKING:
-    from agent.settings import DatabaseSettings
+    from agent.settings_databases import DatabaseSettings
     from engines.health import Measures
 
 EVERY_SECONDS = 15.0

@@ -11,17 +11,14 @@ import re
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
-from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    Field,
     PrivateAttr,
     SecretStr,
-    StringConstraints,
     ValidationError,
     model_validator,
 )
@@ -29,39 +26,15 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from agent.errors import SettingsError
 from agent.roles import Role
-from agent.settings_backups import BackupSettings, Section
+from agent.settings_backups import BackupSettings
+from agent.settings_databases import DatabaseSettings
 from agent.settings_file import interpolated, read_yaml
-from agent.settings_pitr import PitrSettings
 from agent.settings_tls import TlsSettings
+from agent.settings_tokens import LimitSettings, TokenSettings
+from agent.settings_values import DatabaseId, like, secret_of
 from agent.settings_variables import check_variables
 from engines.action import texts_by_field
 from engines.address import parse_address
-
-SHORTEST_TOKEN = 16
-
-
-def _like(pattern: str, text: str) -> AfterValidator:
-    """Check a text against a pattern; pydantic's own message would show the pattern alone."""
-
-    def check(value: str) -> str:
-        if re.fullmatch(pattern, value) is None:
-            raise ValueError(text)
-        return value
-
-    return AfterValidator(check)
-
-
-DatabaseId = Annotated[
-    str,
-    _like(r"ad-[A-Za-z0-9][A-Za-z0-9_-]{0,60}", "must be ad- and up to 61 ASCII letters, digits, _ and -"),
-]
-"""Clients take an id for an addon's only if it starts with `ad-`."""
-
-Name = Annotated[str, _like(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "must be up to 64 ASCII letters, digits, ., _ and -")]
-
-Rate = Annotated[
-    str, _like(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", "must be a number a second, minute, hour or day: 10/minute")
-]
 
 DEFAULT_STATE = "sqlite:///dbvalet-state.db"
 
@@ -82,126 +55,6 @@ def _is_loopback(host: str) -> bool:
     except ValueError:
         return False
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
-
-
-class TokenSettings(Section):
-    """A static token: its value, a file that holds it, or its SHA-256 in hex."""
-
-    name: Name
-    """Who holds it, as the log says."""
-    token: SecretStr | None = None
-    """Its value, at least 16 visible ASCII characters."""
-    token_file: Path | None = None
-    """A file that holds its value and nothing else."""
-    sha256: Annotated[str, _like(r"[0-9a-fA-F]{64}", "must be 64 hex digits")] | None = None
-    """The SHA-256 of its value, in hex: then the value is not here at all."""
-    role: Role
-    """A reader reads, an operator changes too, an admin also destroys."""
-    databases: Annotated[list[str], Field(min_length=1)]
-    """Database ids, or `"*"` for all."""
-    allow: list[str] | None = None
-    """Only these actions."""
-    deny: list[str] = Field(default_factory=list[str])
-    """All actions of the role but these."""
-    expires_at: datetime | None = None
-    """With an offset, as in 2027-01-31T00:00:00Z: from then on it is refused. Never unless given."""
-
-    _value: SecretStr = PrivateAttr()
-
-    @model_validator(mode="after")
-    def _one_secret(self) -> Self:
-        if sum(value is not None for value in (self.token, self.token_file, self.sha256)) != 1:
-            raise ValueError("exactly one of token, token_file and sha256 is needed")
-        if self.expires_at is not None and self.expires_at.tzinfo is None:
-            raise ValueError("expires_at needs an offset, such as 2027-01-31T00:00:00Z")
-        self._value = _secret(self.token, self.token_file)
-        value = self._value.get_secret_value()
-        if self.sha256 is None and len(value) < SHORTEST_TOKEN:
-            raise ValueError(
-                f"the token needs at least {SHORTEST_TOKEN} characters: make one with `openssl rand -hex 32`"
-            )
-        if re.search(r"[^!-~]", value):
-            raise ValueError("the token may hold visible ASCII characters only, and no space: others are lost in HTTP")
-        return self
-
-    def secret(self) -> SecretStr:
-        """Give the token's value; empty where only its SHA-256 is known."""
-        return self._value
-
-
-class DatabaseSettings(Section):
-    """One managed deployment."""
-
-    id: DatabaseId
-    """What paths call it: `ad-` and up to 61 ASCII letters, digits, `_` and `-`."""
-    app_name: Name = "app"
-    """The application that it belongs to; shown, nothing more."""
-    url: SecretStr | None = None
-    """`postgresql://USER:PASSWORD@HOST:PORT/DATABASE`, or mysql, mariadb, mongodb, influxdb; parts are %-encoded."""
-    url_file: Path | None = None
-    """A file that holds the URL and nothing else. One of `url` and `url_file` is needed."""
-    application_url: SecretStr | None = None
-    """The URL that applications log in with, shown by `GET /v1/apps/:app/variables` to operators and admins. Without
-    it the variables say where the database is, and no account and no password."""
-    application_url_file: Path | None = None
-    """A file that holds that URL."""
-    plan: Name = "self-hosted"
-    """Shown, nothing more."""
-    encryption_at_rest: bool = False
-    """Shown, nothing more: dbvalet cannot see what is below the server's files."""
-    created_at: datetime | None = None
-    """With an offset; found once, on the server where it knows it, unless given."""
-    resource_id: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
-    """Found once, on the server where it has an identity of its own, unless given."""
-    disabled_actions: list[str] = Field(default_factory=list[str])
-    """Actions that nobody may use on this database."""
-    log_file: Path | None = None
-    """The engine's log on the machine that dbvalet runs on, mounted there read-only: its end is what `logs` shows, on
-    any engine. Mount its folder, not the file alone, which would stay the old one when it is rotated. Without it the
-    engine itself is asked."""
-    cgroup: Path | None = None
-    """The engine's control group, mounted read-only where dbvalet runs: its CPU, memory, swap and disk traffic are
-    shown in `metrics`. Version 2: `/host/cgroup/system.slice/docker-ID.scope`; version 1:
-    `/host/cgroup/{controller}/docker/ID`, where `{controller}` stands as it is."""
-    data_disk: Path | None = None
-    """A folder on the file system of the engine's data: the room on it is shown in `metrics`."""
-    pitr: PitrSettings | None = None
-    """How a PostgreSQL is brought back to an instant: see below. Without it there are backups, and no such recovery."""
-
-    _address: SecretStr = PrivateAttr()
-    _for_applications: SecretStr | None = PrivateAttr(default=None)
-
-    @model_validator(mode="after")
-    def _one_url(self) -> Self:
-        if (self.url is None) == (self.url_file is None):
-            raise ValueError("exactly one of url and url_file is needed")
-        self._address = _secret(self.url, self.url_file)
-        if self.application_url is not None and self.application_url_file is not None:
-            raise ValueError("exactly one of application_url and application_url_file is needed")
-        if self.application_url is not None or self.application_url_file is not None:
-            self._for_applications = _secret(self.application_url, self.application_url_file)
-        if self.created_at is not None and self.created_at.tzinfo is None:
-            raise ValueError("created_at needs an offset, such as 2026-01-31T08:00:00Z")
-        return self
-
-    def address(self) -> SecretStr:
-        """Give the URL, password included."""
-        return self._address
-
-    def for_applications(self) -> SecretStr | None:
-        """Give the URL that applications log in with; None when it is not to be shown."""
-        return self._for_applications
-
-
-class LimitSettings(Section):
-    """Requests that one token may make, by effect: `100/second`, `10/minute`. Without a value there is no limit."""
-
-    read: Rate | None = None
-    """Actions that read, and the other routes."""
-    write: Rate | None = None
-    """Actions that change something."""
-    destructive: Rate | None = None
-    """Actions that destroy something."""
 
 
 class Settings(BaseSettings):
@@ -237,12 +90,12 @@ class Settings(BaseSettings):
     backups: BackupSettings = BackupSettings()
     """Where backups are kept, and how many: see below."""
     public_url: (
-        Annotated[str, _like(r"https?://[^\s?#]+[^\s?#/]", "must be http(s)://HOST, without a trailing slash")] | None
+        Annotated[str, like(r"https?://[^\s?#]+[^\s?#/]", "must be http(s)://HOST, without a trailing slash")] | None
     ) = None
     """How clients reach dbvalet, for the links it gives: `https://valet.example`. The host of the request unless
     given."""
     cors_origins: list[
-        Annotated[str, _like(r"https?://[^\s/?#*]+", "must be http(s)://HOST, without a path and without *")]
+        Annotated[str, like(r"https?://[^\s/?#*]+", "must be http(s)://HOST, without a path and without *")]
     ] = []
     """Web pages whose scripts may call dbvalet: `[https://console.example]`. None unless given."""
     ca_certificate: Path | None = None
@@ -354,7 +207,7 @@ class Settings(BaseSettings):
             raise SettingsError("state", "exactly one of state and state_file is needed")
         key = "state" if self.state_file is None else "state_file"
         try:
-            url = _secret(self.state, self.state_file).get_secret_value()
+            url = secret_of(self.state, self.state_file).get_secret_value()
             _check_state(url)
         except ValueError as problem:
             raise SettingsError(key, str(problem)) from None
@@ -420,14 +273,3 @@ def _check_state(url: str) -> None:
         raise ValueError(
             "must be sqlite:///FILE, with a fourth / for an absolute path, or postgresql://USER:PASSWORD@HOST/DATABASE"
         )
-
-
-def _secret(value: SecretStr | None, file: Path | None) -> SecretStr:
-    """Give a secret that stands in the configuration or in a file of its own (one final newline is not part of it)."""
-    if file is None:
-        return value or SecretStr("")
-    try:
-        return SecretStr(file.read_text("utf-8").removesuffix("\n").removesuffix("\r"))
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8"
-        raise ValueError(f"the file {file} cannot be read: {reason}") from None

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from agent.settings_backups import Section
+from agent.settings_values import Section
 from engines.recovery import (
     CommandsControl,
     Control,

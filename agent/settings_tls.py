@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.settings_backups import Section
+from agent.settings_values import Section
 
 
 class TlsSettings(Section):

@@ -192,7 +192,7 @@ def _checked(
     from pydantic import ValidationError
 
     from agent.roles import Role
-    from agent.settings import TokenSettings
+    from agent.settings_tokens import TokenSettings
     from engines.action import texts_by_field
 
     roles = [each.value for each in Role]

@@ -4,7 +4,7 @@ import pytest
 
 from agent.errors import RateLimited
 from agent.limits import Limits
-from agent.settings import LimitSettings
+from agent.settings_tokens import LimitSettings
 from engines.action import Effect
 from tests.fakes.service import running
 
