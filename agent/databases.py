@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from agent.admission import Admission
 from agent.errors import DatabaseNotFound, SettingsError
 from agent.log import Log
-from agent.settings import DatabaseSettings, Settings
+from agent.settings import Settings
+from agent.settings_databases import DatabaseSettings
 from agent.state.state import State
 from agent.tasks import TASKS
 from agent.tokens import Principal
 from engines import deadline
+from engines.action import Effect
 from engines.address import parse_address
 from engines.engine import Description, Engine, Memory, PoolUse, Server, engine_for
 from engines.errors import EngineError, Precondition
@@ -25,6 +28,9 @@ FRESH_SECONDS = 5.0
 
 LOOK_SECONDS = 2.0
 """How long one look may take before the server counts as stopped."""
+
+SILENT_SECONDS = LOOK_SECONDS / 2
+"""A look in vain that took longer met a server that does not answer, a shorter one a refusal."""
 
 CLOSE_SECONDS = 3.0
 """How long the servers may take to close their connections at the end; they do so at the same time."""
@@ -45,7 +51,8 @@ class Identity:
 class Database:
     """One managed deployment."""
 
-    def __init__(self, settings: DatabaseSettings, server: Server, memory: Memory, log: Log) -> None:
+    def __init__(self, settings: DatabaseSettings, server: Server, memory: Memory, log: Log, concurrent: int) -> None:
+        """`concurrent`: requests at a time where `settings` does not say."""
         self.id = settings.id
         self.settings = settings
         self.server = server
@@ -57,6 +64,10 @@ class Database:
         """None until it was first looked at."""
         self.down_reason: str | None = None
         """Why the server counts as stopped, for people."""
+        self.silent = False
+        """Whether it was asked and did not answer, which takes whoever asks a long time, unlike a refusal."""
+        concurrent = settings.concurrent or concurrent
+        self._reads, self._changes = (Admission(concurrent, lambda: self.silent) for _ in range(2))
         self._memory = memory
         self._log = log
         self._seen_at = -FRESH_SECONDS
@@ -74,6 +85,13 @@ class Database:
                 return
             self._looking = asyncio.create_task(self._look())
         await asyncio.shield(self._looking)
+
+    def admitted(self, effect: Effect) -> AbstractContextManager[None]:
+        """Count a request that goes to the server as long as it is at work.
+
+        Raises: Overloaded, when it is entered
+        """
+        return (self._reads if effect is Effect.READ else self._changes).admitted()
 
     def forget(self) -> None:
         """Let the next look be a new one: something was changed on the server that it shows."""
@@ -128,6 +146,7 @@ class Database:
 
     async def _look(self) -> None:
         began = time.monotonic()
+        description = None
         try:
             async with _within_a_look():
                 description = await self.server.describe()
@@ -139,6 +158,8 @@ class Database:
         else:
             self.description = description
             self._saw(True, None)
+        self.silent = not self.up and time.monotonic() - began >= SILENT_SECONDS
+        if description is not None:
             await self._put_back(description)
         self._seen_at = began
 
@@ -251,7 +272,7 @@ def declare(settings: Settings, engines: Mapping[str, Engine], state: State, log
         unknown = [name for name in each.disabled_actions if name not in engine.actions and name not in TASKS]
         if unknown:
             raise SettingsError(f"databases.{number}.disabled_actions", f"{engine.title} has no action {unknown[0]}")
-        found.append(Database(each, server, memory, log))
+        found.append(Database(each, server, memory, log, settings.limits.concurrent))
     return Databases(found, log)
 
 

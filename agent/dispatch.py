@@ -17,11 +17,12 @@ from agent.audit.journal import Journal
 from agent.audit.line import Change
 from agent.coalesce import Coalescer
 from agent.databases import Database, Databases
-from agent.errors import AgentError, Forbidden, Malformed, NotSupported, UnknownAction
+from agent.errors import AgentError, Forbidden, Malformed, NotSupported, TooLarge, UnknownAction
 from agent.limits import Limits
 from agent.log import Log
 from agent.metrics import Metrics
 from agent.once import Answer, Asked, Once, fingerprint_of, key_of
+from agent.paging import Page, page_asked_for
 from agent.tasks import Task
 from agent.tokens import Principal, Tokens
 from engines import deadline
@@ -30,7 +31,22 @@ from engines.aftermath import judge
 from engines.engine import look, perform, preview
 from engines.errors import DeadlineExceeded, EngineError, InvalidParams, Precondition
 
-_ENVELOPE = frozenset({"action_name", "params", "dry_run"})
+_ENVELOPE = frozenset({"action_name", "params", "dry_run", "page", "per_page"})
+
+LARGEST_RESULT = 16 * 1024 * 1024
+"""Bytes of an answer. A longer list is given in pages."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Envelope:
+    """What a body asks for."""
+
+    name: str
+    params: Any
+    """As they came."""
+    dry_run: bool
+    page: Page | None
+    """Which part of a list; None for the whole result."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,25 +94,31 @@ class Dispatcher:
         principal: Principal | None = None
         database: Database | None = None
         action: Action | None = None
-        dry_run = False
+        asked: Envelope | None = None
         outcome = "internal"
         try:
             principal = self._tokens.authenticate(request.authorization)
             database = self._databases.find(principal, request.database_id)
             body = await request.read_body()
-            name, raw, dry_run = parse_envelope(body)
-            action = find_action(database, name)
-            if dry_run:
-                answer = Answer(status=200, code="ok", body=await self._try(principal, database, action, raw))
+            asked = parse_envelope(body)
+            action = find_action(database, asked.name)
+            if asked.dry_run:
+                tried = await self._try(principal, database, action, asked)
+                answer = Answer(status=200, code="ok", body=tried)
             elif action.effect is Effect.READ:
-                params = self._permitted(principal, database, action, raw)
-                answer = Answer(status=200, code="ok", body=await self._read(database, action, raw, params))
+                params = self._permitted(principal, database, action, asked)
+                with database.admitted(action.effect):
+                    read = await self._read(database, action, asked, params)
+                answer = Answer(status=200, code="ok", body=read)
             else:
-                change = _change_of(request, principal, database, action, raw)
+                change = _change_of(request, principal, database, action, asked.params)
                 async with self._journal.line_of(change):
-                    params = self._permitted(principal, database, action, raw)
+                    params = self._permitted(principal, database, action, asked)
                     refuse_older(database, action)
-                    answer = await self._change(request, change, body, database=database, action=action, params=params)
+                    with database.admitted(action.effect):
+                        answer = await self._change(
+                            request, change, body, database=database, action=action, params=params
+                        )
             outcome = answer.code
             return answer
         except (AgentError, EngineError) as refused:
@@ -108,14 +130,15 @@ class Dispatcher:
         finally:
             seconds = time.perf_counter() - began
             who = principal.name if principal else None
-            record = partial(self._record, request.id, who, database, action, (outcome, seconds), dry_run=dry_run)
+            tried_only = asked is not None and asked.dry_run
+            record = partial(self._record, request.id, who, database, action, (outcome, seconds), dry_run=tried_only)
             if action is not None and action.effect is Effect.READ:
                 # After the answer is on its way, so that no reader waits for a line of the log.
                 asyncio.get_running_loop().call_soon(record)
             else:
                 record()
 
-    async def _try(self, principal: Principal, database: Database, action: Action, raw: Any) -> bytes:
+    async def _try(self, principal: Principal, database: Database, action: Action, asked: Envelope) -> bytes:
         """Tell what an action would do: as the token may do it, but counted as a read, since it is one.
 
         Raises: NotSupported, Forbidden, RateLimited, and as the action itself
@@ -126,9 +149,10 @@ class Dispatcher:
             raise NotSupported(f"{action.name} only reads: there is nothing to try. Send it without dry_run.")
         if action.preview is None:
             raise NotSupported(f"{action.name} has no dry run: it cannot be told beforehand what it would do.")
-        params = action.validate(raw)
+        params = validate(action, asked)
         refuse_older(database, action)
-        result = await preview(database.server, action, params)
+        with database.admitted(Effect.READ):
+            result = await preview(database.server, action, params)
         return orjson.dumps({"ok": 1, "dry_run": True, "result": result})
 
     async def _change(
@@ -183,23 +207,26 @@ class Dispatcher:
             ms=round(seconds * 1000, 3),
         )
 
-    def _permitted(self, principal: Principal, database: Database, action: Action, raw: Any) -> Any:
+    def _permitted(self, principal: Principal, database: Database, action: Action, asked: Envelope) -> Any:
         """Let a principal perform an action with these params, which are given as the action takes them.
 
         Raises: Forbidden, RateLimited, InvalidParams
         """
         authorise(principal, database, action)
         self._limits.count(principal.name, action.effect)
-        return action.validate(raw)
+        return validate(action, asked)
 
-    async def _read(self, database: Database, action: Action, raw: Any, params: Any) -> bytes:
-        """Share a run with those that asked for the same, as their `raw` params tell."""
+    async def _read(self, database: Database, action: Action, asked: Envelope, params: Any) -> bytes:
+        """Share a run with those that asked for the same, as their params tell.
+
+        Raises: Precondition, TooLarge, DeadlineExceeded
+        """
         refuse_older(database, action)
 
         async def run() -> bytes:
-            return render(await perform(database.server, action, params))
+            return render(await perform(database.server, action, params), asked.page)
 
-        key = (database.id, action.name, _comparable(raw) if action.takes_params else None)
+        key = (database.id, action.name, _comparable(asked.params) if action.takes_params else None, asked.page)
         try:
             return await self._coalescer.read(key, run, action.deadline + deadline.GRACE)
         except TimeoutError:
@@ -236,8 +263,8 @@ def _change_of(request: ActionRequest, principal: Principal, database: Database,
     )
 
 
-def parse_envelope(body: bytes) -> tuple[str, Any, bool]:
-    """Read `{"action_name": …, "params": …, "dry_run": …}`.
+def parse_envelope(body: bytes) -> Envelope:
+    """Read `{"action_name": …, "params": …, "dry_run": …, "page": …, "per_page": …}`.
 
     Raises: Malformed, InvalidParams
     """
@@ -251,9 +278,10 @@ def parse_envelope(body: bytes) -> tuple[str, Any, bool]:
     dry_run = envelope.get("dry_run", False)
     if not isinstance(dry_run, bool):
         errors["dry_run"] = ["must be true or false"]
+    page = page_asked_for(envelope, errors)
     if errors:
         raise InvalidParams(errors)
-    return cast(str, name), envelope.get("params"), dry_run
+    return Envelope(name=cast(str, name), params=envelope.get("params"), dry_run=dry_run, page=page)
 
 
 def parse_object(body: bytes) -> Mapping[str, Any]:
@@ -295,11 +323,31 @@ def authorise(principal: Principal, database: Database, action: Action | Task) -
         raise Forbidden(refusal)
 
 
-def render(result: Any) -> bytes:
-    """Write the answer of an action that succeeded; a time without an offset is one in UTC."""
-    return orjson.dumps(
-        {"ok": 1, "result": result}, default=to_jsonable_python, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
-    )
+def validate(action: Action, asked: Envelope) -> Any:
+    """Check the params of an action, and that it gives a list where a page of one is asked for.
+
+    Raises: InvalidParams
+    """
+    if asked.page is not None and not action.gives_list:
+        raise InvalidParams({"page": [f"is not possible: {action.name} gives no list"]})
+    return action.validate(asked.params)
+
+
+def render(result: Any, page: Page | None = None) -> bytes:
+    """Write the answer of an action that succeeded; a time without an offset is one in UTC.
+
+    Raises: TooLarge, when it is a list that must be asked for in pages
+    """
+    answer: dict[str, Any] = {"ok": 1, "result": result}
+    if page is not None:
+        answer = {"ok": 1, "result": page.of(result), "meta": page.place_in(len(result))}
+    text = orjson.dumps(answer, default=to_jsonable_python, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
+    if len(text) > LARGEST_RESULT and isinstance(result, list):
+        most = LARGEST_RESULT // 2**20
+        raise TooLarge(
+            f"The result is larger than {most} MiB: ask for it in smaller parts, with page and per_page beside params."
+        )
+    return text
 
 
 def _comparable(raw: Any) -> bytes:

@@ -29,6 +29,7 @@
     ├── UnknownAction      this engine has no such action
     ├── TooLarge           the body is over the limit
     ├── RateLimited        the token has used up its rate
+    ├── Overloaded         too many requests are at work on the database: this one was not begun
     ├── KeyInProgress      a request with this `Idempotency-Key` is being carried out
     ├── AnswerUnknown      what became of an earlier request with this `Idempotency-Key` cannot be told, or not again
     ├── StateUnavailable   what would be done cannot be written down, so it is not done
@@ -224,6 +225,17 @@ class RateLimited(AgentError):
 
     def __init__(self, message: str | None = None, *, retry_after: int) -> None:
         """`retry_after`: whole seconds until the next request is allowed."""
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class Overloaded(AgentError):
+    """Too many requests are at work on this database: nothing was begun."""
+
+    code = "overloaded"
+
+    def __init__(self, message: str | None = None, *, retry_after: int = 1) -> None:
+        """`retry_after`: whole seconds after which to try again."""
         self.retry_after = retry_after
         super().__init__(message)
 

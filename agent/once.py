@@ -48,6 +48,9 @@ NOT_AGAIN = (
 WITHOUT_END = frozenset({"engine_unavailable", "deadline_exceeded", "state_unavailable", "internal"})
 """Codes after which the engine may have done it or not."""
 
+NOT_BEGUN = frozenset({"overloaded"})
+"""Codes that say that nothing was begun, whatever their status."""
+
 BEFORE_ANYTHING = frozenset({400, 401, 403, 404, 413, 422, 429})
 """Statuses after which nothing was begun: the same key may ask again."""
 

@@ -38,6 +38,8 @@ class DatabaseSettings(Section):
     """Found once, on the server where it has an identity of its own, unless given."""
     disabled_actions: list[str] = Field(default_factory=list[str])
     """Actions that nobody may use on this database."""
+    concurrent: Annotated[int, Field(ge=1)] | None = None
+    """Requests on this database at a time: `limits.concurrent` unless given."""
     log_file: Path | None = None
     """The engine's log on the machine that dbvalet runs on, mounted there read-only: its end is what `logs` shows, on
     any engine. Mount its folder, not the file alone, which would stay the old one when it is rotated. Without it the

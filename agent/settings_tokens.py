@@ -61,7 +61,8 @@ class TokenSettings(Section):
 
 
 class LimitSettings(Section):
-    """Requests that one token may make, by effect: `100/second`, `10/minute`. Without a value there is no limit."""
+    """Requests that one token may make, by effect: `100/second`, `10/minute`. Without a value there is no limit. And
+    how many may be at work on one database."""
 
     read: Rate | None = None
     """Actions that read, and the other routes."""
@@ -69,3 +70,6 @@ class LimitSettings(Section):
     """Actions that change something."""
     destructive: Rate | None = None
     """Actions that destroy something."""
+    concurrent: Annotated[int, Field(ge=1)] = 256
+    """Requests on one database at a time, reads and changes counted apart; more are answered 503 `overloaded` at once.
+    While a server does not answer, 8 of each may wait for it."""

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -82,6 +82,11 @@ class Action:
     def result(self) -> TypeAdapter[Any]:
         """The result model, from the function's return annotation."""
         return TypeAdapter(self._annotation(None))
+
+    @cached_property
+    def gives_list(self) -> bool:
+        """Tell whether the result is a list, which may be long."""
+        return get_origin(self._annotation(None)) is list
 
     @cached_property
     def summary(self) -> str:

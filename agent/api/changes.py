@@ -17,6 +17,7 @@ from agent.audit.line import Change
 from agent.errors import AgentError, AnswerUnknown, Unauthenticated
 from agent.once import (
     BEFORE_ANYTHING,
+    NOT_BEGUN,
     REPLAYED,
     WITHOUT_END,
     Answer,
@@ -226,8 +227,9 @@ class _Keyed(_Written):
         Raises: StateUnavailable
         """
         status, code, body = self._answered()
-        if status in BEFORE_ANYTHING:
-            also = partial(self._once.forget, self._asked)
+        if status in BEFORE_ANYTHING or code in NOT_BEGUN:
+            # What an earlier request with this key has begun stays in doubt.
+            also = None if self.is_begun else partial(self._once.forget, self._asked)
         elif code in WITHOUT_END:
             also = None
         else:

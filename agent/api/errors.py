@@ -37,6 +37,7 @@ STATUS = {
     "rate_limited": 429,
     "internal": 500,
     "engine_unavailable": 503,
+    "overloaded": 503,
     "state_unavailable": 503,
     "not_ready": 503,
     "deadline_exceeded": 504,

@@ -18,6 +18,7 @@ from agent.databases import Database
 from agent.errors import NotSupported
 from agent.tasks import UPGRADE_DATABASE
 from engines import deadline
+from engines.action import Effect
 from engines.errors import DeadlineExceeded, EngineError
 from engines.health import Role
 
@@ -72,7 +73,8 @@ async def ping(request: Request, database_id: str) -> Response:
     try:
         with deadline.within(PING_SECONDS):
             async with asyncio.timeout(PING_SECONDS + deadline.GRACE):
-                await database.server.describe()
+                with database.admitted(Effect.READ):
+                    await database.server.describe()
     except TimeoutError:
         raise DeadlineExceeded(f"The engine did not answer within {PING_SECONDS:g} s.") from None
     return as_json({"ping": "pong", "milliseconds": round((time.monotonic() - began) * 1000, 3)})
@@ -112,6 +114,7 @@ def install(app: FastAPI) -> None:
         **described(
             "not_found",
             "engine_unavailable",
+            "overloaded",
             "deadline_exceeded",
             method="POST",
             response_model=PingBody,

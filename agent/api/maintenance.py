@@ -13,10 +13,8 @@ from agent.api.databases import as_json
 from agent.api.openapi import described
 from agent.api.service import database_of
 from agent.errors import MaintenanceNotFound
+from agent.paging import LARGEST, PER_PAGE, ListMeta, Page
 from engines.errors import InvalidParams
-
-PER_PAGE = 20
-LARGEST = 100_000
 
 
 class MaintenanceResource(BaseModel):
@@ -29,43 +27,18 @@ class MaintenanceResource(BaseModel):
     ended_at: str | None
 
 
-class Pagination(BaseModel):
-    """Where a page stands in a list."""
-
-    current_page: int
-    next_page: int | None
-    prev_page: int | None
-    total_pages: int
-    total_count: int
-    per_page: int
-
-
-class MaintenanceMeta(BaseModel):
-    """What is said of a list."""
-
-    pagination: Pagination
-
-
 class MaintenanceBody(BaseModel):
     """The body of `GET /api/databases/:id/maintenance`."""
 
     maintenance: list[MaintenanceResource]
-    meta: MaintenanceMeta
+    meta: ListMeta
 
 
 async def list_maintenance(request: Request, database_id: str) -> Response:
     """List the maintenance of a database: always empty, since dbvalet plans none by itself."""
     database_of(request, database_id)
-    page, per_page = positive(request, "page", 1), positive(request, "per_page", PER_PAGE)
-    pagination = {
-        "current_page": page,
-        "next_page": None,
-        "prev_page": page - 1 if page > 1 else None,
-        "total_pages": 1,
-        "total_count": 0,
-        "per_page": per_page,
-    }
-    return as_json({"maintenance": [], "meta": {"pagination": pagination}})
+    page = Page(positive(request, "page", 1), positive(request, "per_page", PER_PAGE))
+    return as_json({"maintenance": [], "meta": page.place_in(0)})
 
 
 async def get_maintenance(request: Request, database_id: str, maintenance_id: str) -> Response:

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from agent.api.errors import STATUS
 from agent.codes import causes, meaning
 from agent.once import HEADER, LONGEST
+from agent.paging import LARGEST, PER_PAGE, ListMeta
 from engines.action import Action
 from engines.engine import Engine
 from engines.errors import InvalidParams, default_message
@@ -40,7 +41,22 @@ KEY_PARAMETER = {
     "schema": {"type": "string", "pattern": f"^[!-~]{{1,{LONGEST}}}$"},
 }
 
-_DRY_RUN = "dry-run"
+_DRY_RUN, _PAGE = "dry-run", "page"
+
+_PAGE_FIELDS = {
+    "page": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": LARGEST,
+        "description": "Give a part of the list, from 1, and say in `meta` where it stands; without it the whole list.",
+    },
+    "per_page": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": LARGEST,
+        "description": f"Entries of a page: {PER_PAGE} unless given.",
+    },
+}
 
 DRY_RUN_EXAMPLE: dict[str, Any] = {
     "ok": 1,
@@ -293,6 +309,7 @@ def _action_schemas(actions: Iterable[tuple[Engine, Action]]) -> dict[str, Any]:
             ((name, "result"), "serialization", action.result),
         ]
     adapters.append(((_DRY_RUN, "result"), "serialization", TypeAdapter(Preview)))
+    adapters.append(((_PAGE, "meta"), "serialization", TypeAdapter(ListMeta)))
     # All at once: pydantic then gives models of one name, of two engines for example, names of their own.
     found, definitions = TypeAdapter.json_schemas(adapters, ref_template=_SCHEMAS + "engines.{model}")
     schemas: dict[str, Any] = {f"engines.{name}": schema for name, schema in definitions.get("$defs", {}).items()}
@@ -311,8 +328,12 @@ def _action_schemas(actions: Iterable[tuple[Engine, Action]]) -> dict[str, Any]:
                 "default": False,
                 "description": "Change nothing, and tell what would be changed, or why it would be refused.",
             }
+        if action.gives_list:
+            request |= _PAGE_FIELDS
         schemas[f"{name}.request"] = _closed_object(request, required) | {"description": action.summary}
         response = {"ok": {"const": 1}, "result": found[(name, "result"), "serialization"]}
+        if action.gives_list:
+            response["meta"] = found[(_PAGE, "meta"), "serialization"]
         schemas[f"{name}.response"] = _closed_object(response, ["ok", "result"])
     dry_run = {
         "ok": {"const": 1},

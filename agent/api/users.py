@@ -22,6 +22,7 @@ from agent.errors import NotSupported
 from agent.tasks import CHANGE_USER, CREATE_USER, DELETE_USER
 from agent.tokens import Principal
 from engines import deadline
+from engines.action import Effect
 from engines.errors import DeadlineExceeded, InvalidParams
 from engines.users import User, Users, change_password, create_user, delete_user, made_password
 
@@ -94,7 +95,7 @@ class NewPasswordBody(BaseModel):
 async def list_users(request: Request, database_id: str) -> Response:
     """List the users of the engine."""
     _, database = database_of(request, database_id)
-    async with _users(database) as users:
+    async with _users(database, Effect.READ) as users:
         found = await users.all()
     return as_json({"database-users": [_fields(user) for user in found]})
 
@@ -114,7 +115,7 @@ async def create(request: Request, database_id: str) -> Response:
     chosen = _chosen(asked)
     password = chosen or made_password()
     request.scope[TOLD_ONCE] = chosen is None
-    async with _users(database) as users:
+    async with _users(database, Effect.WRITE) as users:
         user = await create_user(users, cast(str, name), password, read_only=cast(bool, read_only))
     _log(request, "user_created", principal, database, user.name)
     return _changed(user, None if chosen else password, 201)
@@ -127,7 +128,7 @@ async def change(request: Request, database_id: str, user_name: str) -> Response
     chosen = _chosen(asked)
     if chosen is None:
         raise InvalidParams({"password": ["is required; reset_password has one made"]})
-    async with _users(database) as users:
+    async with _users(database, Effect.WRITE) as users:
         user = await change_password(users, user_name, chosen)
     _log(request, "user_changed", principal, database, user_name)
     return _changed(user, None, 200)
@@ -138,7 +139,7 @@ async def reset_password(request: Request, database_id: str, user_name: str) -> 
     principal, database = permitted(request, database_id, CHANGE_USER)
     password = made_password()
     request.scope[TOLD_ONCE] = True
-    async with _users(database) as users:
+    async with _users(database, Effect.WRITE) as users:
         user = await change_password(users, user_name, password)
     _log(request, "user_changed", principal, database, user_name)
     return _changed(user, password, 200)
@@ -147,22 +148,26 @@ async def reset_password(request: Request, database_id: str, user_name: str) -> 
 async def delete(request: Request, database_id: str, user_name: str) -> Response:
     """End a user's sessions and take it away."""
     principal, database = permitted(request, database_id, DELETE_USER)
-    async with _users(database) as users:
+    async with _users(database, Effect.DESTRUCTIVE) as users:
         await delete_user(users, user_name)
     _log(request, "user_deleted", principal, database, user_name)
     return Response(status_code=204)
 
 
 @asynccontextmanager
-async def _users(database: Database) -> AsyncGenerator[Users]:
-    """Give the engine's users, within a deadline."""
+async def _users(database: Database, effect: Effect) -> AsyncGenerator[Users]:
+    """Give the engine's users, within a deadline.
+
+    Raises: NotSupported, Overloaded, DeadlineExceeded
+    """
     users = database.engine.users_of(database.server)
     if users is None:
         raise NotSupported(f"dbvalet manages no users of {database.engine.title}.")
     try:
         with deadline.within(SECONDS):
             async with asyncio.timeout(SECONDS + deadline.GRACE):
-                yield users
+                with database.admitted(effect):
+                    yield users
     except TimeoutError:
         raise DeadlineExceeded("The engine does not answer. Whether it was done is not known.") from None
 
@@ -216,7 +221,7 @@ def _log(request: Request, event: str, principal: Principal, database: Database,
 def install(app: FastAPI) -> None:
     """Put the routes of database users into an app."""
     several, one = "/api/databases/{database_id}/users", "/api/databases/{database_id}/users/{user_name}"
-    reads = ("not_supported", "privilege_missing", "not_found", "engine_unavailable", "deadline_exceeded")
+    reads = ("not_supported", "privilege_missing", "not_found", "engine_unavailable", "overloaded", "deadline_exceeded")
     bodied = ("malformed", "too_large", "invalid_params")
     app.add_api_route(
         several,

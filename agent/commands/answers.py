@@ -36,6 +36,8 @@ def print_answer(status: int, content: bytes) -> None:
             print_preview(cast(Object, preview))
         case {"result": result} if status == 200:
             print_result(result)
+            if "meta" in body:
+                print_place(body["meta"]["pagination"])
         case {"actions": [*_]} if status == 200:
             print_actions(cast(dict[str, list[Object]], body)["actions"])
         case {"error": str(text), "code": str(code)}:
@@ -64,6 +66,12 @@ def print_result(result: Any) -> None:
             typer.echo("\n".join(cell(each) for each in cast(list[Any], result)) or "(none)")
         case _:
             typer.echo(cell(result))
+
+
+def print_place(place: Object) -> None:
+    """Print where a page stands in its list."""
+    number, pages, total = (place[field] for field in ("current_page", "total_pages", "total_count"))
+    typer.echo(f"page {number} of {pages}, {total} in all")
 
 
 def print_preview(preview: Object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,8 @@ Examples:
   dbvalet call ad-my set-sqlmode STRICT_TRANS_TABLES,NO_ZERO_DATE
   dbvalet call ad-inf add-retention-policy name=30-days duration=30d default=false
   dbvalet call ad-pg pg-stat-statements-list --json | jq '.result[0]'
+  dbvalet call ad-pg pg-stat-statements-list --page 2 --per-page 50
+  dbvalet call ad-my delete-database database_name=custom-db --key "$(uuidgen)"
 
 \b
 The token stands in --token-file, DBVALET_TOKEN_FILE or DBVALET_TOKEN.
@@ -58,6 +61,12 @@ def call(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Change nothing: show what would be changed, or why it would be refused.")
     ] = False,
+    page: Annotated[int | None, typer.Option(metavar="N", min=1, help="Part of a long list, from 1.")] = None,
+    per_page: Annotated[int | None, typer.Option(metavar="N", min=1, help="Entries of a page: 20.")] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Sent again with the same one, it is done once and answered alike."),
+    ] = None,
 ) -> None:
     """Perform an action through a running dbvalet.
 
@@ -67,14 +76,17 @@ def call(
 
     path = f"/api/databases/{quoted(database)}"
     if action is None:
-        if dry_run:
-            raise typer.BadParameter("needs an ACTION.", param_hint="--dry-run")
+        options = {"--dry-run": dry_run, "--page": page, "--per-page": per_page, "--key": key}
+        for option, given in options.items():
+            if given:
+                raise typer.BadParameter("needs an ACTION.", param_hint=option)
         answer = ask(url, "GET", f"{path}/actions", token_file, ca=ca)
     else:
         body = {"action_name": action, **_params(action, params or [])}
-        if dry_run:
-            body["dry_run"] = True
-        answer = ask(url, "POST", f"{path}/action", token_file, body, ca=ca)
+        more = {"dry_run": dry_run or None, "page": page, "per_page": per_page}
+        body |= {field: value for field, value in more.items() if value is not None}
+        headers = {} if key is None else {"Idempotency-Key": key}
+        answer = ask(url, "POST", f"{path}/action", token_file, body, ca=ca, headers=headers)
     if as_json:
         sys.stdout.buffer.write(answer.content.rstrip(b"\n") + b"\n")
     else:
@@ -118,6 +130,7 @@ def ask(
     body: dict[str, Any] | None = None,
     *,
     ca: Path | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> httpx.Response:
     """Send one request and give its answer, whatever the status.
 
@@ -138,7 +151,8 @@ def ask(
             timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
             trust_env=base.host not in ("127.0.0.1", "::1", "localhost"),
         ) as client:
-            return client.request(method, f"{base}{path}", json=body, headers={"Authorization": f"Bearer {token}"})
+            every = {"Authorization": f"Bearer {token}", **(headers or {})}
+            return client.request(method, f"{base}{path}", json=body, headers=every)
     except httpx.InvalidURL as problem:
         raise SettingsError("--url", f"is not a URL: {problem}") from None
     except httpx.TimeoutException:

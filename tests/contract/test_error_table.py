@@ -15,6 +15,7 @@ from agent.api import edge
 from agent.api.errors import STATUS
 from agent.errors import NotSupported
 from engines import errors
+from engines.action import Effect
 from tests.contract.decoders import go_failure, javascript_failure
 from tests.fakes import BARE
 from tests.fakes.driver import Gate
@@ -92,6 +93,17 @@ def over_the_rate(method: str, path: str) -> Provoke:
     return provoke
 
 
+def while_crowded(method: str, path: str, effect: Effect, content: bytes | None = None) -> Provoke:
+    """Ask while as many requests as may are at work on the database."""
+
+    async def provoke(_: Valet) -> httpx.Response:
+        async with running(limits={"concurrent": 1}) as valet:
+            with valet.database().admitted(effect):
+                return await valet.ask(method, path.format(**ONE), content=content or BODIES.get((method, path)))
+
+    return provoke
+
+
 def a_bug(method: str, path: str) -> Provoke:
     async def bug(*_: object) -> None:
         raise RuntimeError("planted-bug")
@@ -142,6 +154,7 @@ TABLE = {
     "rate_limited": 429,
     "internal": 500,
     "engine_unavailable": 503,
+    "overloaded": 503,
     "state_unavailable": 503,
     "not_ready": 503,
     "deadline_exceeded": 504,
@@ -423,9 +436,22 @@ ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
             body(b"{}"),
             body(b'{"action_name": 5}'),
             body(b'{"action_name": "list-things", "unknown": 1}'),
+            *(
+                body(b'{"action_name": "list-things", "%s": %s}' % (field, value))
+                for field in (b"page", b"per_page")
+                for value in (b"0", b"-1", b"1.0", b'"1"', b"true", b"null", b"100001")
+            ),
+            body(b'{"action_name": "read-clock", "page": 1}'),
+            body(b'{"action_name": "drop-thing", "params": {"name": "second"}, "page": 1}'),
         ],
         "internal": [a_bug(*ACTION), engine_raises(RuntimeError("planted-bug"))],
         "engine_unavailable": [engine_raises(errors.EngineUnavailable()), engine_raises(errors.ConnectionLost())],
+        "overloaded": [
+            while_crowded(*ACTION, Effect.READ),
+            while_crowded(*ACTION, Effect.READ, b'{"action_name":"add-thing","params":{"name":"a"},"dry_run":true}'),
+            while_crowded(*ACTION, Effect.WRITE, b'{"action_name":"add-thing","params":{"name":"a"}}'),
+            while_crowded(*ACTION, Effect.WRITE, b'{"action_name":"drop-thing","params":{"name":"second"}}'),
+        ],
         "deadline_exceeded": [engine_hangs, engine_raises(errors.StillRunning())],
     },
     ("GET", "/api/databases"): with_a_token("GET", "/api/databases"),
@@ -635,6 +661,11 @@ for how, where in (("PATCH", A_USER), ("POST", f"{A_USER}/reset_password"), ("DE
     ROWS[how, where]["forbidden"] = takes_more_than_a_reader(how, where)
     ROWS[how, where]["not_found"].append(no_user(how, where))
     ROWS[how, where]["protected"] = [own_user(how, where)]
+for how, where in (("GET", USERS), ("POST", USERS), ("PATCH", A_USER), ("DELETE", A_USER)):
+    ROWS[how, where]["overloaded"] = [while_crowded(how, where, Effect.READ if how == "GET" else Effect.WRITE)]
+ROWS["POST", f"{A_USER}/reset_password"]["overloaded"] = [
+    while_crowded("POST", f"{A_USER}/reset_password", Effect.WRITE)
+]
 ROWS["GET", f"{OF_ONE}/logs_archives"] = refuses(
     "GET", f"{OF_ONE}/logs_archives", forbidden=takes_more_than_a_reader("GET", f"{OF_ONE}/logs_archives")
 )
@@ -753,6 +784,7 @@ def ping_while(problem: Exception) -> Provoke:
 ROWS["POST", f"{OF_ONE}/ping"] = {
     **through_the_engine("POST", f"{OF_ONE}/ping"),
     "engine_unavailable": [ping_while(errors.EngineUnavailable())],
+    "overloaded": [while_crowded("POST", f"{OF_ONE}/ping", Effect.READ)],
     "deadline_exceeded": [ping_while(errors.DeadlineExceeded())],
 }
 ROWS["GET", "/api/database_types"] = with_a_token("GET", "/api/database_types")

@@ -329,6 +329,21 @@ def test_a_dry_run_is_asked_for_and_shown_as_one(told: Told) -> None:
     ]
 
 
-def test_a_dry_run_of_nothing_is_a_mistake(told: Told) -> None:
-    assert call("ad-my", "--dry-run").exit_code == 2
+@pytest.mark.parametrize("options", [["--dry-run"], ["--page", "1"], ["--per-page", "1"], ["--key", "k"]])
+def test_what_is_said_of_an_action_needs_one(told: Told, options: list[str]) -> None:
+    assert call("ad-my", *options).exit_code == 2
     assert told.requests == []
+
+
+def test_a_page_is_asked_for_and_its_place_shown(told: Told) -> None:
+    place = {"current_page": 2, "total_pages": 3, "total_count": 41}
+    told.answer = json.dumps({"ok": 1, "result": [{"name": "x"}], "meta": {"pagination": place}}).encode()
+    result = call("ad-my", "list-databases", "--page", "2", "--per-page", "20")
+    assert told.requests[0][3] == {"action_name": "list-databases", "page": 2, "per_page": 20}
+    assert result.output.splitlines()[-1] == "page 2 of 3, 41 in all"
+
+
+def test_a_key_is_sent_as_a_header(told: Told) -> None:
+    call("ad-my", "list-databases", "--key", "of this one")
+    call("ad-my", "list-databases")
+    assert [headers.get("idempotency-key") for _, _, headers, _ in told.requests] == ["of this one", None]

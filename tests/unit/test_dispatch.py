@@ -11,8 +11,9 @@ import pytest
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from agent.dispatch import ActionRequest, parse_envelope
+from agent.dispatch import ActionRequest, Envelope, parse_envelope
 from agent.errors import Malformed
+from agent.paging import Page
 from engines.errors import EngineUnavailable, InvalidParams
 from tests.fakes.driver import Gate
 from tests.fakes.service import TOKENS, Valet, running, until
@@ -283,8 +284,12 @@ async def test_a_request_that_is_cancelled_is_recorded_and_leaves_nothing_behind
 
 
 def test_an_envelope_is_a_name_and_params():
-    assert parse_envelope(b'{"action_name": "a", "params": [1]}') == ("a", [1], False)
-    assert parse_envelope(b'{"action_name": "a"}') == ("a", None, False)
+    assert parse_envelope(b'{"action_name": "a", "params": [1]}') == Envelope(
+        name="a", params=[1], dry_run=False, page=None
+    )
+    alone = parse_envelope(b'{"action_name": "a"}')
+    assert (alone.params, alone.dry_run, alone.page) == (None, False, None)
+    assert parse_envelope(b'{"action_name": "a", "dry_run": true, "page": 2}').page == Page(2, 20)
     with pytest.raises(Malformed, match=r"^The body must be a JSON object, in UTF-8\.$"):
         parse_envelope(b"[]")
     with pytest.raises(Malformed, match=r"^The body is not JSON in UTF-8: .* \(line 2, column 1\)\.$"):
@@ -292,3 +297,53 @@ def test_an_envelope_is_a_name_and_params():
     with pytest.raises(InvalidParams) as refused:
         parse_envelope(b'{"action_name": 1, "extra": 2}')
     assert refused.value.errors == {"extra": ["is not known"], "action_name": ["must be a text"]}
+
+
+async def pages(valet: Valet, **fields: Any) -> Any:
+    body = {"action_name": "list-things", **fields}
+    return (await valet.ask("POST", "/api/databases/ad-one/action", json=body)).json()
+
+
+async def test_a_list_is_given_in_pages_that_make_the_whole(valet: Valet):
+    valet.server().things.update({f"thing-{number}": "grey" for number in range(6)})
+    whole = (await pages(valet))["result"]
+    found: list[Any] = []
+    page: int | None = 1
+    while page is not None:
+        answer = await pages(valet, page=page, per_page=3)
+        found += answer["result"]
+        page = answer["meta"]["pagination"]["next_page"]
+    assert found == whole
+    assert len(whole) > 6
+
+
+@pytest.mark.parametrize(
+    ("page", "per_page", "place"),
+    [
+        (1, 3, (1, 2, None, 3, 7, 3)),
+        (3, 3, (3, None, 2, 3, 7, 3)),
+        (9, 3, (9, None, 8, 3, 7, 3)),
+        (1, 20, (1, None, None, 1, 7, 20)),
+    ],
+)
+def test_a_page_tells_where_it_stands(page: int, per_page: int, place: tuple[int | None, ...]):
+    assert tuple(Page(page, per_page).place_in(7)["pagination"].values()) == place
+
+
+def test_an_empty_list_has_one_page():
+    assert Page(1, 20).place_in(0)["pagination"]["total_pages"] == 1
+
+
+async def test_pages_of_one_read_do_not_share_their_bytes(valet: Valet):
+    valet.server().things["second"] = "red"
+    first, second = await asyncio.gather(*(pages(valet, page=number, per_page=1) for number in (1, 2)))
+    assert first["result"] != second["result"]
+
+
+async def test_a_list_that_is_too_long_for_one_answer_is_had_in_pages(valet: Valet, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("agent.dispatch.LARGEST_RESULT", 400)
+    valet.server().things.update({f"thing-{number}": "grey" for number in range(20)})
+    refused = await valet.act("list-things")
+    assert (refused.status_code, refused.json()["code"]) == (413, "too_large")
+    assert "page and per_page" in refused.json()["error"]
+    assert len((await pages(valet, page=1, per_page=5))["result"]) == 5

@@ -1,0 +1,119 @@
+"""How many requests may be at work on one database."""
+
+import asyncio
+
+import pytest
+
+from agent.admission import FEW, Admission
+from agent.errors import Overloaded
+from engines.action import Effect
+from tests.fakes.driver import Gate
+from tests.fakes.service import Valet, running, until
+
+
+def test_one_more_than_may_be_at_work_is_told_when_to_return() -> None:
+    admission = Admission(2, lambda: False)
+    with admission.admitted(), admission.admitted():
+        with (
+            pytest.raises(Overloaded, match="Nothing was begun: 2 requests are at work") as refused,
+            admission.admitted(),
+        ):
+            pass
+        assert refused.value.retry_after == 1
+
+
+def test_a_place_is_free_again_whether_it_went_well_or_not() -> None:
+    admission = Admission(1, lambda: False)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), admission.admitted():
+            raise ZeroDivisionError
+        with pytest.raises(Overloaded), admission.admitted(), admission.admitted():
+            pass
+    assert admission.at_work == 0
+
+
+@pytest.mark.parametrize("most", [FEW - 1, FEW, FEW + 100])
+def test_while_the_engine_does_not_answer_few_are_let_in(most: int) -> None:
+    admission = Admission(most, lambda: True)
+    admission.at_work = min(most, FEW) - 1
+    with admission.admitted(), pytest.raises(Overloaded, match="does not answer") as refused, admission.admitted():
+        pass
+    assert refused.value.retry_after == 5
+
+
+async def hang(valet: Valet, reads: int) -> "tuple[list[asyncio.Task[int]], Gate]":
+    """Let so many different reads hang in the engine of `ad-one`."""
+    gate = valet.server().gate = Gate()
+    tasks = [asyncio.create_task(status(valet, "find-things", {"colour": str(each)})) for each in range(reads)]
+    await until(lambda: gate.waiting == reads)
+    return tasks, gate
+
+
+async def status(valet: Valet, name: str, params: object, database: str = "ad-one") -> int:
+    return (await valet.act(name, params, database=database)).status_code
+
+
+async def test_reads_that_hang_keep_out_neither_a_change_nor_another_database() -> None:
+    async with running(limits={"concurrent": 3}) as valet:
+        tasks, gate = await hang(valet, 3)
+        assert await status(valet, "list-things", None) == 503
+        valet.server().gate = None
+        assert await status(valet, "add-thing", {"name": "second"}) == 200
+        assert await status(valet, "list-things", None, "ad-two") == 200
+        gate.open.set()
+        assert await asyncio.gather(*tasks) == [200] * 3
+        assert await status(valet, "list-things", None) == 200
+
+
+async def test_a_database_may_have_a_bound_of_its_own() -> None:
+    databases = [
+        {"id": "ad-one", "url": "fake://db.example/app", "concurrent": 1},
+        {"id": "ad-two", "url": "fake://db.example/app"},
+    ]
+    async with running(limits={"concurrent": 2}, databases=databases) as valet:
+        for each, most in (("ad-one", 1), ("ad-two", 2)):
+            tasks = [valet.database(each).admitted(Effect.READ) for _ in range(most)]
+            for task in tasks:
+                task.__enter__()
+            with pytest.raises(Overloaded), valet.database(each).admitted(Effect.READ):
+                pass
+
+
+async def test_a_refused_change_is_in_the_audit_and_leaves_its_key_free() -> None:
+    async with running(limits={"concurrent": 1}) as valet:
+        body = {"action_name": "add-thing", "params": {"name": "second"}}
+        ask = {"json": body, "headers": {"Idempotency-Key": "k"}}
+        with valet.database().admitted(Effect.WRITE):
+            refused = await valet.ask("POST", "/api/databases/ad-one/action", **ask)
+        assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+        assert valet.server().performed == []
+        done = await valet.ask("POST", "/api/databases/ad-one/action", **ask)
+        assert done.status_code == 200
+        lines = (await valet.ask("GET", "/api/audit")).json()["audit"]
+        assert sorted(line["code"] for line in lines) == ["ok", "overloaded"]
+
+
+async def test_a_user_that_is_made_once_its_place_is_free_is_made_once() -> None:
+    async with running(limits={"concurrent": 1}) as valet:
+        ask = {"json": {"database_user": {"name": "somebody"}}, "headers": {"Idempotency-Key": "k"}}
+        with valet.database().admitted(Effect.WRITE):
+            assert (await valet.ask("POST", "/api/databases/ad-one/users", **ask)).status_code == 503
+        assert (await valet.ask("POST", "/api/databases/ad-one/users", **ask)).status_code == 201
+        assert (await valet.ask("POST", "/api/databases/ad-one/users", **ask)).json()["code"] == "answer_unknown"
+
+
+async def test_whether_an_engine_is_silent_is_seen_by_the_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.databases.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("agent.databases.SILENT_SECONDS", 0.02)
+    async with running() as valet:
+        database = valet.database()
+        await until(lambda: database.up)
+        assert not database.silent
+        valet.server().describe_gate = gate = Gate()
+        database.forget()
+        await database.look()
+        assert database.silent
+        gate.open.set()
+        database.forget()
+        await database.look()
+        assert not database.silent
