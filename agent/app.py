@@ -14,6 +14,7 @@ from agent.api.edge import Edge
 from agent.api.service import Service
 from agent.audit.journal import Journal
 from agent.backups.backups import DatabaseBackups
+from agent.backups.safety import SafetyNet
 from agent.choices import AllChoices
 from agent.databases import declare
 from agent.dispatch import Dispatcher
@@ -74,11 +75,14 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     journal = Journal(state, log, secrets_of(settings), on=settings.audit != "none")
     once = Once(state, journal, operations.owner, operations.claim)
     scheduler = Scheduler(state, known, operations, log)
+    backups = DatabaseBackups(settings, state, operations, clusters, log)
     sampler, logs = Sampler(), Logs(blotter(secrets_of(settings)))
     service = Service(
         tokens=tokens,
         databases=known,
-        dispatcher=Dispatcher(tokens, known, limits, metrics, journal=journal, once=once, log=log),
+        dispatcher=Dispatcher(
+            tokens, known, limits, metrics, journal=journal, once=once, safety=SafetyNet(backups, operations), log=log
+        ),
         limits=limits,
         metrics=metrics,
         state=state,
@@ -86,7 +90,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
         once=once,
         choices=AllChoices(state),
         operations=operations,
-        backups=DatabaseBackups(settings, state, operations, clusters, log),
+        backups=backups,
         clusters=clusters,
         public_url=settings.public_url,
         ca_certificate=settings.ca_certificate,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 from pydantic_core import to_jsonable_python
@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from agent.audit.journal import Journal
 from agent.audit.line import Change
+from agent.backups.safety import SafetyNet, is_wished
 from agent.coalesce import Coalescer
 from agent.databases import Database, Databases
 from agent.errors import AgentError, Forbidden, Malformed, NotSupported, TooLarge, UnknownAction
@@ -30,6 +31,9 @@ from engines.action import Action, Effect
 from engines.aftermath import judge
 from engines.engine import look, perform, preview
 from engines.errors import DeadlineExceeded, EngineError, InvalidParams, Precondition
+
+if TYPE_CHECKING:
+    from agent.backups.record import Backup
 
 _ENVELOPE = frozenset({"action_name", "params", "dry_run", "page", "per_page"})
 
@@ -74,6 +78,7 @@ class Dispatcher:
         *,
         journal: Journal,
         once: Once,
+        safety: SafetyNet,
         log: Log,
     ) -> None:
         self._tokens = tokens
@@ -82,6 +87,7 @@ class Dispatcher:
         self._metrics = metrics
         self._journal = journal
         self._once = once
+        self._safety = safety
         self._log = log
         self._coalescer = Coalescer(metrics.coalesced)
 
@@ -117,7 +123,7 @@ class Dispatcher:
                     refuse_older(database, action)
                     with database.admitted(action.effect):
                         answer = await self._change(
-                            request, change, body, database=database, action=action, params=params
+                            request, change, body, principal=principal, database=database, action=action, params=params
                         )
             outcome = answer.code
             return answer
@@ -153,7 +159,10 @@ class Dispatcher:
         refuse_older(database, action)
         with database.admitted(Effect.READ):
             result = await preview(database.server, action, params)
-        return orjson.dumps({"ok": 1, "dry_run": True, "result": result})
+        answer = {"ok": 1, "dry_run": True, "result": result}
+        if action.effect is Effect.DESTRUCTIVE:
+            answer["backup_first"] = is_wished(principal, database)
+        return orjson.dumps(answer)
 
     async def _change(
         self,
@@ -161,22 +170,34 @@ class Dispatcher:
         change: Change,
         body: bytes,
         *,
+        principal: Principal,
         database: Database,
         action: Action,
         params: Any,
     ) -> Answer:
         """Carry out an action that changes something: once for all requests with the same key."""
+        saved: list[Backup] = []
+        began = time.monotonic()
+
+        async def prepare() -> None:
+            backup = await self._safety.spread(principal, database, action, params)
+            if backup is not None:
+                saved.append(backup)
 
         async def run() -> bytes:
-            return render(await perform(database.server, action, params))
+            with deadline.within(deadline.LONGEST - (time.monotonic() - began)):
+                result = await perform(database.server, action, params)
+            return render(result, backup=saved[0] if saved else None)
 
         key = key_of(request.headers)
         if key is None:
+            await prepare()
             await self._journal.begin(change)
             return Answer(status=200, code="ok", body=await run())
         return await self._once.perform(
             Asked(who=change.who, key=key, fingerprint=fingerprint_of(change.method, change.path, body)),
             change,
+            prepare=prepare,
             look=lambda: look(database.server, action, params),
             judge=partial(judge, action.aftermath.goal),
             run=run,
@@ -333,14 +354,18 @@ def validate(action: Action, asked: Envelope) -> Any:
     return action.validate(asked.params)
 
 
-def render(result: Any, page: Page | None = None) -> bytes:
+def render(result: Any, page: Page | None = None, backup: Backup | None = None) -> bytes:
     """Write the answer of an action that succeeded; a time without an offset is one in UTC.
+
+    page: of the list that is the result; backup: of what was destroyed
 
     Raises: TooLarge, when it is a list that must be asked for in pages
     """
     answer: dict[str, Any] = {"ok": 1, "result": result}
     if page is not None:
         answer = {"ok": 1, "result": page.of(result), "meta": page.place_in(len(result))}
+    if backup is not None:
+        answer["backup"] = {field: getattr(backup, field) for field in ("id", "name", "logical_database")}
     text = orjson.dumps(answer, default=to_jsonable_python, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
     if len(text) > LARGEST_RESULT and isinstance(result, list):
         most = LARGEST_RESULT // 2**20

@@ -32,6 +32,8 @@
     ├── Overloaded         too many requests are at work on the database: this one was not begun
     ├── KeyInProgress      a request with this `Idempotency-Key` is being carried out
     ├── AnswerUnknown      what became of an earlier request with this `Idempotency-Key` cannot be told, or not again
+    ├── BackupFirst        the backup before what was asked for is being made: nothing was destroyed yet
+    ├── BackupFirstFailed  … it failed: nothing was destroyed
     ├── StateUnavailable   what would be done cannot be written down, so it is not done
     ├── NotReady           the service is starting or being stopped
     └── SettingsError      the configuration is wrong: ends the start
@@ -245,6 +247,19 @@ class KeyInProgress(AgentError):
 
     code = "in_progress"
     retry_after = 1
+
+
+class BackupFirst(AgentError):
+    """The backup before it is being made, and nothing was destroyed yet: ask again."""
+
+    code = "in_progress"
+    retry_after = 2
+
+
+class BackupFirstFailed(AgentError):
+    """Nothing was destroyed, because the backup before it failed."""
+
+    code = "precondition"
 
 
 class AnswerUnknown(AgentError):

@@ -47,6 +47,8 @@ class KeptToken:
     allow: tuple[str, ...] | None
     deny: tuple[str, ...]
     values: tuple[Value, ...]
+    backup_before_destroy: bool = False
+    """Whether what it destroys is backed up first."""
 
 
 class KeptTokens:
@@ -150,6 +152,7 @@ def _read(kept: list[dict[str, Any]] | None) -> list[KeptToken]:
             allow=None if each["allow"] is None else tuple(each["allow"]),
             deny=tuple(each["deny"]),
             values=tuple(Value(**value) for value in each["values"]),
+            backup_before_destroy=each.get("backup_before_destroy", False),
         )
         for each in kept or []
     ]

@@ -139,6 +139,7 @@ class Once:
         asked: Asked,
         change: Change,
         *,
+        prepare: Callable[[], Awaitable[None]],
         look: Callable[[], Awaitable[Sequence[str] | None]],
         judge: Callable[[Sequence[str] | None, Sequence[str] | None], Verdict],
         run: Callable[[], Awaitable[bytes]],
@@ -146,11 +147,12 @@ class Once:
     ) -> Answer:
         """Carry out an action, or give what became of it when it was asked for under this key before.
 
-        look: what the action is about, as the engine has it; judge: what became of it, by that before and now;
-        run: do it and give the answer's body; done: the body of one that was done
+        prepare: what comes before it is begun, and may refuse it; look: what the action is about, as the engine has
+        it; judge: what became of it, by that before and now; run: do it and give the answer's body; done: the body of
+        one that was done
 
         Raises: InvalidParams (another request has this key), KeyInProgress, AnswerUnknown, StateUnavailable, and
-        whatever `look` and `run` raise
+        whatever `prepare`, `look` and `run` raise
         """
         with self.at_work(asked):
             found = await self.find(asked)
@@ -158,6 +160,7 @@ class Once:
                 change.replayed, change.ended = True, (found.status, found.code)
                 return found
             if found is None:
+                await prepare()
                 before = await look()
                 await self.begin(asked, change, before)
             else:
@@ -168,6 +171,7 @@ class Once:
                     answer = Answer(status=200, code="ok", body=done())
                     change.also = partial(self.keep, asked, answer)
                     return answer
+                await prepare()
                 await self._journal.begin(change)
             try:
                 body = await run()

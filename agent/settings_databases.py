@@ -38,6 +38,9 @@ class DatabaseSettings(Section):
     """Found once, on the server where it has an identity of its own, unless given."""
     disabled_actions: list[str] = Field(default_factory=list[str])
     """Actions that nobody may use on this database."""
+    backup_before_destroy: bool = False
+    """Back up what `delete-database`, `reset-database`, `del-retention-policy` or a restore destroys before it does,
+    whoever asks, and name the backup in the answer. Where that cannot be done nothing is destroyed."""
     concurrent: Annotated[int, Field(ge=1)] | None = None
     """Requests on this database at a time: `limits.concurrent` unless given."""
     log_file: Path | None = None

@@ -36,6 +36,8 @@ class TokenSettings(Section):
     """All actions of the role but these."""
     expires_at: datetime | None = None
     """With an offset, as in 2027-01-31T00:00:00Z: from then on it is refused. Never unless given."""
+    backup_before_destroy: bool = False
+    """As at a database, for whatever this token destroys."""
 
     _value: SecretStr = PrivateAttr()
 

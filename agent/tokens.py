@@ -28,6 +28,8 @@ class Principal:
     """Ids in its scope; None is all."""
     allow: frozenset[str] | None = None
     deny: frozenset[str] = field(default_factory=frozenset[str])
+    backup_before_destroy: bool = False
+    """Whether what it destroys is backed up first."""
     until: int | None = None
     """When the token that was shown ends, in seconds since the epoch; None is never."""
     fingerprint: str = ""
@@ -158,6 +160,7 @@ def _principal(token: TokenSettings | KeptToken, digest: bytes, until: int | Non
         databases=None if "*" in token.databases else frozenset(token.databases),
         allow=None if token.allow is None else frozenset(token.allow),
         deny=frozenset(token.deny),
+        backup_before_destroy=token.backup_before_destroy,
         until=until,
         # Of the digest, so that a token that was changed under the same name takes its short-lived ones with it.
         fingerprint=sha256(b"fingerprint" + digest).hexdigest()[:16],

@@ -62,6 +62,10 @@ class Action:
     """Called as the action: what it would do, by the same checks, and it raises what the action would raise. It changes
     nothing. None where there is no dry run."""
 
+    logical_database: Callable[[Any], str] | None = None
+    """Of a destructive one: from which logical database it takes something, by its params; None: the deployment's
+    own."""
+
     async def __call__(self, server: Any, params: Any = None) -> Any:
         """Do it, without the deadline and the privilege texts that `engines.engine.perform` adds."""
         if self.takes_params:
@@ -145,6 +149,7 @@ def action(
     example_result: Any = None,
     aftermath: Aftermath = UNTOLD,
     preview: Callable[..., Awaitable[Preview]] | None = None,
+    logical_database: Callable[[Any], str] | None = None,
 ) -> Callable[[Callable[..., Awaitable[Any]]], Action]:
     """Declare a coroutine function `(server[, params]) -> result` to be the action `name`.
 
@@ -171,6 +176,7 @@ def action(
             example_result=example_result,
             aftermath=aftermath,
             preview=preview,
+            logical_database=logical_database,
         )
 
     return declare

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, unquote, urlsplit
+from dataclasses import dataclass, field, replace
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,16 @@ class Address:
     options: dict[str, str] = field(default_factory=dict[str, str], repr=False)
     url: str = field(repr=False)
     """As configured, password included: for drivers that read a URL themselves."""
+
+    def of(self, database: str) -> Address:
+        """Give the address of another logical database on the same server, for the same account."""
+        parts = urlsplit(self.url)
+        options = dict(self.options)
+        if parts.scheme.startswith("mongodb") and self.user is not None:
+            # The account is kept where it was: without this it would be looked for in the other one.
+            options.setdefault("authSource", self.database)
+        url = urlunsplit(parts._replace(path=f"/{quote(database, safe='')}", query=urlencode(options)))
+        return replace(self, database=database, options=options, url=url)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

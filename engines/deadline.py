@@ -31,6 +31,12 @@ def within(seconds: float) -> Generator[None]:
         _ends_at.reset(token)
 
 
+def at_most(seconds: float) -> float:
+    """Give so many seconds, or what is left of an outer limit if that is less."""
+    ends_at = _ends_at.get()
+    return seconds if ends_at is None else min(seconds, remaining())
+
+
 def remaining() -> float:
     """Give the seconds that are left, never below 0.001: engines take 0 as "no limit"."""
     ends_at = _ends_at.get()

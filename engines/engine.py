@@ -258,16 +258,17 @@ async def perform(server: Server, action: Action, params: Any = None) -> Any:
 
     Raises: whatever the action raises, DeadlineExceeded, PrivilegeMissing naming the privilege and its GRANT
     """
+    seconds = deadline.at_most(action.deadline)
     try:
-        with deadline.within(action.deadline):
-            async with asyncio.timeout(action.deadline + deadline.GRACE):
+        with deadline.within(seconds):
+            async with asyncio.timeout(seconds + deadline.GRACE):
                 return await action(server, params)
     except TimeoutError:
         raise DeadlineExceeded(
-            f"{action.name} did not finish within {action.deadline:g} s: the engine does not answer. "
+            f"{action.name} did not finish within {seconds:.3g} s: the engine does not answer. "
             "Whether it was done is not known; look before trying again."
             if action.effect != "read"
-            else f"{action.name} did not finish within {action.deadline:g} s: the engine does not answer."
+            else f"{action.name} did not finish within {seconds:.3g} s: the engine does not answer."
         ) from None
     except PrivilegeMissing as refused:
         if refused.privilege is not None:

@@ -41,6 +41,11 @@ class ExistingLogicalDatabase(Params):
     database_name: Annotated[str, StringConstraints(min_length=1), Field(description="as list-databases gives it")]
 
 
+def named(params: ExistingLogicalDatabase) -> str:
+    """Give the logical database that params are about."""
+    return params.database_name
+
+
 class LogicalDatabase(TypedDict):
     """A logical database as the documented API shows it; `protected` marks the deployment's own."""
 

@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from agent.api.databases import as_json
 from agent.api.edge import read_body
 from agent.api.service import database_of, permitted, principal_of, service_of
+from agent.backups.safety import is_wished
 from agent.databases import Database
 from agent.dispatch import parse_object
 from agent.errors import BackupNotFound, DatabaseNotFound, RangeInvalid
@@ -60,6 +61,8 @@ class BackupResource(BaseModel):
     finished_at: datetime | None
     operation_id: str
     error: str | None
+    logical_database: str | None
+    """Another one of the server, backed up before it was destroyed and restored there; null: the deployment's own."""
     contents: BackupContents | None
     """What is in it, once it is done."""
 
@@ -90,6 +93,8 @@ class RestorationResource(BaseModel):
     """That of its operation too."""
     database_id: str
     source_backup_id: str
+    safety_backup_id: str | None
+    """Of what it replaces, made first where `backup_before_destroy` says so."""
     status: Status
     progress: int
     """Percent."""
@@ -166,7 +171,9 @@ async def restore_backup(request: Request, database_id: str, backup_id: str) -> 
     principal, database = permitted(request, database_id, RESTORE_BACKUP)
     await _refuse_fields(request)
     backup = await _backup_of(request, database, backup_id)
-    operation = await service_of(request).backups.restore(database, backup, principal.name)
+    operation = await service_of(request).backups.restore(
+        database, backup, principal.name, safely=is_wished(principal, database)
+    )
     return as_json(_shown_restoration(operation), 201)
 
 
@@ -221,6 +228,7 @@ def _shown_restoration(operation: Operation) -> dict[str, Any]:
         "id": operation.id,
         "database_id": operation.database_id,
         "source_backup_id": operation.params["backup_id"],
+        "safety_backup_id": operation.params.get("safety_backup_id"),
         "status": OF_OPERATION[operation.status],
         "progress": operation.progress,
         "step": operation.step,

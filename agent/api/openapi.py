@@ -13,12 +13,13 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, TypeAdapter
 from starlette.responses import JSONResponse, Response
+from typing_extensions import TypedDict
 
 from agent.api.errors import STATUS
 from agent.codes import causes, meaning
 from agent.once import HEADER, LONGEST
 from agent.paging import LARGEST, PER_PAGE, ListMeta
-from engines.action import Action
+from engines.action import Action, Effect
 from engines.engine import Engine
 from engines.errors import InvalidParams, default_message
 from engines.preview import Preview
@@ -41,7 +42,7 @@ KEY_PARAMETER = {
     "schema": {"type": "string", "pattern": f"^[!-~]{{1,{LONGEST}}}$"},
 }
 
-_DRY_RUN, _PAGE = "dry-run", "page"
+_DRY_RUN, _PAGE, _BACKUP = "dry-run", "page", "backup"
 
 _PAGE_FIELDS = {
     "page": {
@@ -81,6 +82,15 @@ _DESCRIPTION = """Carries out named actions on the live servers of self-hosted d
 
 Every answer carries `X-Request-Id`, the request's own if it sent a usable one. Every failure is a JSON object with
 `error`, a text for people, and `code`, which does not change."""
+
+
+class BackupFirstMade(TypedDict):
+    """The backup of what was destroyed, made before that where `backup_before_destroy` says so."""
+
+    id: str
+    name: str
+    logical_database: str | None
+    """None is the deployment's own."""
 
 
 def described(
@@ -309,6 +319,7 @@ def _action_schemas(actions: Iterable[tuple[Engine, Action]]) -> dict[str, Any]:
             ((name, "result"), "serialization", action.result),
         ]
     adapters.append(((_DRY_RUN, "result"), "serialization", TypeAdapter(Preview)))
+    adapters.append(((_BACKUP, "backup"), "serialization", TypeAdapter(BackupFirstMade)))
     adapters.append(((_PAGE, "meta"), "serialization", TypeAdapter(ListMeta)))
     # All at once: pydantic then gives models of one name, of two engines for example, names of their own.
     found, definitions = TypeAdapter.json_schemas(adapters, ref_template=_SCHEMAS + "engines.{model}")
@@ -334,13 +345,20 @@ def _action_schemas(actions: Iterable[tuple[Engine, Action]]) -> dict[str, Any]:
         response = {"ok": {"const": 1}, "result": found[(name, "result"), "serialization"]}
         if action.gives_list:
             response["meta"] = found[(_PAGE, "meta"), "serialization"]
+        if action.effect is Effect.DESTRUCTIVE:
+            response["backup"] = found[(_BACKUP, "backup"), "serialization"]
         schemas[f"{name}.response"] = _closed_object(response, ["ok", "result"])
     dry_run = {
         "ok": {"const": 1},
         "dry_run": {"const": True},
         "result": found[(_DRY_RUN, "result"), "serialization"],
     }
-    schemas[f"{_DRY_RUN}.response"] = _closed_object(dry_run, list(dry_run))
+    required = list(dry_run)
+    dry_run["backup_first"] = {
+        "type": "boolean",
+        "description": "Of what destroys something: whether a backup of it is made first.",
+    }
+    schemas[f"{_DRY_RUN}.response"] = _closed_object(dry_run, required)
     return schemas
 
 

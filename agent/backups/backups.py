@@ -10,11 +10,13 @@ from hashlib import sha256
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from agent.backups.kinds import CleanUp, MakeBackup, RestoreBackup, Spool, ready
+from agent.backups.kinds import SAFETY, CleanUp, MakeBackup, RestoreBackup, Spool
 from agent.backups.storage import Storage
+from agent.backups.target import make_room, require_ready_at
 from agent.databases import Database
 from agent.errors import BackupNotFound, BackupUnfinished, LinkInvalid, OperationOpen, RestorationNotFound
 from agent.log import Log
+from agent.operations.kind import LOGICAL
 from agent.operations.runner import Operations
 from agent.pitr.clusters import Clusters
 from agent.settings import Settings
@@ -41,11 +43,8 @@ class DatabaseBackups:
         self._operations = operations
         self.storage = Storage(chosen.storage or str(settings.beside_state("dbvalet-backups")), chosen.options)
         spool = Spool(chosen.spool or settings.beside_state("dbvalet-spool"))
-        for kind in (
-            MakeBackup(state, self.storage, spool, chosen.keep, clusters=clusters, log=log),
-            RestoreBackup(state, self.storage, spool),
-            CleanUp(),
-        ):
+        make = MakeBackup(state, self.storage, spool, chosen.keep, clusters=clusters, log=log)
+        for kind in (make, RestoreBackup(state, self.storage, spool, make), CleanUp()):
             operations.kinds[kind.type] = kind
 
     async def newest(self, database_id: str) -> list[Backup]:
@@ -73,25 +72,26 @@ class DatabaseBackups:
             raise BackupNotFound
         return found
 
-    async def begin(self, database: Database, started_by: str) -> Backup:
-        """Begin a backup that somebody asked for.
+    async def begin(self, database: Database, started_by: str, logical_database: str | None = None) -> Backup:
+        """Begin a backup that somebody asked for, of the deployment's own logical database unless another is named.
 
         Raises: Precondition, EngineUnavailable, OperationOpen
         """
         before = await self._operations.begun_before(database.id)
         if before is not None:
             return await self.find(before.params["backup_id"])
-        await ready(database)
+        await require_ready_at(database, logical_database)
         backup_id = token_hex(12)
 
         def rows(connection: Connection, operation: Operation) -> None:
-            add_backup(connection, operation, backup_id, "manual")
+            add_backup(connection, operation, backup_id, "manual", logical_database)
 
-        await self._operations.begin(database, "backup", {"backup_id": backup_id}, started_by, rows)
+        params = {"backup_id": backup_id, **_about(logical_database)}
+        await self._operations.begin(database, "backup", params, started_by, rows)
         return await self.find(backup_id)
 
-    async def restore(self, database: Database, backup: Backup, started_by: str) -> Operation:
-        """Begin to restore a backup of this database.
+    async def restore(self, database: Database, backup: Backup, started_by: str, *, safely: bool = False) -> Operation:
+        """Begin to restore a backup of this database; `safely`: what it replaces is backed up first.
 
         Raises: BackupUnfinished, ArchiveNotFound, Precondition, EngineUnavailable, OperationOpen
         """
@@ -101,8 +101,18 @@ class DatabaseBackups:
         if not backup.is_done:
             raise BackupUnfinished
         await asyncio.to_thread(self.storage.size, backup.place)
-        await ready(database)
-        return await self._operations.begin(database, "backup_restore", {"backup_id": backup.id}, started_by)
+        if backup.logical_database is not None:
+            await make_room(database, backup.logical_database)
+        await require_ready_at(database, backup.logical_database)
+        params = {"backup_id": backup.id, **_about(backup.logical_database)}
+        if not safely:
+            return await self._operations.begin(database, "backup_restore", params, started_by)
+        safety_id = token_hex(12)
+
+        def rows(connection: Connection, operation: Operation) -> None:
+            add_backup(connection, operation, safety_id, "manual", backup.logical_database)
+
+        return await self._operations.begin(database, "backup_restore", {**params, SAFETY: safety_id}, started_by, rows)
 
     async def restoration(self, database_id: str, restoration_id: str) -> Operation:
         """Find the restoration of a backup.
@@ -128,7 +138,7 @@ class DatabaseBackups:
         from engines.errors import Precondition
 
         current = await self._operations.current(backup.database_id)
-        if current is not None and current.params.get("backup_id") == backup.id:
+        if current is not None and backup.id in (current.params.get("backup_id"), current.params.get(SAFETY)):
             raise OperationOpen(f"This backup is in use: {current.type} {current.id}.")
         try:
             await asyncio.to_thread(self.storage.remove, backup.place)
@@ -181,7 +191,13 @@ class DatabaseBackups:
         return hmac.new(bytes.fromhex(key), f"{backup_id} {expires}".encode(), sha256).hexdigest()
 
 
-def add_backup(connection: Connection, operation: Operation, backup_id: str, method: str) -> None:
+def _about(logical_database: str | None) -> dict[str, str]:
+    return {} if logical_database is None else {LOGICAL: logical_database}
+
+
+def add_backup(
+    connection: Connection, operation: Operation, backup_id: str, method: str, logical_database: str | None = None
+) -> None:
     """Add the row of the backup that an operation is going to make, in the operation's own transaction."""
     from agent.backups import record
 
@@ -192,4 +208,5 @@ def add_backup(connection: Connection, operation: Operation, backup_id: str, met
         operation_id=operation.id,
         method=method,
         created_at=operation.created_at,
+        logical_database=logical_database,
     )

@@ -14,16 +14,16 @@ import orjson
 
 from agent.backups.archive import pack, stoppable, unpack
 from agent.backups.storage import Check, Storage
-from agent.databases import Database
+from agent.backups.target import make_room, require_ready, target
 from agent.errors import BackupNotFound, BackupUnfinished, Interrupted, LeftBehind
 from agent.log import Log
-from agent.operations.kind import Run
+from agent.operations.kind import LOGICAL, Run
 from agent.pitr.clusters import Clusters
 from agent.settings_backups import KeepSettings
 from agent.state.state import State
 from agent.tasks import CREATE_BACKUP, RESTORE_BACKUP
 from engines.backup import MANIFEST, Backups, Progress
-from engines.errors import EngineError, EngineUnavailable, Precondition
+from engines.errors import EngineError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -32,36 +32,6 @@ if TYPE_CHECKING:
 
 CLEAN_UP_SECONDS = 20.0
 """How long cleaning up after a crash may take before it is put off: an operation must end, and soon."""
-
-READY_SECONDS = 15.0
-"""How long an engine may take to say whether it is ready for backups."""
-
-
-def offered(database: Database) -> Backups:
-    """Give what makes and restores the backups of a database.
-
-    Raises: Precondition, when its engine has no such thing
-    """
-    backups = database.engine.backups_of(database.server)
-    if backups is None:
-        raise Precondition(f"There are no backups of {database.engine.title} here.")
-    return backups
-
-
-async def ready(database: Database) -> Backups:
-    """Give what makes and restores the backups of a database, once it is ready to.
-
-    Raises: Precondition, which says what is missing and how to get it; EngineUnavailable
-    """
-    backups = offered(database)
-    try:
-        async with asyncio.timeout(READY_SECONDS):
-            missing = await backups.missing()
-    except TimeoutError:
-        raise EngineUnavailable("The engine does not say whether it is ready for backups.") from None
-    if missing:
-        raise Precondition(" ".join(missing))
-    return backups
 
 
 class Spool:
@@ -115,18 +85,30 @@ class MakeBackup:
 
         Raises: Precondition, EngineError, OSError
         """
+        backup = await _backup_of(self._state, run, "backup_id")
+        notes = await self.make(run, backup, 97)
+        return notes if backup.logical_database else [*notes, *await self._back_up_cluster(run)]
+
+    async def make(self, run: Run, backup: Backup, until: float) -> list[str]:
+        """Make a backup as the first part of an operation, up to so many percent of it.
+
+        Raises: Precondition, EngineError, OSError
+        """
         from agent.backups import record
 
-        backup = await _backup_of(self._state, run)
-        backups = await ready(run.database)
-        async with self._spool.folder(run.operation.id) as folder:
+        dumped, packed = until * 70 / 97, until * 95 / 97
+        async with (
+            target(run.database, backup.logical_database) as backups,
+            self._spool.folder(run.operation.id) as folder,
+        ):
+            await require_ready(backups)
             await backups.clean_up()
-            manifest = await backups.dump(folder, _part(run, 0, 70))
-            packing = _part(run, 70, 95)
+            manifest = await backups.dump(folder, part(run, 0, dumped))
+            packing = part(run, dumped, packed)
             written = await stoppable(
                 lambda check: self._storage.write(
                     backup.place,
-                    lambda target: pack(folder, target, lambda share: packing(100 * share, "packing the dump")),
+                    lambda place: pack(folder, place, lambda done: packing(100 * done, "packing the dump")),
                     check,
                 )
             )
@@ -142,32 +124,36 @@ class MakeBackup:
                 now=self._state.now(connection),
             )
 
-        run.progress(95, "writing it down")
+        run.progress(packed, "writing it down")
         await self._state.run(work)
-        run.progress(97, "removing what is no longer to be kept")
-        notes = await self._thin_out(run.database.id)
-        return [*manifest.notes, *notes, *await self._back_up_cluster(run)]
+        run.progress(until, "removing what is no longer to be kept")
+        return [*manifest.notes, *await self._thin_out(run.database.id)]
 
     async def recover(self, run: Run) -> list[str]:
         """Find a backup done, or remove what there is of it.
 
         Raises: Interrupted
         """
-        backup = await _backup_of(self._state, run)
-        await self._spool.remove(run.operation.id)
-        if backup.is_done:
+        backup = await _backup_of(self._state, run, "backup_id")
+        if await self.recovered(run, backup):
             return ["dbvalet ended just after this backup was done."]
-        await asyncio.to_thread(self._storage.remove, backup.place)
         raise Interrupted(
             "dbvalet ended in the middle of this backup: nothing of it is kept. Older backups are as they were."
         )
+
+    async def recovered(self, run: Run, backup: Backup) -> bool:
+        """Find a backup done after a crash, or remove what there is of it; tell which."""
+        await self._spool.remove(run.operation.id)
+        if not backup.is_done:
+            await asyncio.to_thread(self._storage.remove, backup.place)
+        return backup.is_done
 
     async def _back_up_cluster(self, run: Run) -> list[str]:
         """Make the backup that point-in-time recovery begins with, where that is set up; a failure is a note."""
         if not self._clusters.has(run.database):
             return []
         try:
-            await self._clusters.of(run.database).full_backup(_part(run, 97, 99))
+            await self._clusters.of(run.database).full_backup(part(run, 97, 99))
         except EngineError as failed:
             return [f"The backup of the whole server, for going back to an instant, failed: {failed.message}"]
         return ["A backup of the whole server was made too, for going back to an instant."]
@@ -177,7 +163,11 @@ class MakeBackup:
         from agent.backups import record
 
         def look(connection: Connection) -> list[Backup]:
-            return too_many(record.newest(connection, database_id), self._keep, self._state.now(connection))
+            found: dict[str | None, list[Backup]] = {}
+            for each in record.newest(connection, database_id):
+                found.setdefault(each.logical_database, []).append(each)
+            now = self._state.now(connection)
+            return [each for of_one in found.values() for each in too_many(of_one, self._keep, now)]
 
         notes: list[str] = []
         for each in await self._state.run(look):
@@ -191,51 +181,67 @@ class MakeBackup:
         return notes
 
 
+SAFETY = "safety_backup_id"
+"""Among the params of a restore: the backup that it makes first of what it replaces."""
+
+
 class RestoreBackup:
-    """Fetch, unpack, check, then let the engine bring it back."""
+    """Back up what is there if that is wished; fetch, unpack, check, then let the engine bring it back."""
 
     type = "backup_restore"
     task = RESTORE_BACKUP
 
-    def __init__(self, state: State, storage: Storage, spool: Spool) -> None:
+    def __init__(self, state: State, storage: Storage, spool: Spool, make: MakeBackup) -> None:
         self._state = state
         self._storage = storage
         self._spool = spool
+        self._make = make
 
     async def run(self, run: Run) -> list[str]:
         """Restore a backup; when that fails or is cancelled the data of before stays.
 
         Raises: Precondition, BackupNotFound, BackupUnfinished, LeftBehind, EngineError, OSError
         """
-        backup = await _backup_of(self._state, run)
+        backup = await _backup_of(self._state, run, "backup_id")
         if not backup.is_done or backup.size is None or backup.sha256 is None:
             raise BackupUnfinished
-        size, digest = backup.size, backup.sha256
-        backups = await ready(run.database)
-        async with self._spool.folder(run.operation.id) as folder:
-            unpacking = _part(run, 0, 30)
-
-            def fetch(check: Check) -> None:
-                with self._storage.open(backup.place) as source:
-                    unpack(
-                        source,
-                        folder,
-                        size=size,
-                        sha256_hex=digest,
-                        told=lambda share: unpacking(100 * share, "fetching and unpacking the archive"),
-                        check=check,
-                    )
-
-            await stoppable(fetch)
-            run.progress(30, "checking the dump")
+        begin, notes = 0.0, list[str]()
+        if SAFETY in run.operation.params:
+            begin = 40.0
+            safety = await _backup_of(self._state, run, SAFETY)
+            await self._make.make(run, safety, begin)
+            notes = [f"What it replaced is in the backup {safety.name} ({safety.id})."]
+        if backup.logical_database is not None:
+            await make_room(run.database, backup.logical_database)
+        async with (
+            target(run.database, backup.logical_database) as backups,
+            self._spool.folder(run.operation.id) as folder,
+        ):
+            await require_ready(backups)
+            await self._fetch(backup, folder, part(run, begin, begin + 0.3 * (100 - begin)))
+            run.progress(begin + 0.3 * (100 - begin), "checking the dump")
             await backups.verify(folder)
             await backups.clean_up()
             try:
-                return await backups.restore(folder, _part(run, 35, 99))
+                return [*notes, *await backups.restore(folder, part(run, begin + 0.35 * (100 - begin), 99))]
             except BaseException:
                 run.progress(run.percent, "undoing it")
                 await _undo(backups)
                 raise
+
+    async def _fetch(self, backup: Backup, folder: Path, progress: Progress) -> None:
+        def fetch(check: Check) -> None:
+            with self._storage.open(backup.place) as source:
+                unpack(
+                    source,
+                    folder,
+                    size=backup.size or 0,
+                    sha256_hex=backup.sha256 or "",
+                    told=lambda share: progress(100 * share, "fetching and unpacking the archive"),
+                    check=check,
+                )
+
+        await stoppable(fetch)
 
     async def recover(self, run: Run) -> list[str]:
         """Finish or undo a restore that was cut off.
@@ -243,7 +249,10 @@ class RestoreBackup:
         Raises: Interrupted, LeftBehind
         """
         await self._spool.remove(run.operation.id)
-        await _undo(offered(run.database))
+        if SAFETY in run.operation.params:
+            await self._make.recovered(run, await _backup_of(self._state, run, SAFETY))
+        async with target(run.database, run.operation.params.get(LOGICAL)) as backups:
+            await _undo(backups)
         raise Interrupted(
             "dbvalet ended in the middle of this restore: the database holds the data of before or that of the backup,"
             " whole. Look which, and restore again if need be."
@@ -262,7 +271,8 @@ class CleanUp:
         Raises: LeftBehind
         """
         run.progress(0, "cleaning up after an interrupted restore")
-        await _undo(offered(run.database))
+        async with target(run.database, run.operation.params.get(LOGICAL)) as backups:
+            await _undo(backups)
         return []
 
     recover = run
@@ -280,10 +290,10 @@ async def _undo(backups: Backups) -> None:
         ) from problem
 
 
-async def _backup_of(state: State, run: Run) -> Backup:
+async def _backup_of(state: State, run: Run, param: str) -> Backup:
     from agent.backups import record
 
-    found = await state.run(lambda connection: record.find(connection, str(run.operation.params["backup_id"])))
+    found = await state.run(lambda connection: record.find(connection, str(run.operation.params[param])))
     if found is None or found.database_id != run.database.id:
         raise BackupNotFound
     return found
@@ -292,7 +302,7 @@ async def _backup_of(state: State, run: Run) -> Backup:
 _FAILED = ("error", "cancelled")
 
 
-def _part(run: Run, begin: float, end: float) -> Progress:
+def part(run: Run, begin: float, end: float) -> Progress:
     """Tell the progress of a part as that of the whole."""
     return lambda percent, words: run.progress(begin + (end - begin) * percent / 100, words)
 

@@ -46,6 +46,8 @@ class Backup:
     name: str
     method: str
     """`manual` or `periodic`."""
+    logical_database: str | None
+    """None is the deployment's own."""
     status: BackupStatus
     error: str | None
     created_at: datetime
@@ -67,7 +69,14 @@ class Backup:
 
 
 def add(
-    connection: Connection, *, backup_id: str, database_id: str, operation_id: str, method: str, created_at: datetime
+    connection: Connection,
+    *,
+    backup_id: str,
+    database_id: str,
+    operation_id: str,
+    method: str,
+    created_at: datetime,
+    logical_database: str | None = None,
 ) -> None:
     """Add a backup that an operation is going to make."""
     connection.execute(
@@ -78,6 +87,7 @@ def add(
             name=f"{created_at:%Y%m%d%H%M%S}_{database_id}",
             method=method,
             created_at=created_at,
+            logical_database=logical_database,
         )
     )
 
@@ -130,6 +140,7 @@ def _read(row: Row[Any]) -> Backup:
         operation_id=row.operation_id,
         name=row.name,
         method=row.method,
+        logical_database=row.logical_database,
         status=BackupStatus.DONE if is_done else status,
         error=None if is_done else row.error,
         created_at=row.created_at,

@@ -55,11 +55,11 @@ class Asked:
         return self.ask("GET", f"{self.path}/backups")["database_backups"]
 
     def backup(self, backup_id: str) -> Object:
-        """Find one, by its id or as the newest that is done."""
+        """Find one, by its id or as the newest that is done of the deployment's own logical database."""
         if backup_id != LATEST:
             return self.ask("GET", f"{self.path}/backups/{quoted(backup_id)}")["database_backup"]
         for each in self.backups():
-            if each["status"] == "done":
+            if each["status"] == "done" and each["logical_database"] is None:
                 return each
         typer.echo(f"dbvalet: {self.database} has no backup that is done", err=True)
         raise typer.Exit(1)

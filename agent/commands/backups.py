@@ -75,9 +75,10 @@ def list_(
         print_json({"database_backups": found})
         return
     if found:
+        others = ("logical_database",) if any(each["logical_database"] for each in found) else ()
         print_table(
-            [each.replace("_", " ") for each in COLUMNS],
-            [[shown(name, each[name]) for name in COLUMNS] for each in found],
+            [each.replace("_", " ") for each in COLUMNS + others],
+            [[shown(name, each[name]) for name in COLUMNS + others] for each in found],
         )
     else:
         typer.echo("(none)")
@@ -264,7 +265,11 @@ def _show_restore(asked: Asked, backup: Object) -> None:
             f"{contents['database']} on {of} {contents['readable_version']}, by {contents['tool']}"
         )
         fields["notes"] = cell(" ".join(contents["notes"]) or None)
-    typer.echo("All that this database holds now is replaced:", err=True)
+    other: str | None = backup["logical_database"]
+    if other is not None:
+        fields["logical database"] = cell(other)
+    what = "this database" if other is None else "this logical database"
+    typer.echo(f"All that {what} holds now is replaced:", err=True)
     print_fields(fields, err=True)
 
 

@@ -66,6 +66,9 @@ def create(
     deny: Annotated[
         list[str] | None, typer.Option("--deny", metavar="ACTION", help="Every action but this; repeatable.")
     ] = None,
+    backup_before_destroy: Annotated[
+        bool, typer.Option("--backup-before-destroy", help="What it destroys is backed up first.")
+    ] = False,
     expires_in: ExpiresIn = None,
     config: Config = None,
 ) -> None:
@@ -92,6 +95,7 @@ def create(
         allow=None if wanted.allow is None else tuple(wanted.allow),
         deny=tuple(wanted.deny),
         values=(value,),
+        backup_before_destroy=backup_before_destroy,
     )
     _with_tokens(settings, lambda tokens: tokens.add(token))
     typer.echo(secret)

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from agent.operations.record import Operation
 
 
+LOGICAL = "logical_database"
+"""Among the params of an operation: which logical database it is about, where that is not the deployment's own."""
+
+
 @dataclass(kw_only=True)
 class Run:
     """One run of an operation, in this process."""

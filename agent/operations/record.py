@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
+from agent.operations.kind import LOGICAL
 from agent.state.tables import backups, operations
 
 
@@ -239,13 +240,12 @@ def release(connection: Connection, operation_id: str, owner: str) -> None:
     )
 
 
-def cleaned_up(connection: Connection, database_id: str) -> None:
-    """Tell that nothing is left behind on a database any more."""
-    connection.execute(
-        update(operations)
-        .where(operations.c.database_id == database_id, operations.c.clean_up_due.is_(True))
-        .values(clean_up_due=False)
-    )
+def cleaned_up(connection: Connection, database_id: str, logical_database: str | None) -> None:
+    """Tell that nothing is left behind on a logical database any more; None is the deployment's own."""
+    due = operations.select().where(operations.c.database_id == database_id, operations.c.clean_up_due.is_(True))
+    for each in map(_read, connection.execute(due)):
+        if each.params.get(LOGICAL) == logical_database:
+            connection.execute(update(operations).where(operations.c.id == each.id).values(clean_up_due=False))
 
 
 def _read(row: Row[Any]) -> Operation:

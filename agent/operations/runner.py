@@ -13,7 +13,7 @@ from agent.databases import Database
 from agent.errors import OperationEnded, OperationNotFound, OperationOpen
 from agent.log import Log
 from agent.once import begun
-from agent.operations.kind import Kind, Run
+from agent.operations.kind import LOGICAL, Kind, Run
 from agent.operations.outcome import outcome_of
 from agent.state.state import State
 from agent.tasks import Task
@@ -197,6 +197,12 @@ class Operations:
         await self._state.run(lambda connection: record.ask_to_cancel(connection, operation_id))
         return await self.find(database_id, operation_id)
 
+    async def wait(self, operation_id: str, seconds: float) -> None:
+        """Wait until an operation of this process has ended, but not longer than so many seconds."""
+        task = self._working.get(operation_id)
+        if task is not None:
+            await asyncio.wait([task], timeout=seconds)
+
     def start(self) -> None:
         """Look, from now on, for operations that nobody works on."""
         self._watcher = asyncio.create_task(self._watch())
@@ -304,7 +310,7 @@ class Operations:
 
         def work(connection: Connection) -> None:
             if outcome.status is record.Status.FINISHED:
-                record.cleaned_up(connection, operation.database_id)
+                record.cleaned_up(connection, operation.database_id, operation.params.get(LOGICAL))
             record.beat(connection, operation.id, self.owner, run.percent, run.step)
             record.finish(connection, operation.id, self.owner, outcome, self._state.now(connection))
             record.forget_old(connection, operation.database_id, MOST_KEPT)
@@ -368,7 +374,7 @@ class Operations:
                 database.up
                 and time.monotonic() - self._cleaned_up_at.get(database.id, -CLEAN_UP_SECONDS) >= CLEAN_UP_SECONDS
             ):
-                await self._clean_up(database)
+                await self._clean_up(database, {key: due.params[key] for key in (LOGICAL,) if key in due.params})
 
     def _is_abandoned(self, each: Operation, seconds: float) -> bool:
         beat, seen_at = self._last_beats[each.id]
@@ -396,10 +402,10 @@ class Operations:
         await self._state.run(work)
         self._log.warning("operation_of_nobody_ended", operation=each.id, type=each.type, database=each.database_id)
 
-    async def _clean_up(self, database: Database) -> None:
+    async def _clean_up(self, database: Database, params: dict[str, Any]) -> None:
         self._cleaned_up_at[database.id] = time.monotonic()
         try:
-            await self.begin(database, CLEAN_UP, {}, "dbvalet")
+            await self.begin(database, CLEAN_UP, params, "dbvalet")
         except OperationOpen:
             return  # whatever runs there now begins with cleaning up
 

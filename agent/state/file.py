@@ -19,7 +19,7 @@ import orjson
 
 from agent.errors import SettingsError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The number of the newest migration."""
 
 APPLICATION_ID = 0x6462766C

@@ -50,6 +50,7 @@ CREATE TABLE backups (
     size BIGINT,
     sha256 TEXT,
     manifest TEXT,
+    logical_database TEXT,
     PRIMARY KEY (id)
 );
 CREATE INDEX backups_of_a_database ON backups (database_id, created_at);
@@ -103,4 +104,4 @@ CREATE TABLE idempotency_keys (
     PRIMARY KEY (who, "key")
 );
 CREATE INDEX keys_by_age ON idempotency_keys (begun_at);
-INSERT INTO alembic_version (version_num) VALUES ('0003')
+INSERT INTO alembic_version (version_num) VALUES ('0004')

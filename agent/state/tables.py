@@ -99,9 +99,10 @@ backups = Table(
     Column("size", BigInteger),
     Column("sha256", Text),
     Column("manifest", Text),
+    Column("logical_database", Text),
 )
-"""`size` and `sha256` are those of the archive, `manifest` is the JSON that stands in it: a backup that has them is
-done, and what became of another one its operation tells."""
+"""`logical_database` is null for the deployment's own. `size` and `sha256` are those of the archive, `manifest` is the
+JSON that stands in it: a backup that has them is done, and what became of another one its operation tells."""
 
 Index("backups_of_a_database", backups.c.database_id, backups.c.created_at)
 

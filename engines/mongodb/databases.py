@@ -24,7 +24,7 @@ from engines.errors import (
     Protected,
 )
 from engines.mongodb.contents import functions_in, measured, profile_stays, require_on, users_of
-from engines.names import ExistingLogicalDatabase, LogicalDatabase, LogicalDatabaseName
+from engines.names import ExistingLogicalDatabase, LogicalDatabase, LogicalDatabaseName, named
 from engines.preview import Affected, Change, Preview, preview_of
 
 if TYPE_CHECKING:
@@ -209,6 +209,7 @@ async def create_database(server: MongoServer, params: NewMongoDatabase) -> Logi
     example_params={"database_name": "custom-db"},
     aftermath=Aftermath(look=look_into, goal=Goal.GONE),
     preview=preview_delete,
+    logical_database=named,
 )
 async def delete_database(server: MongoServer, params: ExistingLogicalDatabase) -> None:
     """Delete a logical database with all that it holds, but for its users, which MongoDB keeps in `admin`.
@@ -232,6 +233,7 @@ async def delete_database(server: MongoServer, params: ExistingLogicalDatabase) 
     example_params={"database_name": "custom-db"},
     aftermath=Aftermath(look=look_for_content, goal=Goal.GONE),
     preview=preview_reset,
+    logical_database=named,
 )
 async def reset_database(server: MongoServer, params: ExistingLogicalDatabase) -> None:
     """Delete every collection, view, index and function of a logical database; its users stay.

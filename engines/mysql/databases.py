@@ -19,7 +19,7 @@ from engines.errors import (
 )
 from engines.mysql.facts import Flavour, granted_on, like
 from engines.mysql.identifiers import SYSTEM_SCHEMAS, Identifier, shown
-from engines.names import ExistingLogicalDatabase, LogicalDatabase, NewLogicalDatabase
+from engines.names import ExistingLogicalDatabase, LogicalDatabase, NewLogicalDatabase, named
 from engines.preview import Affected, Change, Preview, preview_of
 
 if TYPE_CHECKING:
@@ -209,6 +209,7 @@ async def create_database(server: MySQLServer, params: NewLogicalDatabase) -> Lo
     example_result=None,
     aftermath=Aftermath(look=look_into, goal=Goal.GONE),
     preview=preview_delete,
+    logical_database=named,
 )
 async def delete_database(server: MySQLServer, params: ExistingLogicalDatabase) -> None:
     """Delete a logical database with all that is in it.

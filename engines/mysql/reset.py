@@ -13,7 +13,7 @@ from engines.mysql.databases import MADE, counted, grants_on, look_up, made_in
 from engines.mysql.facts import granted, granted_on, has_system_users
 from engines.mysql.identifiers import Identifier, shown
 from engines.mysql.requirements import REQUIREMENTS
-from engines.names import ExistingLogicalDatabase
+from engines.names import ExistingLogicalDatabase, named
 from engines.preview import Affected, Change, Preview, preview_of
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ async def preview_reset(server: MySQLServer, params: ExistingLogicalDatabase) ->
     example_result=None,
     aftermath=Aftermath(look=look_into, goal=Goal.GONE),
     preview=preview_reset,
+    logical_database=named,
 )
 async def reset_database(server: MySQLServer, params: ExistingLogicalDatabase) -> None:
     """Delete everything inside a logical database: tables, views, routines, events, triggers, sequences.

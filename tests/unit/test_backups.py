@@ -518,6 +518,7 @@ def test_the_last_good_one_is_kept_however_old_and_failed_ones_are_counted_apart
             operation_id=str(number),
             name=str(number),
             method="manual",
+            logical_database=None,
             status=status,
             error=None,
             created_at=now - timedelta(days=100 + number),

@@ -276,3 +276,31 @@ def test_steps_are_lines_where_only_words_count(capsys: pytest.CaptureFixture[st
 
     assert waiting.wait(look)["step"] == "done"
     assert capsys.readouterr().err == "  0 %  1 MB written\n 90 %  packing\n100 %  done\n"
+
+
+async def test_a_backup_of_another_logical_database_is_told_from_the_others(shell: Shell) -> None:
+    own = await shell.create()
+    valet = shell.valet
+    other = await valet.service.backups.begin(valet.database(), "admin", "other")
+    await valet.service.operations.wait(other.operation_id, 60)
+    listed = (await shell.run("list", "ad-one")).stdout.splitlines()
+    assert "logical" in listed[0]
+    assert listed[-1].split()[0] == own
+    assert any(line.split()[-1] == "other" for line in listed)
+    asked = await shell.answer("restore", "ad-one", other.id, typed="n\n", code=1)
+    assert "All that this logical database holds now is replaced" in asked.output
+    assert "other" in asked.output
+    latest = await shell.answer("restore", "ad-one", "latest", typed="n\n", code=1)
+    assert own in latest.output
+    assert "All that this database holds now is replaced" in latest.output
+
+
+async def test_backups_of_another_logical_database_take_no_place_of_the_own_ones(shell: Shell) -> None:
+    own = await shell.create()
+    valet = shell.valet
+    for _ in range(15):
+        other = await valet.service.backups.begin(valet.database(), "admin", "other")
+        await valet.service.operations.wait(other.operation_id, 60)
+    found = await valet.service.backups.newest("ad-one")
+    assert own in [each.id for each in found]
+    assert len(found) == 15

@@ -120,7 +120,40 @@ INSERT INTO memory VALUES ('ad-one', 'sql_mode', '"ANSI"'), ('ad-two', 'identity
 """
 """As dbvalet of October 2026 wrote it."""
 
-VERSIONS = {1: VERSION_1, 2: VERSION_2}
+VERSION_3 = (
+    VERSION_2.replace("'0002'", "'0003'")
+    + """
+CREATE TABLE audit (
+    sequence BIGINT NOT NULL,
+    database_id TEXT,
+    line TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (sequence)
+);
+CREATE INDEX audit_of_a_database ON audit (database_id, sequence);
+CREATE TABLE audit_head (
+    id INTEGER NOT NULL,
+    sequence BIGINT NOT NULL,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (id)
+);
+INSERT INTO audit_head (id, sequence, digest) VALUES (1, 0, '');
+CREATE TABLE idempotency_keys (
+    who TEXT NOT NULL,
+    "key" TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    begun_at DATETIME NOT NULL,
+    before TEXT,
+    answer TEXT,
+    PRIMARY KEY (who, "key")
+);
+CREATE INDEX keys_by_age ON idempotency_keys (begun_at);
+"""
+)
+"""As dbvalet of November 2026 wrote it."""
+
+VERSIONS = {1: VERSION_1, 2: VERSION_2, 3: VERSION_3}
 
 
 @pytest.fixture
@@ -209,7 +242,7 @@ def test_a_newer_file_ends_the_start_and_is_left_untouched(file: Path):
     with closing(sqlite3.connect(file)) as connection:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     before = file.read_bytes()
-    with pytest.raises(SettingsError, match=r"^state: .* was written by a newer dbvalet \(schema 4, known 3\)$"):
+    with pytest.raises(SettingsError, match=r"^state: .* was written by a newer dbvalet \(schema 5, known 4\)$"):
         State(f"sqlite:///{file}")
 
     assert file.read_bytes() == before
@@ -247,7 +280,7 @@ async def test_nothing_is_made_by_asking_whether_there_is_work(state: State, fil
         "INSERT INTO database_settings VALUES ('ad-one', 1, '[3]', NULL, NULL, NULL)",
         "INSERT INTO operations VALUES ('1', 'ad-one', 'backup', 'running', 0, '', NULL, '{}', '[]', 'x', '2026', NULL,"
         " NULL, 0, 0)",
-        "INSERT INTO backups VALUES ('1', 'ad-one', '1', 'n', 'manual', '2026', NULL, 1, 'x', NULL)",
+        "INSERT INTO backups VALUES ('1', 'ad-one', '1', 'n', 'manual', '2026', NULL, 1, 'x', NULL, NULL)",
     ],
 )
 async def test_settings_operations_and_backups_are_work(state: State, file: Path, row: str):

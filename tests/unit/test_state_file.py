@@ -127,7 +127,7 @@ def a_folder(file: Path) -> None:
         (damaged_in_the_middle, "is damaged: |malformed"),
         (cut_off, "is damaged: |malformed"),
         (no_database, "cannot be read: file is not a database"),
-        (newer, r"was written by a newer dbvalet \(schema 4, known 3\)"),
+        (newer, r"was written by a newer dbvalet \(schema 5, known 4\)"),
         (somebody_elses, "is not a state file of dbvalet"),
         (with_our_mark_alone, "is not a state file of dbvalet"),
         (a_folder, "cannot be read: unable to open database file"),

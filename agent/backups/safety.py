@@ -1,0 +1,97 @@
+"""Backup before destroy: what an action is about to destroy is backed up first, where that is wished."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agent.databases import Database
+from agent.errors import BackupFirst, BackupFirstFailed
+from agent.operations.runner import Operations
+from agent.tokens import Principal
+from engines.action import Action, Effect
+from engines.engine import preview
+from engines.errors import EngineUnavailable
+
+if TYPE_CHECKING:
+    from agent.backups.backups import DatabaseBackups
+    from agent.backups.record import Backup
+
+WAIT_SECONDS = 8.0
+"""How long a request waits for its backup: no answer may hold longer than 25 s, and the action comes after it."""
+
+FRESH_SECONDS = 600.0
+"""How long ago it may have been begun by an earlier request of the same kind: another one is made after that."""
+
+
+class _Wanted(NamedTuple):
+    who: str
+    database_id: str
+    action: str
+    params: str
+
+
+@dataclass(frozen=True)
+class _Begun:
+    backup_id: str
+    at: float
+
+
+def is_wished(principal: Principal, database: Database) -> bool:
+    """Tell whether what this token destroys on a database is backed up first."""
+    return principal.backup_before_destroy or database.settings.backup_before_destroy
+
+
+class SafetyNet:
+    """Makes the backup that comes before an action which destroys something."""
+
+    def __init__(self, backups: DatabaseBackups, operations: Operations) -> None:
+        self._backups = backups
+        self._operations = operations
+        self._begun: dict[_Wanted, _Begun] = {}
+        """Of requests that did not wait until theirs was done. A dbvalet that is started anew makes another one."""
+
+    async def spread(self, principal: Principal, database: Database, action: Action, params: Any) -> Backup | None:
+        """Give the backup of what is going to be destroyed, done; None where none is wished.
+
+        What would be refused is refused before a backup is made.
+
+        Raises: BackupFirst, when it takes longer than a request can wait: the next one like it finds it done;
+        BackupFirstFailed, OperationOpen, Precondition, EngineUnavailable, and whatever the action would raise
+        """
+        if action.effect is not Effect.DESTRUCTIVE or not is_wished(principal, database):
+            return None
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                if action.preview is not None:
+                    await preview(database.server, action, params)
+                wanted = _Wanted(principal.name, database.id, action.name, repr(params))
+                backup = await self._begun_before(wanted) or await self._backups.begin(
+                    database, principal.name, _other(database, action, params)
+                )
+        except TimeoutError:
+            raise EngineUnavailable("Nothing was destroyed: the engine does not answer in time.") from None
+        await self._operations.wait(backup.operation_id, max(0.0, began + WAIT_SECONDS - time.monotonic()))
+        backup = await self._backups.find(backup.id)
+        if backup.is_done:
+            return backup
+        if backup.finished_at is not None:
+            raise BackupFirstFailed(f"Nothing was destroyed: the backup before it failed. {backup.error or ''}".strip())
+        self._begun[wanted] = _Begun(backup.id, began)
+        raise BackupFirst(f"Nothing was destroyed yet: the backup before it, {backup.id}, is being made. Ask again.")
+
+    async def _begun_before(self, wanted: _Wanted) -> Backup | None:
+        """Give the backup that an earlier request like this one has begun, and let no later one have it."""
+        now = time.monotonic()
+        self._begun = {each: begun for each, begun in self._begun.items() if now - begun.at < FRESH_SECONDS}
+        begun = self._begun.pop(wanted, None)
+        return None if begun is None else await self._backups.find(begun.backup_id)
+
+
+def _other(database: Database, action: Action, params: Any) -> str | None:
+    """Tell which other logical database than the deployment's own it is about."""
+    named = None if action.logical_database is None else action.logical_database(params)
+    return None if named == database.server.address.database else named

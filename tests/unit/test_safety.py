@@ -1,0 +1,239 @@
+"""Backup before destroy, on the fake engine; `tests/live/test_safety.py` has it on live ones."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from agent.backups import safety
+from agent.operations import runner
+from engines.errors import BackupFailed
+from tests.contract.decoders import go_failure
+from tests.fakes.driver import Gate
+from tests.fakes.service import URL, Valet, configuration, running
+from tests.unit.test_backups import ONE, listed, make, restored
+
+SAFE = [{"id": "ad-one", "url": URL, "backup_before_destroy": True}, {"id": "ad-two", "url": URL}]
+SECOND = {"name": "second"}
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "BEAT_SECONDS", 0.02)
+
+
+def add_second(valet: Valet) -> None:
+    for each in ("ad-one", "ad-two"):
+        valet.server(each).things["second"] = "red"
+
+
+async def drop(valet: Valet, *, token: str = "admin", key: str | None = None, **more: Any) -> httpx.Response:
+    body = {"action_name": "drop-thing", "params": SECOND, **more}
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return await valet.ask("POST", f"{ONE}/action", token, json=body, headers=headers)
+
+
+async def test_what_is_destroyed_is_in_the_backup_that_the_answer_names() -> None:
+    async with running(databases=SAFE) as valet:
+        add_second(valet)
+        answer = (await drop(valet)).json()
+        assert answer["ok"] == 1
+        (made,) = await listed(valet)
+        assert answer["backup"] == {"id": made["id"], "name": made["name"], "logical_database": None}
+        assert made["status"] == "done"
+        assert "second" not in valet.server().things
+
+        begun = (await valet.ask("POST", f"{ONE}/backups/{made['id']}/restore", json={})).json()
+        assert (await restored(valet, begun))["status"] == "done"
+        assert valet.server().things["second"] == "red"
+
+
+async def test_what_destroys_nothing_makes_no_backup() -> None:
+    async with running(databases=SAFE) as valet:
+        assert (await valet.act("add-thing", SECOND)).json().keys() == {"ok", "result"}
+        assert (await valet.act("list-things")).status_code == 200
+        assert await listed(valet) == []
+
+
+async def test_another_database_makes_none() -> None:
+    async with running(databases=SAFE) as valet:
+        add_second(valet)
+        assert (await valet.act("drop-thing", SECOND, database="ad-two")).json().keys() == {"ok", "result"}
+        assert (await valet.ask("GET", "/api/databases/ad-two/backups")).json()["database_backups"] == []
+
+
+async def test_it_may_be_asked_of_a_token_instead() -> None:
+    tokens = configuration()["tokens"]
+    tokens[0]["backup_before_destroy"] = True
+    tokens[1] |= {"role": "admin"}
+    async with running(tokens=tokens) as valet:
+        for token, backups in (("operator", 0), ("admin", 1)):
+            add_second(valet)
+            assert ("backup" in (await drop(valet, token=token)).json()) == bool(backups)
+            assert len(await listed(valet)) == backups
+
+
+@pytest.mark.parametrize(("params", "status"), [({"name": "none"}, 404), ({"name": "first"}, 403), ({"nam": 1}, 422)])
+async def test_for_what_is_refused_no_backup_is_made(params: dict[str, Any], status: int) -> None:
+    async with running(databases=SAFE) as valet:
+        assert (await valet.act("drop-thing", params)).status_code == status
+        assert await listed(valet) == []
+
+
+async def test_nothing_is_destroyed_when_the_backup_fails_or_cannot_begin() -> None:
+    async with running(databases=SAFE) as valet:
+        add_second(valet)
+        controls = valet.server().backups
+        controls.problems["dump"] = BackupFailed("out of luck")
+        failed = await drop(valet)
+        assert (failed.status_code, failed.json()["code"]) == (409, "precondition")
+        assert failed.json()["error"] == "Nothing was destroyed: the backup before it failed. out of luck"
+        assert go_failure(failed)
+        controls.missing = ["Missing: a tool."]
+        assert (await drop(valet)).json()["error"] == "Missing: a tool."
+        assert valet.server().things["second"] == "red"
+        del controls.problems["dump"]
+        controls.missing = []
+        assert (await drop(valet)).status_code == 200
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_a_backup_that_takes_long_is_found_done_by_the_next_request(
+    monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    async with running(databases=SAFE) as valet:
+        add_second(valet)
+        gate = valet.server().backups.gates["dump"] = Gate()
+        monkeypatch.setattr(safety, "WAIT_SECONDS", 0.2)
+        for waiting in [await drop(valet, key=key) for _ in range(2)]:
+            assert (waiting.status_code, waiting.json()["code"]) == (409, "in_progress")
+            assert waiting.headers["Retry-After"] == "2"
+        assert valet.server().things["second"] == "red"
+        (running_one,) = await listed(valet)
+        assert running_one["id"] in (await drop(valet, key=key)).json()["error"]
+        gate.open.set()
+        monkeypatch.setattr(safety, "WAIT_SECONDS", 30)
+
+        done = await drop(valet, key=key)
+        assert done.json()["backup"]["id"] == running_one["id"]
+        assert len(await listed(valet)) == 1
+        if key is not None:
+            assert (await drop(valet, key=key)).content == done.content
+        # It was for that one: what is destroyed later is backed up anew.
+        add_second(valet)
+        assert (await drop(valet)).json()["backup"]["id"] != running_one["id"]
+
+
+async def test_a_backup_begun_long_ago_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(databases=SAFE) as valet:
+        add_second(valet)
+        gate = valet.server().backups.gates["dump"] = Gate()
+        monkeypatch.setattr(safety, "WAIT_SECONDS", 0.2)
+        assert (await drop(valet)).status_code == 409
+        (old,) = await listed(valet)
+        gate.open.set()
+        monkeypatch.setattr(safety, "WAIT_SECONDS", 30)
+        monkeypatch.setattr(safety, "FRESH_SECONDS", 0)
+        async with asyncio.timeout(30):
+            while (await listed(valet))[0]["status"] != "done":  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0.02)
+        assert (await drop(valet)).json()["backup"]["id"] != old["id"]
+
+
+async def test_while_another_operation_runs_nothing_is_destroyed() -> None:
+    async with running(databases=SAFE) as valet:
+        add_second(valet)
+        gate = valet.server().backups.gates["dump"] = Gate()
+        await valet.ask("POST", f"{ONE}/backups", json={})
+        refused = await drop(valet)
+        assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+        assert valet.server().things["second"] == "red"
+        gate.open.set()
+
+
+async def test_an_engine_that_does_not_answer_destroys_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safety, "WAIT_SECONDS", 0.1)
+    async with running(databases=SAFE) as valet:
+        add_second(valet)
+        valet.server().gate = Gate()
+        refused = await drop(valet)
+        assert (refused.status_code, refused.json()["code"]) == (503, "engine_unavailable")
+        assert valet.server().things["second"] == "red"
+        assert await listed(valet) == []
+
+
+async def test_a_dry_run_tells_whether_a_backup_comes_first_and_makes_none() -> None:
+    async with running(databases=SAFE) as valet:
+        add_second(valet)
+        assert (await drop(valet, dry_run=True)).json()["backup_first"] is True
+        unsafe = {"action_name": "drop-thing", "params": SECOND, "dry_run": True}
+        answer = await valet.ask("POST", "/api/databases/ad-two/action", json=unsafe)
+        assert answer.json()["backup_first"] is False
+        assert await listed(valet) == []
+
+
+async def test_a_restore_backs_up_what_it_replaces() -> None:
+    async with running(databases=SAFE) as valet:
+        source = await make(valet)
+        add_second(valet)
+        begun = (await valet.ask("POST", f"{ONE}/backups/{source['id']}/restore", json={})).json()
+        done = await restored(valet, begun)
+        assert done["status"] == "done"
+        assert "second" not in valet.server().things
+        saved = next(each for each in await listed(valet) if each["id"] == done["safety_backup_id"])
+        assert saved["status"] == "done"
+        assert f"({saved['id']})" in done["notes"][0]
+
+        again = (await valet.ask("POST", f"{ONE}/backups/{saved['id']}/restore", json={})).json()
+        assert (await restored(valet, again))["status"] == "done"
+        assert valet.server().things["second"] == "red"
+
+
+async def test_a_restore_whose_backup_fails_replaces_nothing() -> None:
+    async with running(databases=SAFE) as valet:
+        source = await make(valet)
+        add_second(valet)
+        valet.server().backups.problems["dump"] = BackupFailed("out of luck")
+        begun = (await valet.ask("POST", f"{ONE}/backups/{source['id']}/restore", json={})).json()
+        done = await restored(valet, begun)
+        assert (done["status"], done["error"]) == ("error", "out of luck")
+        assert valet.server().things["second"] == "red"
+        saved = next(each for each in await listed(valet) if each["id"] == begun["safety_backup_id"])
+        assert saved["status"] == "error"
+
+
+async def test_a_restore_that_was_cut_off_in_its_backup_replaces_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "LOOK_SECONDS", 0.02)
+    state = f"sqlite:///{tmp_path}/state.db"
+    async with running(databases=SAFE, state=state) as valet:
+        source = await make(valet)
+        add_second(valet)
+        valet.server().backups.gates["dump"] = Gate()
+        begun = (await valet.ask("POST", f"{ONE}/backups/{source['id']}/restore", json={})).json()
+    async with running(databases=SAFE, state=state) as valet:
+        add_second(valet)
+        done = await restored(valet, begun)
+        assert done["status"] == "error"
+        assert valet.server().things["second"] == "red"
+        saved = next(each for each in await listed(valet) if each["id"] == begun["safety_backup_id"])
+        assert saved["status"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("url", "other"),
+    [
+        ("mysql://valet:s%2F@h:1/app?tls=true", "mysql://valet:s%2F@h:1/a%2Fb%20c?tls=true"),
+        ("mongodb://valet:s@h,h2/app", "mongodb://valet:s@h,h2/a%2Fb%20c?authSource=app"),
+        ("mongodb://valet:s@h/app?authSource=admin", "mongodb://valet:s@h/a%2Fb%20c?authSource=admin"),
+        ("mongodb://h/app", "mongodb://h/a%2Fb%20c"),
+    ],
+)
+def test_the_address_of_another_logical_database_is_for_the_same_account(url: str, other: str) -> None:
+    from engines.address import parse_address
+
+    found = parse_address(url, 1).of("a/b c")
+    assert (found.url, found.database) == (other, "a/b c")
