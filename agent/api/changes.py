@@ -33,6 +33,9 @@ from agent.tokens import Principal
 from engines.action import Effect
 from engines.errors import InvalidParams
 
+SHED = frozenset({"rate_limited", "overloaded"})
+"""Codes of which there is no line: it would cost more than the request did."""
+
 _TOLD_TEXT = (
     "It was done, and the answer held a password, which is told once and kept nowhere. If it was lost: "
     "POST …/users/NAME/reset_password, with a new key, gives another."
@@ -173,7 +176,7 @@ class _Written:
         Raises: StateUnavailable
         """
         status, code, _ = self._answered()
-        if self._change is not None and status != STATUS["rate_limited"]:
+        if self._change is not None and code not in SHED:
             await self._journal.end(self._change, status, code)
 
     async def end_as_bug(self) -> None:
@@ -235,7 +238,7 @@ class _Keyed(_Written):
         else:
             also = partial(self._once.keep, self._asked, self._kept(status, code, body))
         change = self._change
-        if change is None or status == STATUS["rate_limited"]:
+        if change is None or code in SHED:
             if also is not None:
                 await self._once.write(also)
             return

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from agent.api.errors import STATUS
 from agent.audit.line import Change, Head, Row, redacted
-from agent.errors import AgentError, RateLimited, StateUnavailable
+from agent.errors import AgentError, Overloaded, RateLimited, StateUnavailable
 from agent.log import Log
 from agent.state.state import State
 from engines.action import Effect
@@ -40,7 +40,8 @@ class Journal:
         """
         try:
             yield
-        except (StateUnavailable, RateLimited):
+        except (StateUnavailable, RateLimited, Overloaded):
+            # Of what was shed a line would cost more than the request did.
             raise
         except (AgentError, EngineError) as refused:
             await self.end(change, STATUS[refused.code], refused.code)

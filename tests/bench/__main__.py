@@ -23,6 +23,8 @@ READS = {
 }
 PG = ("ad-pg", "pg-list-queries")
 
+WRITE = ("ad-my", "set-sqlmode", "ANSI_QUOTES")
+
 Figures = dict[str, float]
 
 
@@ -91,6 +93,10 @@ def measure(dbvalet: Dbvalet, urls: dict[str, str], seconds: float) -> Figures:
         for clients in (1, 8):
             load = dbvalet.load(*read, clients, seconds)
             found |= {f"{engine}_{clients}_{key}": value for key, value in load.items()}
+    found |= {f"bare_write_{key}": value for key, value in bare("mysql-write", urls["mysql"], seconds).items()}
+    for keyed in (False, True):
+        writes = dbvalet.writes(*WRITE, keyed=keyed, seconds=seconds)
+        found |= {f"{'keyed' if keyed else 'plain'}_write_{key}": value for key, value in writes.items()}
     return found
 
 
@@ -121,6 +127,10 @@ def rates(figures: Figures) -> Table:
         row(action, f"bare driver ({engine})", 1, f"{engine}_bare")
         for clients in (1, 8):
             row(action, "dbvalet", clients, f"{engine}_{clients}")
+    table.add_section()
+    row("set-sqlmode", "bare driver (SET PERSIST)", 1, "bare_write")
+    row("set-sqlmode", "dbvalet", 1, "plain_write")
+    row("set-sqlmode", "dbvalet, each with a key", 1, "keyed_write")
     return table
 
 
@@ -146,6 +156,10 @@ def ratios(f: Figures) -> tuple[Table, bool]:
             None,
             False,
         ),
+        ("durable commits of a write", f["plain_write_commits"], 1, 1, False),
+        ("durable commits of a write with a key", f["keyed_write_commits"], 2, 2, False),
+        ("set-sqlmode p50 − PyMySQL p50, ms", f["plain_write_p50_ms"] - f["bare_write_p50_ms"], None, None, False),
+        ("with a key, ms", f["keyed_write_p50_ms"] - f["bare_write_p50_ms"], None, None, False),
     ]
     table = Table(title="Figures to reach")
     table.add_column("figure")

@@ -1,4 +1,4 @@
-"""The same reads through a bare driver with one kept connection.
+"""The same reads, and a write, through a bare driver with one kept connection.
 
 `python -m tests.bench.bare ENGINE SECONDS`, with the URL in BENCH_URL.
 Prints one JSON object as `tests.bench.load` does.
@@ -40,6 +40,16 @@ def mysql(address: Address) -> Callable[[], object]:
     return read
 
 
+def mysql_write(address: Address) -> Callable[[], object]:
+    import pymysql
+
+    connection = pymysql.connect(
+        host=address.host, port=address.port, user=address.user, password=address.password or "", autocommit=True
+    )
+    cursor = connection.cursor()
+    return lambda: cursor.execute("SET PERSIST sql_mode = 'ANSI_QUOTES'")
+
+
 def mongodb(address: Address) -> Callable[[], object]:
     import pymongo
 
@@ -56,7 +66,13 @@ def influxdb(address: Address) -> Callable[[], object]:
     return lambda: client.get_list_retention_policies(address.database)
 
 
-READS = {"postgresql": postgresql, "mysql": mysql, "mongodb": mongodb, "influxdb": influxdb}
+READS = {
+    "postgresql": postgresql,
+    "mysql": mysql,
+    "mongodb": mongodb,
+    "influxdb": influxdb,
+    "mysql-write": mysql_write,
+}
 
 
 def main() -> None:

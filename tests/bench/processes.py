@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.bench.figures import summary
+
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 20
 
@@ -24,13 +27,41 @@ START_SECONDS = 20
 class Dbvalet:
     """A running `dbvalet serve`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, token: str) -> None:
-        self.process, self.port, self.token = process, port, token
+    def __init__(self, process: subprocess.Popen[bytes], port: int, token: str, state: Path) -> None:
+        self.process, self.port, self.token, self.state = process, port, token, state
 
     def load(self, database: str, action: str, clients: int, seconds: float) -> dict[str, float]:
         """Let `clients` ask for an action as fast as they get answers."""
         command = ["tests.bench.load", "127.0.0.1", str(self.port), database, action, str(clients), str(seconds)]
         return run_json(command, BENCH_TOKEN=self.token)
+
+    def writes(self, database: str, action: str, params: object, *, keyed: bool, seconds: float) -> dict[str, float]:
+        """Ask for a change again and again over one kept connection, each with a key of its own if wished.
+
+        `commits`: durable commits of the state for each, as the file's own counter has them
+        """
+        body = json.dumps({"action_name": action, "params": params})
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        took: list[float] = []
+        failed = 0
+        before, began = self._commits(), time.perf_counter()
+        while time.perf_counter() - began < seconds:
+            asked = time.perf_counter()
+            more = {"Idempotency-Key": os.urandom(8).hex()} if keyed else {}
+            connection.request("POST", f"/api/databases/{database}/action", body, headers | more)
+            answer = connection.getresponse()
+            answer.read()
+            took.append(time.perf_counter() - asked)
+            failed += answer.status != 200
+        elapsed = time.perf_counter() - began
+        connection.close()
+        return summary(took, elapsed, failed) | {"commits": (self._commits() - before) / len(took)}
+
+    def _commits(self) -> int:
+        # https://www.sqlite.org/fileformat2.html#file_change_counter
+        header = self.state.read_bytes()[:28] if self.state.exists() else b""
+        return int.from_bytes(header[24:28])
 
     def act(self, database: str, action: str) -> httpx.Response:
         return httpx.post(
@@ -53,6 +84,8 @@ def serving(databases: dict[str, str], first: tuple[str, str]) -> Iterator[tuple
                     "listen": f"127.0.0.1:{port}",
                     "state": f"sqlite:///{folder}/state.db",
                     "tokens": [{"name": "bench", "token": token, "role": "admin", "databases": ["*"]}],
+                    # As in production, with what is counted counted, and never reached.
+                    "limits": dict.fromkeys(("read", "write", "destructive"), "100000/second"),
                     "databases": [{"id": name, "url": url} for name, url in databases.items()],
                 }
             )
@@ -61,7 +94,7 @@ def serving(databases: dict[str, str], first: tuple[str, str]) -> Iterator[tuple
             began = time.perf_counter()
             dbvalet = shutil.which("dbvalet", path=str(Path(sys.executable).parent)) or "dbvalet"
             process = subprocess.Popen([dbvalet, "serve", "--config", str(config)], stdout=log, stderr=log)
-            server = Dbvalet(process, port, token)
+            server = Dbvalet(process, port, token, Path(folder, "state.db"))
             try:
                 yield server, _first_answer(server, first, began, Path(folder, "log"))
             finally:
