@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.live.admins import guard_connections
 from tests.live.images import ENGINES, Engine, EngineImage, choose, find_image
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    guard_connections()
     # Of whoever runs the tests, or of a worker of pytest-xdist: what is printed is compared.
     os.environ.pop("COLUMNS", None)
     for marker in MARKERS:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+from tests.live.admins import refuse_admins
+
 
 def parent_of(pid: int) -> int | None:
     """Give the parent of a process that runs, None for one that ended (a zombie has)."""
@@ -53,6 +55,7 @@ class OtherProgram:
     """A Python program that prints lines and then waits for its end: at the latest that of the `with` block."""
 
     def __init__(self, source: str, *arguments: str) -> None:
+        refuse_admins(" ".join(arguments))
         self.process = subprocess.Popen(
             [sys.executable, "-c", source, *arguments],
             stdin=subprocess.DEVNULL,

@@ -27,6 +27,7 @@ from testcontainers.core.docker_client import DockerClient
 from testcontainers.core.utils import inside_container
 from testcontainers.core.waiting_utils import WaitStrategy, WaitStrategyTarget
 
+from tests.live.admins import ADMIN_PASSWORD, ADMINS
 from tests.live.images import Engine, EngineImage, find_image
 
 # Ryuk is an image of its own, which cannot be pulled where no registry is reachable. Containers carry the
@@ -39,10 +40,8 @@ if testcontainers_config.connection_mode_override is None and inside_container()
     testcontainers_config.connection_mode_override = ConnectionMode.gateway_ip
 
 READY_SECONDS = 90
-ADMIN_PASSWORD = "pass/word:of@the#admin"
 DATABASE = "app"
 
-ADMINS: dict[Engine, str] = {"postgresql": "postgres", "mysql": "root", "mongodb": "root", "influxdb": "root"}
 PORTS: dict[Engine, int] = {"postgresql": 5432, "mysql": 3306, "mongodb": 27017, "influxdb": 8086}
 
 # Nothing here outlives its container, so no engine needs to wait for a disk. What a killed server had

@@ -6,7 +6,7 @@ import json
 import os
 import tarfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ import pymysql
 import pytest
 
 from agent.demo.postgresql import wheel_programs
+from tests.live.accounts import Part, account_on, run_as_admin
 from tests.live.mysql.backup.programs import take_programs
 from tests.live.servers import LiveServer
 from tests.unit.running import TOKEN, Running, configuration, serving
@@ -44,10 +45,11 @@ class Content(Protocol):
 
 class Postgres:
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
+        """Of the ordinary role that owns the database."""
 
     def _say(self, *statements: str) -> list[Any]:
-        with psycopg.connect(self._url, autocommit=True) as session:
+        with psycopg.connect(self.url, autocommit=True) as session:
             cursors = [session.execute(each.encode()) for each in statements]
             return cursors[-1].fetchall() if cursors[-1].description else []
 
@@ -150,40 +152,45 @@ class Influx:
         return [list(self._client.query(each).get_points()) for each in statements]
 
 
-Made = tuple[str, Content]
+OWNER_PASSWORD = "of-the-owner"
 
 
 @contextmanager
-def of_postgresql(live: LiveServer, name: str) -> Iterator[Made]:
+def of_postgresql(live: LiveServer, name: str) -> Iterator[tuple[str, Postgres]]:
+    owner = f"owner_of_{name}"
     with psycopg.connect(live.url(), autocommit=True) as admin:
-        admin.execute(f'CREATE DATABASE "{name}"'.encode())
-        yield live.url(database=name), Postgres(live.url(database=name))
-        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode() if live.version_tuple >= (13,) else b"SELECT 1")
+        admin.execute(f"CREATE ROLE {owner} LOGIN PASSWORD '{OWNER_PASSWORD}'".encode())
+        admin.execute(f"CREATE DATABASE {name} OWNER {owner}".encode())
+        run_as_admin(live, f"GRANT ALL ON SCHEMA public TO {owner}", name)
+        yield account_on(live, name), Postgres(live.url(owner, OWNER_PASSWORD, name))
+        if live.version_tuple >= (13,):
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+            admin.execute(f"DROP ROLE {owner}".encode())
 
 
 @contextmanager
-def of_mysql(live: LiveServer, name: str) -> Iterator[Made]:
+def of_mysql(live: LiveServer, name: str) -> Iterator[tuple[str, Mysql]]:
     with (
         pymysql.connect(host=live.host, port=live.port, user=live.admin, password=live.password) as admin,
         admin.cursor() as cursor,
     ):
         cursor.execute(f"CREATE DATABASE {name}")
-        yield live.url(database=name), Mysql(live, name)
+        yield account_on(live, name), Mysql(live, name)
         cursor.execute(f"DROP DATABASE {name}")
 
 
 @contextmanager
-def of_mongodb(live: LiveServer, name: str) -> Iterator[Made]:
-    yield live.url(database=name), Mongo(live.url(database=name))
+def of_mongodb(live: LiveServer, name: str) -> Iterator[tuple[str, Mongo]]:
+    yield account_on(live, name), Mongo(live.url(database=name))
     with pymongo.MongoClient[dict[str, Any]](live.url()) as client:
         client.drop_database(name)
 
 
 @contextmanager
-def of_influxdb(live: LiveServer, name: str) -> Iterator[Made]:
+def of_influxdb(live: LiveServer, name: str) -> Iterator[tuple[str, Influx]]:
     client = influxdb_driver.InfluxDBClient(live.host, live.port, live.admin, live.password)
     client.create_database(name)
-    yield live.url(database=name), Influx(live, name)
+    yield account_on(live, name), Influx(live, name)
     client.drop_database(name)
 
 
@@ -248,10 +255,14 @@ class Valet:
 
 
 @contextmanager
-def prepared(live: LiveServer, folder: Path, **more: Any) -> Iterator[tuple[Valet, Content]]:
+def prepared(
+    live: LiveServer, folder: Path, *, parts: Collection[Part] = ("backups", "restores"), **more: Any
+) -> Iterator[tuple[Valet, Content]]:
     name = f"routes_{time.time_ns()}"
     with MADE[live.engine](live, name) as (url, content):
         content.fill()
+        # Whose objects there are is known only now.
+        account_on(live, name, parts=parts)
         yield Valet(folder, url, programs_of(live, folder / "programs"), **more), content
 
 

@@ -14,18 +14,20 @@ import pymongo
 import pymysql
 import pytest
 
+from tests.live.accounts import account_on
 from tests.live.servers import LiveServer
+from tests.live.test_backup_routes import of_postgresql
 from tests.unit.running import TOKEN, configuration, run, serving
 
 LIMIT = 20
 
 
 @contextmanager
-def calling(folder: Path, live: LiveServer) -> Iterator[Callable[..., str]]:
+def calling(folder: Path, live: LiveServer, url: str | None = None) -> Iterator[Callable[..., str]]:
     """Serve one database; give what runs `dbvalet call ad-x …`, which must succeed, and gives its output."""
     token = folder / "token"
     token.write_text(f"{TOKEN}\n")
-    with serving(configuration(folder, {"id": "ad-x", "url": live.url()})) as running:
+    with serving(configuration(folder, {"id": "ad-x", "url": url or account_on(live)})) as running:
 
         def call(*words: str, code: int = 0) -> str:
             variables = {"DBVALET_URL": running.url, "DBVALET_TOKEN_FILE": str(token)}
@@ -46,7 +48,11 @@ def until(what: Callable[[], bool], text: str) -> None:
 
 def test_a_query_is_seen_cancelled_and_gone(postgresql: LiveServer, tmp_path: Path) -> None:
     marker = f"SELECT pg_sleep(60) /* cli {time.time_ns()} */"
-    with calling(tmp_path, postgresql) as call, psycopg.connect(postgresql.url(), autocommit=True) as victim:
+    with (
+        of_postgresql(postgresql, f"cli_{time.time_ns()}") as (url, content),
+        calling(tmp_path, postgresql, url) as call,
+        psycopg.connect(content.url, autocommit=True) as victim,
+    ):
         pid = victim.info.backend_pid
         ended: list[BaseException] = []
 
@@ -158,7 +164,7 @@ def test_no_session_stays_on_the_server(postgresql: LiveServer, tmp_path: Path, 
 
         database = f"cli_{time.time_ns()}"
         connection.execute(f"CREATE DATABASE {database}".encode())
-        config = configuration(tmp_path, {"id": "ad-x", "url": postgresql.url(database=database)})
+        config = configuration(tmp_path, {"id": "ad-x", "url": account_on(postgresql, database)})
         with serving(config) as running:
             until(lambda: sessions() > 0, "it never connected")
             if stop:

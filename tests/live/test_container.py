@@ -22,6 +22,7 @@ from psycopg.pq import DiagnosticField
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.docker_client import DockerClient
 
+from tests.live.admins import refuse_admins
 from tests.live.own_image import CHECKOUT, own_image
 from tests.live.servers import OWNER, LiveServer, owner_label, spawn
 
@@ -114,6 +115,7 @@ def running(
 
     `tls` is how it is spoken with.
     """
+    refuse_admins(url)
     container = (
         DockerContainer(image)
         .with_envs(DBVALET_TOKEN=TOKEN, DBVALET_DATABASE_URL=url, **variables)

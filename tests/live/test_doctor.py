@@ -9,15 +9,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import influxdb
-import psycopg
 import pymongo
-import pymysql
 import pytest
-from pymysql.constants import CLIENT
 
+from tests.live.accounts import account_on, run_as_admin, with_parts
 from tests.live.images import newest
-from tests.live.mongodb.shell import run_script
 from tests.live.servers import LiveServer, spawn
 from tests.unit.running import configuration, run
 
@@ -27,35 +23,6 @@ _numbers = itertools.count(1)
 
 def fresh_name(kind: str) -> str:
     return f"doctor_{kind}_{next(_numbers)}"
-
-
-def run_as_admin(live: LiveServer, script: str, database: str = "app") -> None:
-    """Run a script, or lines of one, as the administrator of a server does."""
-    if live.engine == "postgresql":
-        with psycopg.connect(live.url(database=database), autocommit=True) as connection:
-            connection.execute(script.encode())
-    elif live.engine == "mysql":
-        with pymysql.connect(
-            host=live.host,
-            port=live.port,
-            user=live.admin,
-            password=live.password,
-            client_flag=CLIENT.MULTI_STATEMENTS,
-            autocommit=True,
-        ) as connection:
-            cursor = connection.cursor()
-            cursor.execute(script)
-            while cursor.nextset():
-                pass
-    elif live.engine == "mongodb":
-        with pymongo.MongoClient[dict[str, Any]](live.url()) as client:
-            run_script(client, script)
-    else:
-        client = influxdb.InfluxDBClient(live.host, live.port, live.admin, live.password)
-        for statement in "\n".join(line for line in script.splitlines() if not line.startswith("--")).split(";"):
-            if statement.strip():
-                client.query(statement, method="POST")
-        client.close()
 
 
 def examine(folder: Path, url: str, **more: Any) -> tuple[int, dict[str, Any], str]:
@@ -134,9 +101,7 @@ def routes(found: dict[str, Any]) -> dict[str, list[str]]:
     return {each["route"]: [lack["name"] for lack in each["missing"]] for each in found["routes"] if each["missing"]}
 
 
-def check_optional_part(
-    live: LiveServer, folder: Path, choose: Callable[[str], str]
-) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+def check_optional_part(live: LiveServer, folder: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Give what the routes lack with the account of the grants script, and with its optional part too."""
     user = fresh_name("shown")
     (folder / "password").write_text(PASSWORD)
@@ -144,7 +109,7 @@ def check_optional_part(
     options = ["--user", user, "--server-version", live.version, *flavour]
     script = run("grants", live.engine, *options, "--password-file", str(folder / "password")).stdout
     found: list[dict[str, list[str]]] = []
-    for each in (script, choose(script)):
+    for each in (script, with_parts(live, script, ["figures"])):
         run_as_admin(live, each)
         code, examined, said = examine(folder, live.url(user, PASSWORD))
         # What a route lacks is no fault of the account of the actions.
@@ -155,20 +120,13 @@ def check_optional_part(
 
 
 def test_what_routes_lack_is_named_one_by_one_on_mongodb(mongodb: LiveServer, tmp_path: Path) -> None:
-    lacking, then = check_optional_part(
-        mongodb, tmp_path, lambda script: script.replace("const figures = false", "const figures = true")
-    )
+    lacking, then = check_optional_part(mongodb, tmp_path)
     assert lacking == {"logs": ["getLog"], "metrics": ["serverStatus", "hostInfo", "dbStats"]}
     assert then == {}
 
 
 def test_what_routes_lack_is_named_one_by_one_on_mysql(mysql: LiveServer, tmp_path: Path) -> None:
-    def choose(script: str) -> str:
-        before, found, after = script.partition("-- Optional: to show the log")
-        assert found
-        return before + found + re.sub(r"^-- (?=GRANT)", "", after, flags=re.MULTILINE)
-
-    lacking, then = check_optional_part(mysql, tmp_path, choose)
+    lacking, then = check_optional_part(mysql, tmp_path)
     if mysql.flavour == "mysql":
         replica = ["REPLICATION CLIENT"]
         log = ["SELECT ON performance_schema.error_log"]
@@ -181,16 +139,16 @@ def test_what_routes_lack_is_named_one_by_one_on_mysql(mysql: LiveServer, tmp_pa
 def test_what_routes_lack_is_named_on_postgresql_and_influxdb(
     postgresql: LiveServer, influxdb: LiveServer, tmp_path: Path
 ) -> None:
-    assert routes(examine(tmp_path, postgresql.url())[1]) == {"logs": ["logging_collector"]}
-    assert routes(examine(tmp_path, influxdb.url())[1]) == {"logs": ["log_file"]}
+    assert routes(examine(tmp_path, account_on(postgresql))[1]) == {"logs": ["logging_collector"]}
+    assert routes(examine(tmp_path, account_on(influxdb))[1]) == {"logs": ["log_file"]}
 
 
 def test_a_file_or_a_control_group_that_cannot_be_read_is_named(postgresql: LiveServer, tmp_path: Path) -> None:
     nowhere = str(tmp_path / "none")
-    _, found, _ = examine(tmp_path, postgresql.url(), log_file=nowhere, cgroup=nowhere, data_disk=nowhere)
+    _, found, _ = examine(tmp_path, account_on(postgresql), log_file=nowhere, cgroup=nowhere, data_disk=nowhere)
     assert routes(found) == {"logs": ["log_file"], "metrics": ["cgroup", "data_disk"]}
     (tmp_path / "log").write_text("a line\n")
-    _, found, _ = examine(tmp_path, postgresql.url(), log_file=str(tmp_path / "log"), data_disk=str(tmp_path))
+    _, found, _ = examine(tmp_path, account_on(postgresql), log_file=str(tmp_path / "log"), data_disk=str(tmp_path))
     assert routes(found) == {}
 
 
@@ -231,7 +189,7 @@ def test_an_account_without_rights_is_told_what_it_lacks_on_influxdb(influxdb: L
 
 def test_a_setting_of_the_server_that_is_missing_is_named(tmp_path: Path) -> None:
     with spawn("postgresql", newest("postgresql").version, preload=False) as live:
-        code, found, _ = examine(tmp_path, live.url())
+        code, found, _ = examine(tmp_path, account_on(live))
     assert code == 1
     lacking = missing(found)
     assert "pg_stat_statements preloaded" in lacking["pg-stat-statements-list"]
@@ -242,10 +200,10 @@ def test_a_setting_of_the_server_that_is_missing_is_named(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(lambda live: live.url(live.admin, "not-the-password"), id="password"),
-        pytest.param(lambda live: live.url().replace(f":{live.port}/", ":1/"), id="port"),
-        pytest.param(lambda live: live.url().replace(live.host, "nowhere.invalid"), id="host"),
-        pytest.param(lambda live: live.url(database="no_such_database"), id="database"),
+        pytest.param(lambda live: live.url("minder", "not-the-password"), id="password"),
+        pytest.param(lambda live: account_on(live).replace(f":{live.port}/", ":1/"), id="port"),
+        pytest.param(lambda live: account_on(live).replace(live.host, "nowhere.invalid"), id="host"),
+        pytest.param(lambda live: account_on(live).replace("/app", "/no_such_database"), id="database"),
     ],
 )
 def test_a_server_that_does_not_let_us_in_is_told_clearly(
@@ -262,7 +220,7 @@ def test_a_server_that_does_not_let_us_in_is_told_clearly(
 
 def test_a_frozen_server_is_given_up_and_the_others_are_examined(postgresql: LiveServer, tmp_path: Path) -> None:
     with spawn("postgresql", newest("postgresql").version) as frozen:
-        databases = [{"id": "ad-frozen", "url": frozen.url()}, {"id": "ad-well", "url": postgresql.url()}]
+        databases = [{"id": "ad-frozen", "url": account_on(frozen)}, {"id": "ad-well", "url": account_on(postgresql)}]
         config = configuration(tmp_path, *databases)
         with frozen.paused():
             began = time.monotonic()

@@ -18,6 +18,7 @@ from engines.engine import GrantsFor, Server, installed_engines
 from engines.errors import Precondition, PrivilegeMissing
 from engines.health import Health, Measures, explained
 from engines.mongodb.grants import FIGURE_ROLE
+from tests.live.accounts import account_on
 from tests.live.mongodb.shell import run_script
 from tests.live.servers import LiveServer, spawn
 
@@ -25,9 +26,11 @@ LIMIT = 60
 
 
 @asynccontextmanager
-async def health_of(live: LiveServer) -> AsyncIterator[Health]:
+async def health_of(live: LiveServer, url: str | None = None) -> AsyncIterator[Health]:
     engine = installed_engines()[live.engine]
-    server: Server = engine.connect(parse_address(live.url(), engine.default_port))
+    server: Server = engine.connect(
+        parse_address(url or account_on(live, parts=["figures", "logs"]), engine.default_port)
+    )
     try:
         health = engine.health_of(server)
         assert health is not None
@@ -172,10 +175,11 @@ async def test_a_standby_of_postgresql_is_a_follower(postgresql: LiveServer) -> 
     async with health_of(postgresql) as health:
         assert await health.role() == "leader"
     with spawn("postgresql", postgresql.version) as standby:
+        url = account_on(standby)
         place = standby.container.get_wrapped_container().exec_run(["sh", "-c", "touch $PGDATA/standby.signal"])
         assert place.exit_code == 0, place.output
         standby.restart()
-        async with health_of(standby) as health:
+        async with health_of(standby, url) as health:
             assert await health.role() == "follower"
             assert (await health.measures()).role == "follower"
 

@@ -10,6 +10,7 @@ import pytest
 
 from agent.cgroup import is_cgroup, read_cgroup
 from tests.fakes.service import TOKENS, Valet, running
+from tests.live.accounts import account_on
 from tests.live.servers import LiveServer, spawn
 
 ROOT = Path("/sys/fs/cgroup")
@@ -80,9 +81,10 @@ async def test_metrics_show_them_in_place_of_what_the_engine_does_not_tell(tmp_p
         place = cgroup_of(str(container.id))
         from engines.engine import installed_engines
 
+        url = account_on(live)
         databases = [
-            {"id": "ad-one", "url": live.url(), "cgroup": str(place), "data_disk": str(tmp_path)},
-            {"id": "ad-two", "url": live.url()},
+            {"id": "ad-one", "url": url, "cgroup": str(place), "data_disk": str(tmp_path)},
+            {"id": "ad-two", "url": url},
         ]
         tokens = [{"name": "admin", "token": TOKENS["admin"], "role": "admin", "databases": ["*"]}]
         async with running(databases=databases, tokens=tokens, engines=installed_engines()) as valet:

@@ -16,9 +16,10 @@ import pymongo
 import pymysql
 import pytest
 
+from tests.live.admins import as_admin
 from tests.live.dying import AFTER, BEFORE, DURING
 from tests.live.servers import LiveServer
-from tests.live.test_backup_routes import MADE, ONE
+from tests.live.test_backup_routes import MADE, ONE, of_postgresql
 from tests.unit.running import INSTALLED, TOKEN, configuration, serving
 
 DYING = [sys.executable, "-m", "tests.live.dying"]
@@ -82,9 +83,16 @@ def killed_and_asked_again(case: Case, at: str, url: str, folder: Path) -> None:
 
 @contextmanager
 def made(live: LiveServer) -> Iterator[str]:
-    """Give the URL of a new logical database, and take it away in the end."""
+    """Give the URL of a new logical database with dbvalet's account, and take it away in the end."""
     with MADE[live.engine](live, f"once_{time.time_ns()}") as (url, _):
         yield url
+
+
+@contextmanager
+def made_and_owned(live: LiveServer) -> Iterator[tuple[str, str]]:
+    """Give a second URL too, with the role that owns the new PostgreSQL database."""
+    with of_postgresql(live, f"once_{time.time_ns()}") as (url, content):
+        yield url, content.url
 
 
 @contextmanager
@@ -118,6 +126,10 @@ def there(url: str, pid: int) -> bool:
         return other.execute("SELECT FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone() is not None
 
 
+def database_of(url: str) -> str:
+    return url.rpartition("/")[2]
+
+
 def until(condition: Callable[[], bool]) -> None:
     ends_at = time.monotonic() + 20
     while not condition():
@@ -132,28 +144,28 @@ pytestmark = pytest.mark.newest_version
 
 @MOMENTS
 def test_a_query_is_cancelled_once(postgresql: LiveServer, tmp_path: Path, at: str) -> None:
-    with made(postgresql) as url, working(url) as (session, pid):
+    with made_and_owned(postgresql) as (url, owner), working(owner) as (session, pid):
         threads: list[threading.Thread] = []
 
         def next_query() -> None:
             threads.append(threading.Thread(target=swallow, args=(session, "SELECT pg_sleep(60)")))
             threads[0].start()
-            until(lambda: active(url, pid))
+            until(lambda: active(owner, pid))
 
         case = Case(
             action="pg-cancel-query",
             params={"pid": pid},
-            is_done=lambda: not active(url, pid),
+            is_done=lambda: not active(owner, pid),
             meanwhile=next_query,
-            is_left_alone=lambda: active(url, pid),
+            is_left_alone=lambda: active(owner, pid),
         )
         killed_and_asked_again(case, at, url, tmp_path)
 
 
 @MOMENTS
 def test_a_session_is_ended_once(postgresql: LiveServer, tmp_path: Path, at: str) -> None:
-    with made(postgresql) as url, working(url) as (_, pid):
-        case = Case(action="pg-terminate-query", params={"pid": pid}, is_done=lambda: not there(url, pid))
+    with made_and_owned(postgresql) as (url, owner), working(owner) as (_, pid):
+        case = Case(action="pg-terminate-query", params={"pid": pid}, is_done=lambda: not there(owner, pid))
         killed_and_asked_again(case, at, url, tmp_path)
 
 
@@ -162,7 +174,7 @@ def test_a_session_is_ended_once(postgresql: LiveServer, tmp_path: Path, at: str
 def test_statistics_are_switched_on_and_reset_once(
     postgresql: LiveServer, tmp_path: Path, at: str, action: str
 ) -> None:
-    with made(postgresql) as url, psycopg.connect(url, autocommit=True) as admin:
+    with made(postgresql) as url, psycopg.connect(postgresql.url(database=database_of(url)), autocommit=True) as admin:
 
         def has_extension() -> bool:
             return admin.execute("SELECT FROM pg_extension WHERE extname = 'pg_stat_statements'").fetchone() is not None
@@ -178,9 +190,11 @@ def test_statistics_are_switched_on_and_reset_once(
                 admin.execute("SELECT 1 AS counted, 2 AS here")
 
         if action.endswith("enable"):
+            admin.execute("DROP EXTENSION pg_stat_statements")
             case = Case(action=action, params=None, is_done=has_extension)
+            with as_admin("only a superuser can create pg_stat_statements"):
+                killed_and_asked_again(case, at, postgresql.url(database=database_of(url)), tmp_path)
         else:
-            admin.execute("CREATE EXTENSION pg_stat_statements SCHEMA public")
             count()
             case = Case(
                 action=action,
@@ -190,7 +204,7 @@ def test_statistics_are_switched_on_and_reset_once(
                 is_left_alone=lambda: calls() >= 5,
                 cannot_tell=postgresql.version_tuple < (17,),
             )
-        killed_and_asked_again(case, at, url, tmp_path)
+            killed_and_asked_again(case, at, url, tmp_path)
 
 
 @contextmanager
@@ -290,7 +304,7 @@ def test_mongodb_changes_once(mongodb: LiveServer, tmp_path: Path, at: str, acti
 @pytest.mark.parametrize("action", ["add-retention-policy", "del-retention-policy"])
 def test_influxdb_changes_once(influxdb: LiveServer, tmp_path: Path, at: str, action: str) -> None:
     with made(influxdb) as url:
-        database = url.rpartition("/")[2]
+        database = database_of(url)
         client = influxdb_driver.InfluxDBClient(
             influxdb.host, influxdb.port, influxdb.admin, influxdb.password, database
         )

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.live.servers import LiveServer, free_port
-from tests.live.test_backup_routes import ONE, prepared
+from tests.live.test_backup_routes import ONE, Content, Postgres, prepared
 from tests.unit.running import INSTALLED
 
 MIB = 1024 * 1024
@@ -34,8 +34,9 @@ def small_disk(place: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", place], check=True)
 
 
-def add_noise(url: str, table: str, rows: int) -> None:
-    with psycopg.connect(url, autocommit=True) as session:
+def add_noise(content: Content, table: str, rows: int) -> None:
+    assert isinstance(content, Postgres)
+    with psycopg.connect(content.url, autocommit=True) as session:
         session.execute(
             f"CREATE TABLE {table} AS SELECT n, ({NOISE}) AS noise FROM generate_series(1, {rows}) AS n".encode()
         )
@@ -49,7 +50,7 @@ def test_a_full_disk_is_told_and_nothing_of_the_backup_is_left(postgresql: LiveS
         before = content.look()
         with valet.serving():
             older = valet.back_up()
-            add_noise(valet.url, "noise", 100)
+            add_noise(content, "noise", 100)
             begun = valet.post(f"{ONE}/backups")["database_backup"]
             ended = valet.ended(begun["operation_id"])
             assert ended["status"] == "error", ended
@@ -105,7 +106,7 @@ def test_backups_stand_in_s3_compatible_storage(postgresql: LiveServer, tmp_path
         backups = {"storage": "s3://backups/of/mine", "options": options}
         with prepared(postgresql, tmp_path, backups=backups) as (valet, content):
             valet.variables |= variables
-            add_noise(valet.url, "noise", 300)  # in several parts
+            add_noise(content, "noise", 300)  # in several parts
             before = content.look()
             with valet.serving():
                 backup = valet.back_up()
@@ -154,7 +155,7 @@ def test_a_gigabyte_passes_through_without_being_held(
         begun = valet.post(f"{ONE}/backups/{small['id']}/restore")
         assert valet.ended(begun["operation_id"])["status"] == "finished"
         before = content.look()
-        add_noise(valet.url, "noise", 16_500)
+        add_noise(content, "noise", 16_500)
         process_id = running.process.pid
         peak_of(process_id)
         beginning = peak_of(process_id)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.live.admins import refuse_admins
+
 INSTALLED = Path(__file__).parent / "installed"
 TOKEN = "a-token-of-the-tests"
 READY_SECONDS = 20
@@ -29,6 +31,8 @@ class Running:
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """Leave out the variables of dbvalet that this shell happens to have."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DBVALET_")}
+    for value in (more or {}).values():
+        refuse_admins(value)
     return {**kept, "PYTHONPATH": str(INSTALLED), **(more or {})}
 
 
@@ -46,6 +50,8 @@ def run(*arguments: str, more: Mapping[str, str] | None = None, stdin: str = "")
 
 def configuration(folder: Path, *databases: Mapping[str, Any], listen: str = "127.0.0.1:0", **more: Any) -> Path:
     """Write a configuration, as JSON, which is YAML too."""
+    for database in databases:
+        refuse_admins(str(database.get("url", "")))
     file = folder / "dbvalet.yaml"
     token = {"name": "tests", "token": TOKEN, "role": "admin", "databases": ["*"]}
     state = f"sqlite:///{folder}/state.db"

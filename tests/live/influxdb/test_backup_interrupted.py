@@ -18,6 +18,7 @@ from engines.errors import ConnectionLost, EngineError, EngineUnavailable
 from engines.influxdb.backup import InfluxBackups
 from engines.influxdb.backup.connection import Connection
 from engines.influxdb.influxql import identifier
+from tests.live.accounts import account_on
 from tests.live.cutting_proxy import cutting_proxy
 from tests.live.influxdb.backup_contents import NOW, contents, query, write
 from tests.live.influxdb.conftest import PASSWORD, USER, bare_client, connect, quiet
@@ -311,7 +312,7 @@ async def test_the_server_is_killed(
         root = bare_client(private)
         fill(private, root, "app")
         new = contents(private, root, "app")
-        server = connect(private.url(database="app"))
+        server = connect(account_on(private))
         backups = InfluxBackups(server)
         await backups.dump(tmp_path, quiet)
         spoil(private, root, "app")

@@ -9,6 +9,8 @@ from pathlib import Path
 import influxdb as bare
 import pytest
 
+from tests.live.accounts import account_on
+from tests.live.admins import refuse_admins
 from tests.live.influxdb.backup_contents import NOW, query, write
 from tests.live.influxdb.conftest import sizes_in
 from tests.live.servers import LiveServer
@@ -19,6 +21,7 @@ MOST = 64 * 1024 * 1024
 
 async def in_a_process(work: str, url: str, folder: Path, *more: str) -> str:
     """Give the last line of what the child says."""
+    refuse_admins(url)
     argv = [sys.executable, "-m", "tests.live.influxdb.backup_child", work, url, folder, *more]
     done = await asyncio.to_thread(subprocess.run, argv, cwd=CHECKOUT, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()[-1]
@@ -36,7 +39,7 @@ def big(root: bare.InfluxDBClient, influxdb: LiveServer) -> Iterator[str]:
             for n in range(start, start + 10_000)
         ]
         write(influxdb, "big", "autogen", lines)
-    yield influxdb.url(database="big")
+    yield account_on(influxdb, "big")
     query(root, "DROP DATABASE big")
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import influxdb as bare
 
 from engines.influxdb.server import InfluxServer
+from tests.live.accounts import account_on
 from tests.live.influxdb.conftest import connect, create_user, drop_user
 from tests.live.servers import LiveServer
 
@@ -35,7 +36,7 @@ async def test_describe_needs_no_privilege(influxdb: LiveServer, root: bare.Infl
 
 
 async def test_nothing_is_connected_before_the_first_call_and_after_close(influxdb: LiveServer) -> None:
-    server = connect(influxdb.url())
+    server = connect(account_on(influxdb))
     assert (server.pool_use().open, server.pool_use().limit) == (0, 4)
     await server.describe()
     assert (server.pool_use().open, server.pool_use().in_use) == (1, 0)

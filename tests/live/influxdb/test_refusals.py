@@ -15,6 +15,7 @@ from engines.errors import DeadlineExceeded, EngineUnavailable, PrivilegeMissing
 from engines.influxdb import ENGINE
 from engines.influxdb.grants import grants
 from engines.influxdb.server import CONNECTIONS, InfluxServer
+from tests.live.accounts import account_on
 from tests.live.influxdb.conftest import (
     PASSWORD,
     USER,
@@ -132,7 +133,7 @@ async def test_a_wrong_password_or_none_is_an_unavailable_engine_at_once(influxd
 
 @pytest.mark.parametrize("action", CALLS)
 async def test_a_logical_database_that_is_not_there_is_an_unavailable_engine(influxdb: LiveServer, action: str) -> None:
-    server = connect(influxdb.url(database="absent"))
+    server = connect(account_on(influxdb).replace("/app", "/absent"))
     with pytest.raises(EngineUnavailable, match="does not exist"):
         await act(server, action, **CALLS[action])
     await server.close()
@@ -155,7 +156,7 @@ async def test_an_unreachable_server_is_told_with_its_cause(influxdb: LiveServer
 
 
 async def test_a_server_without_tls_is_told_when_the_url_wants_it(influxdb: LiveServer) -> None:
-    server = connect(influxdb.url().replace("influxdb://", "https+influxdb://"))
+    server = connect(account_on(influxdb).replace("influxdb://", "https+influxdb://"))
     with pytest.raises(EngineUnavailable, match="TLS"):
         await act(server, "list-retention-policies")
     await server.close()
@@ -169,7 +170,7 @@ async def test_proxies_and_netrc_of_the_environment_are_not_asked(
     monkeypatch.setenv("NETRC", str(netrc))
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    server = connect(influxdb.url())
+    server = connect(account_on(influxdb))
     await act(server, "list-retention-policies")
     await server.close()
     server = connect(f"influxdb://{influxdb.host}:{influxdb.port}/app")
@@ -191,7 +192,7 @@ def private(influxdb: LiveServer) -> Iterator[LiveServer]:
 @pytest.mark.parametrize("kept", [True, False], ids=["kept connection", "new connection"])
 @pytest.mark.parametrize("action", CALLS)
 async def test_a_frozen_server_is_given_up_in_time(private: LiveServer, action: str, kept: bool) -> None:
-    server = connect(private.url())
+    server = connect(account_on(private))
     if kept:
         await act(server, "list-retention-policies")
     with private.paused():
@@ -205,7 +206,7 @@ async def test_a_frozen_server_is_given_up_in_time(private: LiveServer, action: 
 
 
 async def test_a_frozen_server_is_described_within_two_seconds(private: LiveServer) -> None:
-    server = connect(private.url())
+    server = connect(account_on(private))
     with private.paused():
         started = time.monotonic()
         with pytest.raises(DeadlineExceeded):
@@ -215,7 +216,7 @@ async def test_a_frozen_server_is_described_within_two_seconds(private: LiveServ
 
 
 async def test_when_every_connection_is_in_use_the_next_is_told_so_in_time(private: LiveServer) -> None:
-    server = connect(private.url())
+    server = connect(account_on(private))
     with private.paused():
         with deadline.within(6):
             waiting = [asyncio.create_task(act(server, "list-retention-policies")) for _ in range(CONNECTIONS)]
@@ -237,7 +238,7 @@ async def test_when_every_connection_is_in_use_the_next_is_told_so_in_time(priva
 
 
 async def test_many_at_once_share_a_few_connections(private: LiveServer) -> None:
-    server = connect(private.url())
+    server = connect(account_on(private))
     answers = await asyncio.gather(*(act(server, "list-retention-policies") for _ in range(50)))
     assert all(answer == answers[0] for answer in answers)
     assert server.pool_use().open <= CONNECTIONS
@@ -253,7 +254,7 @@ async def until(met: Callable[[], bool], seconds: float = 8) -> None:
 
 
 async def test_a_restart_between_two_calls_is_no_error_for_anybody(private: LiveServer) -> None:
-    server = connect(private.url())
+    server = connect(account_on(private))
     before = await server.describe()
     for harm in (private.restart, lambda: (private.kill(), private.start())):
         harm()
@@ -273,7 +274,7 @@ async def test_a_restart_between_two_calls_is_no_error_for_anybody(private: Live
 
 
 async def test_a_stopped_server_is_unavailable_and_comes_back(private: LiveServer) -> None:
-    server = connect(private.url())
+    server = connect(account_on(private))
     await act(server, "list-retention-policies")
     private.stop()
     try:

@@ -12,6 +12,7 @@ from engines.errors import Precondition, PrivilegeMissing, Protected, UserNotFou
 from engines.influxdb.server import InfluxServer
 from engines.influxdb.users import InfluxUsers
 from engines.users import change_password, create_user, delete_user, made_password
+from tests.live.accounts import account_on
 from tests.live.images import newest
 from tests.live.influxdb.conftest import USER, bare_client, connect
 from tests.live.servers import LiveServer, spawn
@@ -81,7 +82,7 @@ async def test_a_reader_reads_and_is_refused_every_write(without_continuous_quer
     for name in (DATABASE, "another"):
         root.create_database(name)
     root.write_points([{"measurement": "things", "fields": {"n": 1}}], database=DATABASE)
-    server = connect(live.url(database=DATABASE))
+    server = connect(account_on(live, DATABASE))
     with deadline.within(60):
         await a_reader_is_refused(InfluxUsers(server), root, live)
     await server.close()

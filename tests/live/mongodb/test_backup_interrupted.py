@@ -16,6 +16,7 @@ import pytest
 from engines.errors import BackupFailed, ConnectionLost, EngineError, EngineUnavailable
 from engines.mongodb.backup import MongoBackups, swap
 from engines.mongodb.backup.connection import Connection
+from tests.live.accounts import account_on
 from tests.live.cutting_proxy import cutting_proxy
 from tests.live.mongodb.backup_contents import contents
 from tests.live.mongodb.conftest import PASSWORD, USER, Root, connect, quiet
@@ -310,7 +311,7 @@ async def test_the_server_is_killed(
         root.drop_database(name)
         fill(root, name)
         new = contents(root, name)
-        server = connect(private.url(database=name))
+        server = connect(account_on(private, name, parts=["backups"]))
         backups = MongoBackups(server)
         await backups.dump(tmp_path, quiet)
         back_to_old(root, name)
@@ -325,7 +326,7 @@ async def test_the_server_is_killed(
         await server.close()
     private.start()
     with Root(private.url(), serverSelectionTimeoutMS=1000) as root:
-        server = connect(private.url(database=name))
+        server = connect(account_on(private, name, parts=["backups"]))
         backups = MongoBackups(server)
         await backups.clean_up()
         assert contents(root, name) in (old, new)

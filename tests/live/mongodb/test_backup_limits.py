@@ -16,6 +16,8 @@ from testcontainers.core.container import DockerContainer
 from engines.errors import BackupFailed
 from engines.mongodb.backup import MongoBackups, connection, dump
 from tests.leftovers import wait_until
+from tests.live.accounts import account_on
+from tests.live.admins import refuse_admins
 from tests.live.images import find_image
 from tests.live.mongodb.backup_contents import contents
 from tests.live.mongodb.conftest import Root, connect, quiet, sizes_in
@@ -29,6 +31,7 @@ MOST = 64 * 1024 * 1024
 
 async def in_a_process(work: str, url: str, folder: Path, *more: str) -> str:
     """Give the last line of what the child says."""
+    refuse_admins(url)
     argv = [sys.executable, "-m", "tests.live.mongodb.backup_child", work, url, folder, *more]
     done = await asyncio.to_thread(subprocess.run, argv, cwd=CHECKOUT, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()[-1]
@@ -45,7 +48,7 @@ def big(root: Root, mongodb: LiveServer) -> Any:
         database["small"].insert_many(small)
     for number in range(18):
         database["large"].insert_one({"_id": number, "data": Binary(b"\1" * (10 * 1024 * 1024))})
-    yield mongodb.url(database="big")
+    yield account_on(mongodb, "big", parts=["backups"])
     root.drop_database("big")
 
 

@@ -10,6 +10,7 @@ from engines.mongodb import ENGINE
 from engines.mongodb.databases import PLACEHOLDER
 from engines.mongodb.server import MongoServer
 from engines.preview import Preview
+from tests.live.admins import as_admin
 from tests.live.mongodb.conftest import Root, act, catalogue, connect, names_in
 from tests.live.servers import LiveServer
 
@@ -80,7 +81,8 @@ async def test_users_stay(server: MongoServer, mongodb: LiveServer, root: Root, 
     root[fresh].command({"createUser": "somebody", "pwd": "p", "roles": []})
     told = await attempt(server, root, "delete-database", fresh)
     assert told.keeps == ["the users that are defined in it"]
-    with_all = connect(mongodb.url())
+    with as_admin("users are named to who may see them"):
+        with_all = connect(mongodb.url())
     told = await attempt(with_all, root, "delete-database", fresh)
     assert told.keeps == ["the user somebody"]
     await act(with_all, "delete-database", fresh)
@@ -111,7 +113,8 @@ async def test_the_profile_goes_or_stays_as_told(mongodb: LiveServer, root: Root
     root[fresh].command({"profile": 2})
     root[fresh]["x"].insert_one({})
     root[fresh].command({"profile": level})
-    with_all = connect(mongodb.url())
+    with as_admin("whether the profiler is on is told to who may ask"):
+        with_all = connect(mongodb.url())
     action = ENGINE.actions["reset-database"]
     told = await preview(with_all, action, action.validate({"database_name": fresh}))
     named = {each.name for each in told.objects if each.change == "remove"}

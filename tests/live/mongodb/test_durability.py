@@ -6,6 +6,7 @@ import pytest
 from engines.address import parse_address
 from engines.engine import perform
 from engines.mongodb import ENGINE
+from tests.live.accounts import account_on
 from tests.live.servers import LiveServer, spawn
 
 pytestmark = pytest.mark.newest_mongodb
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.newest_mongodb
 
 async def test_what_was_said_done_outlives_a_kill(mongodb: LiveServer) -> None:
     with spawn("mongodb", mongodb.version) as private:
-        server = ENGINE.connect(parse_address(private.url(), ENGINE.default_port))
+        server = ENGINE.connect(parse_address(account_on(private), ENGINE.default_port))
         actions = ENGINE.actions
         for name in ("kept1", "kept2", "kept3"):
             create = actions["create-database"]

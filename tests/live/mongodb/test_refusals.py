@@ -15,6 +15,7 @@ from engines.errors import ConnectionLost, DeadlineExceeded, EngineUnavailable, 
 from engines.mongodb import ENGINE
 from engines.mongodb.grants import grants
 from engines.mongodb.server import CONNECTIONS, MongoServer
+from tests.live.accounts import account_on
 from tests.live.mongodb.conftest import PASSWORD, USER, Document, Root, act, catalogue, connect, names_in
 from tests.live.mongodb.shell import run_script
 from tests.live.servers import LiveServer, spawn
@@ -141,7 +142,7 @@ async def test_an_unreachable_server_is_told_with_its_cause(mongodb: LiveServer,
 
 @pytest.mark.newest_mongodb
 async def test_a_server_without_tls_is_told_when_the_url_wants_it(mongodb: LiveServer) -> None:
-    server = connect(mongodb.url(tls="true"))
+    server = connect(account_on(mongodb, tls="true"))
     with pytest.raises(EngineUnavailable, match="TLS"):
         await act(server, "list-databases")
     await server.close()
@@ -250,7 +251,7 @@ def private(mongodb: LiveServer) -> Iterator[LiveServer]:
 @pytest.mark.newest_mongodb
 @pytest.mark.parametrize("action", ACTIONS)
 async def test_a_frozen_server_is_given_up_in_time(private: LiveServer, action: str) -> None:
-    server = connect(private.url())
+    server = connect(account_on(private))
     await act(server, "list-databases")
     with private.paused():
         started = time.monotonic()
@@ -266,7 +267,7 @@ async def test_a_frozen_server_is_given_up_in_time(private: LiveServer, action: 
 
 @pytest.mark.newest_mongodb
 async def test_a_write_on_a_server_that_the_monitor_gives_up_is_told_as_unknown(private: LiveServer) -> None:
-    server = connect(private.url(heartbeatFrequencyMS="500"))
+    server = connect(account_on(private, heartbeatFrequencyMS="500"))
     await act(server, "list-databases")
     with private.paused(), deadline.within(6), pytest.raises(ConnectionLost, match="is not known"):
         await server.write("late", {"create": "x"})
@@ -277,7 +278,7 @@ async def test_a_write_on_a_server_that_the_monitor_gives_up_is_told_as_unknown(
 
 @pytest.mark.newest_mongodb
 async def test_a_server_that_was_frozen_before_the_first_call_is_given_up_in_time(private: LiveServer) -> None:
-    server = connect(private.url())
+    server = connect(account_on(private))
     with private.paused():
         started = time.monotonic()
         with pytest.raises((DeadlineExceeded, EngineUnavailable)):
@@ -297,7 +298,7 @@ def kill_and_start(server: LiveServer) -> None:
 
 @pytest.mark.newest_mongodb
 async def test_a_restart_between_two_calls_is_no_error_for_anybody(private: LiveServer) -> None:
-    server = connect(private.url())
+    server = connect(account_on(private))
     before = await server.describe()
     for harm in (private.restart, lambda: kill_and_start(private)):
         harm()
@@ -314,7 +315,7 @@ async def test_a_restart_between_two_calls_is_no_error_for_anybody(private: Live
 
 @pytest.mark.newest_mongodb
 async def test_a_stopped_server_is_unavailable_and_comes_back(private: LiveServer) -> None:
-    server = connect(private.url())
+    server = connect(account_on(private))
     await act(server, "list-databases")
     private.stop()
     try:

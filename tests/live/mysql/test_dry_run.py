@@ -11,6 +11,7 @@ from engines.errors import EngineError
 from engines.mysql import ENGINE
 from engines.mysql.server import MySQLServer
 from engines.preview import Preview
+from tests.live.admins import as_admin
 from tests.live.mysql.conftest import Root, act, act_on, connect
 from tests.live.mysql.test_reset import fill, objects
 from tests.live.servers import LiveServer
@@ -114,7 +115,8 @@ async def test_delete_of_one_that_another_refers_to(server: MySQLServer, root: R
 
 async def test_the_grants_that_stay_are_told(server: MySQLServer, root: Root, filled: str, mysql: LiveServer) -> None:
     root.run("DROP USER IF EXISTS stays", "CREATE USER stays", f"GRANT SELECT ON {filled}.* TO stays")
-    with_all = connect(mysql.url())
+    with as_admin("the grants of others are shown to who may read the server's own schema"):
+        with_all = connect(mysql.url())
     told = await attempt(with_all, root, "delete-database", {"database_name": filled})
     assert told.keeps == ["the grants of 'stays'@'%' on it"]
     await act_on(with_all, "delete-database", filled)
@@ -131,7 +133,8 @@ async def test_reset_names_one_of_everything(server: MySQLServer, root: Root, fr
     told = await attempt(server, root, "reset-database", {"database_name": fresh})
     assert {each.name for each in told.objects} == there - {"trg"}
     assert ["TRIGGER" in each for each in told.warnings] == [True]
-    with_all = connect(mysql.url())
+    with as_admin("triggers are shown to who has TRIGGER on every table"):
+        with_all = connect(mysql.url())
     told = await attempt(with_all, root, "reset-database", {"database_name": fresh})
     await with_all.close()
     assert {each.name for each in told.objects} == there

@@ -9,6 +9,7 @@ from engines.engine import GrantsFor, lacking
 from engines.errors import PrivilegeMissing
 from engines.mysql import ENGINE
 from engines.mysql.server import MySQLServer
+from tests.live.admins import as_admin
 from tests.live.mysql.conftest import Root, act, act_on, connect, make_account
 from tests.live.servers import LiveServer
 
@@ -134,7 +135,8 @@ async def test_the_account_of_the_script_lacks_nothing(server: MySQLServer) -> N
 
 
 async def test_root_lacks_nothing(mysql: LiveServer) -> None:
-    server = connect(mysql.url())
+    with as_admin("it is about root itself"):
+        server = connect(mysql.url())
     for action in ENGINE.actions.values():
         assert await lacking(server, action.privileges) == []
     await server.close()

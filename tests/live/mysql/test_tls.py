@@ -11,6 +11,7 @@ import pytest
 from engines.engine import Feature
 from engines.errors import EngineUnavailable
 from engines.mysql.server import MySQLServer
+from tests.live.accounts import account_on
 from tests.live.mysql.conftest import USER, Root, act, connect, with_option
 from tests.live.servers import LiveServer
 
@@ -57,10 +58,10 @@ async def test_required_is_refused_where_the_server_offers_none(account: str, of
 
 async def test_disabled_is_not_encrypted(mysql: LiveServer, root: Root) -> None:
     # An account that has logged in before with TLS: the server knows its password in memory.
-    server = connect(mysql.url())
+    server = connect(account_on(mysql))
     await act(server, "get-sqlmode")
     await server.close()
-    plain = connect(with_option(mysql.url(), ssl="false"))
+    plain = connect(with_option(account_on(mysql), ssl="false"))
     assert await cipher(plain) == ""
     await plain.close()
 

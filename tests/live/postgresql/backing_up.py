@@ -120,7 +120,7 @@ async def every_kind_of_object(live: LiveServer, *, superuser: bool) -> AsyncIte
             script = every_kind(live.version_tuple[0], user, quoted_reader, superuser=superuser)
             await deployment.admin.execute(script)
             if superuser:
-                backed_up.server = deployment.connect_valet(live.url(database=deployment.database))
+                backed_up.server = deployment.connect_superuser()
             else:
                 await backed_up.run("GRANT @user@ TO @account@")
             try:

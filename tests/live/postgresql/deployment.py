@@ -17,6 +17,7 @@ from engines.address import parse_address
 from engines.engine import GrantsFor, perform
 from engines.postgresql import ENGINE
 from engines.postgresql.server import PostgresServer
+from tests.live.admins import as_admin
 from tests.live.servers import LiveServer
 
 Session = AsyncConnection[tuple[Any, ...]]
@@ -71,6 +72,11 @@ class Deployment:
         server = ENGINE.connect(parse_address(url or self.url(), ENGINE.default_port))
         assert isinstance(server, PostgresServer)
         return server
+
+    def connect_superuser(self) -> PostgresServer:
+        """Make a server of dbvalet whose account is the superuser's, for what no other may do."""
+        with as_admin("only a superuser creates an untrusted extension, and restores what a superuser owns"):
+            return self.connect_valet(self.live.url(database=self.database))
 
     async def session(self, user: str | None = None, database: str | None = None, **options: Any) -> Session:
         """Log in as the ordinary role, as dbvalet's account or as the superuser."""

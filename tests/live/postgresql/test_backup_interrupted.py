@@ -13,6 +13,7 @@ from engines.errors import BackupFailed, Conflict, EngineUnavailable
 from engines.postgresql.backup import PostgresBackups
 from engines.postgresql.programs import find_programs
 from tests.leftovers import OtherProgram
+from tests.live.admins import as_admin
 from tests.live.cutting_proxy import cutting_proxy
 from tests.live.images import newest
 from tests.live.postgresql.backing_up import (
@@ -90,6 +91,11 @@ async def main(url, what, folder, *folders):
 
 asyncio.run(main(*sys.argv[1:]))
 """
+
+
+def of_superuser(work: str, url: str, folder: Path) -> OtherProgram:
+    with as_admin("what was backed up is a superuser's"):
+        return OtherProgram(OTHER_DBVALET, url, work, str(folder), *map(str, FOLDERS))
 
 
 @dataclass
@@ -227,9 +233,7 @@ async def test_a_cancelled_restore_does_not_leave_a_backend_that_goes_on_making_
 async def test_what_a_killed_dbvalet_left_is_ended_by_the_next_one(backed_up: BackedUp, tmp_path: Path) -> None:
     both = await make_both(backed_up, tmp_path, SLOW_INDEX)
     live, database = backed_up.deployment.live, backed_up.deployment.database
-    with OtherProgram(
-        OTHER_DBVALET, live.url(database=database), "restore", str(tmp_path), *map(str, FOLDERS)
-    ) as other:
+    with of_superuser("restore", live.url(database=database), tmp_path) as other:
         assert other.line() == "begun"
         await until(lambda: is_there(backed_up, IN_THE_INDEX))
         other.end(signal.SIGKILL)
@@ -247,7 +251,7 @@ async def test_a_pg_dump_that_a_killed_dbvalet_left_is_ended_by_the_next_one(
     holder = await backed_up.deployment.session(live.admin)
     await holder.execute("BEGIN")
     await holder.execute("LOCK TABLE books.book IN ACCESS EXCLUSIVE MODE")
-    with OtherProgram(OTHER_DBVALET, live.url(database=database), "dump", str(tmp_path), *map(str, FOLDERS)) as other:
+    with of_superuser("dump", live.url(database=database), tmp_path) as other:
         assert other.line() == "begun"
         await until(lambda: is_there(backed_up, f"{SESSIONS} AND wait_event_type = 'Lock'"))
         other.end(signal.SIGKILL)
@@ -291,7 +295,8 @@ async def test_what_became_of_a_commit_whose_answer_is_lost_is_looked_up(
     live = backed_up.deployment.live
     async with cutting_proxy(live.host, live.port) as proxy:
         url = replace(live, host="127.0.0.1", port=proxy.port).url(database=backed_up.deployment.database)
-        server = backed_up.deployment.connect_valet(url)
+        with as_admin("what was backed up is a superuser's"):
+            server = backed_up.deployment.connect_valet(url)
         (proxy.lose_answer if is_delivered else proxy.lose_request)(b"COMMIT\0")
         try:
             notes = await PostgresBackups(server, FOLDERS).restore(tmp_path, ignore)

@@ -20,7 +20,7 @@ MOST_MORE = 64 * 1024 * 1024
 async def test_memory_stays_below_64_mib_more_while_a_large_table_is_dumped_and_restored(
     deployment: Deployment, tmp_path: Path
 ) -> None:
-    server = deployment.connect_valet(deployment.live.url(database=deployment.database))
+    server = deployment.connect_superuser()
     backed_up = BackedUp(deployment, server, reader=deployment.user)
     await backed_up.run(FILL)
     assert await deployment.value("SELECT pg_table_size('large')") > MEGABYTES * 1_000_000

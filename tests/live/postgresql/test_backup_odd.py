@@ -38,7 +38,7 @@ CREATE UNIQUE INDEX one_of_each ON public.word (w);
 @pytest.fixture
 async def plain(deployment: Deployment) -> AsyncIterator[BackedUp]:
     """A database with nothing in it, and a superuser who backs it up."""
-    server = deployment.connect_valet(deployment.live.url(database=deployment.database))
+    server = deployment.connect_superuser()
     yield BackedUp(deployment, server, reader=deployment.user)
     await server.close()
 
@@ -133,7 +133,7 @@ async def test_text_of_any_encoding_comes_back_as_it_was(postgresql: LiveServer,
         await odd.execute('CREATE TABLE "Stra\u00dfe" ("\u00fc" text)')
         await odd.execute("INSERT INTO \"Stra\u00dfe\" VALUES ('\u00e4'), ('\u00ff\u00fe')")
         await odd.execute('CREATE VIEW "\u00d6" AS SELECT \'\u00df\' AS "\u00c4" FROM "Stra\u00dfe"')
-        server = deployment.connect_valet(postgresql.url(database=deployment.database))
+        server = deployment.connect_superuser()
         backed_up = BackedUp(deployment, server, reader=deployment.user)
         await backed_up.backups.dump(tmp_path, ignore)
         await odd.execute('DROP TABLE "Stra\u00dfe" CASCADE')

@@ -427,7 +427,7 @@ async def test_a_restore_gives_up_on_tables_in_use_and_names_who_uses_them(
 
 async def test_a_restore_gets_through_an_application_that_never_rests(plain: BackedUp, tmp_path: Path) -> None:
     """Writers take locks in opposite orders, which now and then is a deadlock; they go on with what was restored."""
-    plain.server = plain.deployment.connect_valet(plain.deployment.live.url(database=plain.deployment.database))
+    plain.server = plain.deployment.connect_superuser()
     await plain.run("CREATE TABLE one (a text); CREATE TABLE two (a text); INSERT INTO one VALUES ('of the backup')")
     await plain.backups.dump(tmp_path, ignore)
     await plain.run("UPDATE one SET a = 'of later'")

@@ -132,7 +132,7 @@ async def test_enable(deployment: Deployment) -> None:
     told = await refused_alike(deployment, "pg-stat-statements-enable")
     assert told.code == "privilege_missing"
     assert "CREATE EXTENSION pg_stat_statements" in told.message
-    of_superuser = deployment.connect_valet(deployment.live.url(database=deployment.database))
+    of_superuser = deployment.connect_superuser()
     told = await attempt(deployment, "pg-stat-statements-enable", server=of_superuser)
     assert [(each.change, each.name) for each in told.objects] == [("create", "pg_stat_statements")]
     before = {name for _, name, _ in await deployment.rows(EXTENSIONS)}
