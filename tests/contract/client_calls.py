@@ -545,8 +545,8 @@ SHOWN_USER = fields(
 )
 MADE_PASSWORD = like(".{24,64}")
 CHOSEN = {"password": "chosen-by-its-user-0123456789", "password_confirmation": "chosen-by-its-user-0123456789"}
-READERS_WRITE = {POSTGRESQL: 409, INFLUXDB: 409}
-"""The engines on which, as the images are set up, a user who is to read only could write."""
+READERS_WRITE = {INFLUXDB: 409}
+"""The engines on which, as the servers are set up, a user who is to read only could write."""
 
 
 def _user(name: str, *, password: Check = MADE_PASSWORD, read_only: bool = False) -> Check:

@@ -165,12 +165,13 @@ async def test_a_server_without_tls_is_told_when_the_url_wants_it(influxdb: Live
 async def test_proxies_and_netrc_of_the_environment_are_not_asked(
     influxdb: LiveServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    url = account_on(influxdb)
     netrc = tmp_path / "netrc"
     netrc.write_text(f"machine {influxdb.host} login {influxdb.admin} password {influxdb.password}\n")
     monkeypatch.setenv("NETRC", str(netrc))
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    server = connect(account_on(influxdb))
+    server = connect(url)
     await act(server, "list-retention-policies")
     await server.close()
     server = connect(f"influxdb://{influxdb.host}:{influxdb.port}/app")

@@ -16,7 +16,6 @@ from testcontainers.core.container import DockerContainer
 from engines.errors import BackupFailed
 from engines.mongodb.backup import MongoBackups, connection, dump
 from tests.leftovers import wait_until
-from tests.live.accounts import account_on
 from tests.live.admins import refuse_admins
 from tests.live.images import find_image
 from tests.live.mongodb.backup_contents import contents
@@ -48,7 +47,11 @@ def big(root: Root, mongodb: LiveServer) -> Any:
         database["small"].insert_many(small)
     for number in range(18):
         database["large"].insert_one({"_id": number, "data": Binary(b"\1" * (10 * 1024 * 1024))})
-    yield account_on(mongodb, "big", parts=["backups"])
+    # The role of the script is for one logical database at a time, and other tests take it.
+    roles = [{"role": role, "db": name} for role in ("readWrite", "dbAdmin") for name in ("big", "nothing")]
+    root.admin.command("createUser", "keeper_of_big", pwd="p", roles=roles)
+    yield mongodb.url("keeper_of_big", "p", "big")
+    root.admin.command("dropUser", "keeper_of_big")
     root.drop_database("big")
 
 
