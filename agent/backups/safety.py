@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from agent.backups.backups import DatabaseBackups
     from agent.backups.record import Backup
 
-WAIT_SECONDS = 8.0
-"""How long a request waits for its backup: no answer may hold longer than 25 s, and the action comes after it."""
+BEGIN_SECONDS, WAIT_SECONDS = 5.0, 8.0
+"""How long it may take to find out whether a backup can be made, and how long a request then waits for it: no answer
+may hold longer than 25 s, and the action comes after."""
 
 FRESH_SECONDS = 600.0
 """How long ago it may have been begun by an earlier request of the same kind: another one is made after that."""
@@ -65,7 +66,7 @@ class SafetyNet:
             return None
         began = time.monotonic()
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
+            async with asyncio.timeout(BEGIN_SECONDS):
                 if action.preview is not None:
                     await preview(database.server, action, params)
                 wanted = _Wanted(principal.name, database.id, action.name, repr(params))
@@ -74,7 +75,7 @@ class SafetyNet:
                 )
         except TimeoutError:
             raise EngineUnavailable("Nothing was destroyed: the engine does not answer in time.") from None
-        await self._operations.wait(backup.operation_id, max(0.0, began + WAIT_SECONDS - time.monotonic()))
+        await self._operations.wait(backup.operation_id, WAIT_SECONDS)
         backup = await self._backups.find(backup.id)
         if backup.is_done:
             return backup

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 if TYPE_CHECKING:
+    from agent.audit.line import Change
     from agent.kept_tokens import KeptToken, KeptTokens, Value
     from agent.platform.signing_keys import SigningKeys
     from agent.settings import Settings, TokenSettings
@@ -97,7 +98,9 @@ def create(
         values=(value,),
         backup_before_destroy=backup_before_destroy,
     )
-    _with_tokens(settings, lambda tokens: tokens.add(token))
+    seen = {"role": wanted.role, "databases": wanted.databases, "allow": wanted.allow, "deny": wanted.deny}
+    change = _change("create", name=name, **seen, backup_before_destroy=backup_before_destroy)
+    _with_tokens(settings, lambda tokens: tokens.add(token), change)
     typer.echo(secret)
 
 
@@ -134,14 +137,16 @@ def rotate(
     """Give a token another value and print it."""
     secret, value = _made(expires_in)
     old_until = int((datetime.now(UTC) + _duration(overlap, "--overlap")).timestamp())
-    _with_tokens(_settings(config), lambda tokens: tokens.rotate(name, value, old_until=old_until), makes=False)
+    change = _change("rotate", name=name, old_until=old_until)
+    _with_tokens(_settings(config), lambda tokens: tokens.rotate(name, value, old_until=old_until), change, makes=False)
     typer.echo(secret)
 
 
 @app.command(epilog=EXAMPLES)
 def revoke(*, name: Name, config: Config = None) -> None:
     """Take a token away, with the short-lived ones that were made for it."""
-    _with_tokens(_settings(config), lambda tokens: tokens.revoke(name), makes=False)
+    change = _change("revoke", name=name)
+    _with_tokens(_settings(config), lambda tokens: tokens.revoke(name), change, makes=False)
 
 
 @app.command("rotate-keys", epilog=EXAMPLES)
@@ -160,7 +165,7 @@ def rotate_keys(
     async def work(keys: SigningKeys) -> None:
         await (keys.replace() if at_once else keys.rotate())
 
-    _with_keys(_settings(config), work)
+    _with_keys(_settings(config), work, _change("rotate-keys", at_once=at_once))
 
 
 def _settings(config: Path | None) -> Settings:
@@ -245,7 +250,34 @@ def _end(seconds: int | None) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}Z{' (expired)' if at <= datetime.now(UTC) else ''}"
 
 
-def _with_tokens(settings: Settings, work: Callable[[KeptTokens], Awaitable[T]], *, makes: bool = True) -> T:
+def _change(what: str, **params: object) -> Change:
+    """Say what is changed here as the audit has it: by whoever is logged in on this machine."""
+    from getpass import getuser
+    from secrets import token_hex
+
+    from agent.audit.line import Change
+    from engines.action import Effect
+
+    return Change(
+        request_id=token_hex(8),
+        who=f"{getuser()} on this machine",
+        address=None,
+        method="COMMAND",
+        path=f"dbvalet token {what}",
+        action=f"{what}-token" if what != "rotate-keys" else what,
+        effect=Effect.WRITE,
+        database=None,
+        params=params,
+    )
+
+
+def _with_tokens(
+    settings: Settings,
+    work: Callable[[KeptTokens], Awaitable[T]],
+    change: Change | None = None,
+    *,
+    makes: bool = True,
+) -> T:
     from agent.kept_tokens import KeptTokens
     from agent.log import make_log
     from agent.state.state import State
@@ -253,10 +285,10 @@ def _with_tokens(settings: Settings, work: Callable[[KeptTokens], Awaitable[T]],
     async def on(state: State) -> T:
         return await work(KeptTokens(state, make_log("error")))
 
-    return _on_state(settings, on, makes=makes)
+    return _on_state(settings, on, change, makes=makes)
 
 
-def _with_keys(settings: Settings, work: Callable[[SigningKeys], Awaitable[T]]) -> T:
+def _with_keys(settings: Settings, work: Callable[[SigningKeys], Awaitable[T]], change: Change) -> T:
     from agent.log import make_log
     from agent.platform.signing_keys import SigningKeys
     from agent.state.state import State
@@ -264,18 +296,30 @@ def _with_keys(settings: Settings, work: Callable[[SigningKeys], Awaitable[T]]) 
     async def on(state: State) -> T:
         return await work(SigningKeys(state, make_log("error")))
 
-    return _on_state(settings, on, makes=True)
+    return _on_state(settings, on, change, makes=True)
 
 
-def _on_state(settings: Settings, work: Callable[..., Awaitable[T]], *, makes: bool) -> T:
+def _on_state(settings: Settings, work: Callable[..., Awaitable[T]], change: Change | None, *, makes: bool) -> T:
+    from agent.audit.journal import Journal
     from agent.errors import AgentError
+    from agent.log import make_log
     from agent.state.state import FILE_SCHEME, State
     from engines.errors import Precondition
 
     url = settings.state_url()
     state = State(url)
+
+    async def audited() -> T:
+        if change is None:
+            return await work(state)
+        journal = Journal(state, make_log("error"), on=settings.audit != "none")
+        await journal.begin(change)
+        result = await work(state)
+        await journal.end(change, 200, "ok")
+        return result
+
     try:
-        result = asyncio.run(_awaited(work(state)))
+        result = asyncio.run(audited())
     except Precondition as problem:
         raise AgentError(problem.message) from problem
     finally:
@@ -284,7 +328,3 @@ def _on_state(settings: Settings, work: Callable[..., Awaitable[T]], *, makes: b
         # A relative path is another file in another folder: then no dbvalet would ever see what was done here.
         typer.echo(f"Kept in {Path(url.removeprefix(FILE_SCHEME)).absolute()}.", err=True)
     return result
-
-
-async def _awaited(work: Awaitable[T]) -> T:
-    return await work

@@ -6,7 +6,9 @@ import pytest
 
 from agent.admission import FEW, Admission
 from agent.errors import Overloaded
+from agent.state.tables import idempotency_keys
 from engines.action import Effect
+from engines.errors import EngineUnavailable
 from tests.fakes.driver import Gate
 from tests.fakes.service import Valet, running, until
 
@@ -117,3 +119,14 @@ async def test_whether_an_engine_is_silent_is_seen_by_the_look(monkeypatch: pyte
         database.forget()
         await database.look()
         assert not database.silent
+
+
+async def test_what_was_begun_under_a_key_stays_in_doubt_when_asking_again_is_shed() -> None:
+    async with running(limits={"concurrent": 1}) as valet:
+        ask = {"json": {"database_user": {"name": "somebody"}}, "headers": {"Idempotency-Key": "k"}}
+        valet.server().problem = EngineUnavailable()
+        assert (await valet.ask("POST", "/api/databases/ad-one/users", **ask)).json()["code"] == "engine_unavailable"
+        with valet.database().admitted(Effect.WRITE):
+            assert (await valet.ask("POST", "/api/databases/ad-one/users", **ask)).json()["code"] == "overloaded"
+        kept = await valet.service.state.run(lambda connection: connection.execute(idempotency_keys.select()).all())
+        assert [row.key for row in kept] == ["k"]

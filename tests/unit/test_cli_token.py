@@ -1,9 +1,12 @@
 """`dbvalet token` beside a running service on the same state."""
 
 import asyncio
+import getpass
 import json
+import sqlite3
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,3 +180,32 @@ def test_a_value_ends_in_the_second_that_was_said():
     ends = {now - 1: True, now: True, now + 60: False}
     values = {at: kept_tokens.Value(sha256="", made_at=0, expires_at=at) for at in ends}
     assert {at: value.has_expired for at, value in values.items()} == ends
+
+
+async def test_whoever_made_rotated_and_revoked_a_token_is_in_the_audit(shell: Shell) -> None:
+    value = await shell.value("create", "nightly", "--role", "operator", "--database", "ad-one")
+    rotated = await shell.value("rotate", "nightly")
+    await shell.run("create", "nightly", "--role", "reader", "--all-databases", code=1)
+    await shell.run("revoke", "nightly")
+    await shell.run("rotate-keys")
+    answer = await shell.valet.ask("GET", "/api/audit")
+    told = [(each["path"], each["code"]) for each in answer.json()["audit"]]
+    assert told == [
+        ("dbvalet token create", "ok"),
+        ("dbvalet token rotate", "ok"),
+        ("dbvalet token revoke", "ok"),
+        ("dbvalet token rotate-keys", "ok"),
+    ]
+    first = answer.json()["audit"][0]
+    assert first["who"] == f"{getpass.getuser()} on this machine"
+    assert (first["params"]["name"], first["params"]["role"]) == ("nightly", "operator")
+    assert value not in answer.text
+    assert rotated not in answer.text
+
+
+async def test_a_token_is_not_made_where_that_cannot_be_written_down(shell: Shell) -> None:
+    await shell.value("create", "first", "--role", "reader", "--all-databases")
+    with closing(sqlite3.connect(shell.state)) as connection:
+        connection.execute("ALTER TABLE audit RENAME TO elsewhere")
+    await shell.run("create", "second", "--role", "reader", "--all-databases", code=1)
+    assert "second" not in (await shell.run("list")).stdout

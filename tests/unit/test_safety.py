@@ -22,6 +22,8 @@ SECOND = {"name": "second"}
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(safety, "BEGIN_SECONDS", 60)
+    monkeypatch.setattr(safety, "WAIT_SECONDS", 60)
 
 
 def add_second(valet: Valet) -> None:
@@ -106,7 +108,7 @@ async def test_a_backup_that_takes_long_is_found_done_by_the_next_request(
     async with running(databases=SAFE) as valet:
         add_second(valet)
         gate = valet.server().backups.gates["dump"] = Gate()
-        monkeypatch.setattr(safety, "WAIT_SECONDS", 0.2)
+        monkeypatch.setattr(safety, "WAIT_SECONDS", 0.05)
         for waiting in [await drop(valet, key=key) for _ in range(2)]:
             assert (waiting.status_code, waiting.json()["code"]) == (409, "in_progress")
             assert waiting.headers["Retry-After"] == "2"
@@ -130,7 +132,7 @@ async def test_a_backup_begun_long_ago_is_not_taken_for_it(monkeypatch: pytest.M
     async with running(databases=SAFE) as valet:
         add_second(valet)
         gate = valet.server().backups.gates["dump"] = Gate()
-        monkeypatch.setattr(safety, "WAIT_SECONDS", 0.2)
+        monkeypatch.setattr(safety, "WAIT_SECONDS", 0.05)
         assert (await drop(valet)).status_code == 409
         (old,) = await listed(valet)
         gate.open.set()
@@ -154,7 +156,7 @@ async def test_while_another_operation_runs_nothing_is_destroyed() -> None:
 
 
 async def test_an_engine_that_does_not_answer_destroys_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(safety, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(safety, "BEGIN_SECONDS", 0.1)
     async with running(databases=SAFE) as valet:
         add_second(valet)
         valet.server().gate = Gate()
