@@ -67,6 +67,11 @@ CAUSES: tuple[tuple[re.Pattern[str], Cause], ...] = (
         re.compile(r"^(max-concurrent-queries limit exceeded|service unavailable|server closed|engine is closed)"),
         lambda text: errors.EngineUnavailable(f"InfluxDB cannot do this just now: {text}"),
     ),
+    (
+        # As Go words what a system call on a file failed with.
+        re.compile(r"^[a-z]+ /.*: no space left on device$"),
+        lambda text: errors.EngineUnavailable(f"InfluxDB cannot do this just now: {text}"),
+    ),
 )
 
 

@@ -73,6 +73,7 @@ OF_A_STATEMENT = [
     ("query-timeout limit exceeded", DeadlineExceeded),
     ("query interrupted", DeadlineExceeded),
     ("max-concurrent-queries limit exceeded(1, 1)", EngineUnavailable),
+    ("write /var/lib/influxdb/meta/meta.dbtmp: no space left on device", EngineUnavailable),
     ("something new", EngineError),
 ]
 
@@ -90,7 +91,10 @@ def test_the_text_of_a_statements_error_is_the_cause_that_it_stands_for(text: st
     assert type(cause_of(InfluxDBClientError(text), "InfluxDB at h:1")) is cause
 
 
-@pytest.mark.parametrize("name", ["database not found", "name too long", "requires admin privilege", "timeout"])
+@pytest.mark.parametrize(
+    "name",
+    ["database not found", "name too long", "requires admin privilege", "timeout", "/a: no space left on device"],
+)
 def test_a_name_inside_the_text_is_not_taken_for_a_cause(name: str) -> None:
     text = f'error parsing query: found {name}, expected "{name}" at line 1'
     assert type(cause_of(InfluxDBClientError(json.dumps({"error": text}), 400), "InfluxDB at h:1")) is EngineError
