@@ -46,6 +46,8 @@ GRACE = deadline.GRACE / 3
 UNKNOWN = "Whether it was done is not known; look before trying again."
 
 CAUSES: dict[int, Callable[[str], errors.EngineError]] = {
+    # UnknownError: what the storage below it failed with, such as a full disk.
+    8: lambda text: errors.EngineUnavailable(f"MongoDB cannot do this just now: {text}"),
     11: lambda _: errors.UserNotFound(),
     13: lambda text: errors.PrivilegeMissing(f"MongoDB refused: {text}"),
     18: lambda _: errors.EngineUnavailable("MongoDB refuses the account: wrong user, password or authSource."),
@@ -62,6 +64,7 @@ CAUSES: dict[int, Callable[[str], errors.EngineError]] = {
     11601: lambda _: errors.Conflict("An administrator stopped the operation (killOp)."),
     12587: lambda _: errors.Conflict("An index is being built in this logical database; try again when it is done."),
     12586: lambda _: errors.Conflict("An index is being built in this logical database; try again when it is done."),
+    14031: lambda text: errors.EngineUnavailable(f"MongoDB cannot do this just now: {text}"),  # OutOfDiskSpace
     13297: lambda _: errors.AlreadyExists("This name differs from an existing one only in case."),
 }
 

@@ -79,6 +79,7 @@ def test_a_silent_server_is_told_as_one() -> None:
 @pytest.mark.parametrize(
     ("code", "cause"),
     [
+        (8, EngineUnavailable),
         (13, PrivilegeMissing),
         (18, EngineUnavailable),
         (48, AlreadyExists),
@@ -86,6 +87,7 @@ def test_a_silent_server_is_told_as_one() -> None:
         (215, Conflict),
         (12587, Conflict),
         (13297, AlreadyExists),
+        (14031, EngineUnavailable),
     ],
 )
 def test_codes_are_the_causes_that_they_stand_for(code: int, cause: type[Exception]) -> None:
