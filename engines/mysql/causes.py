@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from engines import errors
 
+
+class NotPersisted(errors.EngineUnavailable):
+    """The server could not write down a setting that it was to keep, as its disk may be full."""
+
+
 CAUSES: dict[int, type[errors.EngineError]] = {
     # https://dev.mysql.com/doc/mysql-errors/9.7/en/server-error-reference.html; 2000 to 2999 are the client's own.
     # 1900 to 1999 are MariaDB's: https://mariadb.com/kb/en/mariadb-error-code-reference/
@@ -40,6 +45,7 @@ CAUSES: dict[int, type[errors.EngineError]] = {
     1226: errors.EngineUnavailable,  # USER_LIMIT_REACHED
     1820: errors.EngineUnavailable,  # MUST_CHANGE_PASSWORD
     3032: errors.EngineUnavailable,  # SERVER_OFFLINE_MODE
+    3549: NotPersisted,  # VARIABLE_NOT_PERSISTED
     6400: errors.EngineUnavailable,  # SERVER_OFFLINE_MODE_REASON
     1053: errors.ConnectionLost,  # SERVER_SHUTDOWN
     1080: errors.ConnectionLost,  # FORCING_CLOSE

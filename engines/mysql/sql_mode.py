@@ -17,6 +17,7 @@ from engines.errors import (
     InvalidParams,
     PrivilegeMissing,
 )
+from engines.mysql.causes import NotPersisted
 from engines.mysql.facts import granted, has_dynamic_privileges
 from engines.mysql.identifiers import shown
 from engines.preview import Affected, Change, Preview, preview_of
@@ -151,7 +152,13 @@ async def _set(server: MySQLServer, mode: str) -> None:
         wanted = tried(session, mode)
         session.prepare_to_write()
         if has_dynamic_privileges(session.facts.flavour, session.facts.version):
-            session.execute(SET_FOR_GOOD, mode)
+            [(before,)] = session.execute(GET)
+            try:
+                session.execute(SET_FOR_GOOD, mode)
+            except NotPersisted as failed:
+                # MySQL has set it all the same, until it is restarted (seen on 9.7).
+                session.execute(SET, before)
+                raise NotPersisted(f"{failed.message} The mode is as it was.") from failed
             [(loads, kept)] = session.execute(KEPT) or ((False, None),)
             lasting = bool(loads) and kept is not None and modes(kept) == wanted
         else:
