@@ -109,10 +109,15 @@ class MySQLServer:
 
         Raises: EngineUnavailable, DeadlineExceeded, and what the engine may refuse
         """
-        rows = await self._pool.read(lambda session: session.fetch(statement, *args))
-        if await self._restored():
-            rows = await self._pool.read(lambda session: session.fetch(statement, *args))
-        return rows
+        return await self.read(lambda session: session.fetch(statement, *args))
+
+    async def read(self, job: Callable[[Session], T]) -> T:
+        """Run statements that change nothing on one connection; the job runs in a thread.
+
+        Raises: as `fetch`
+        """
+        result = await self._pool.read(job)
+        return await self._pool.read(job) if await self._restored() else result
 
     async def look(self, statement: str, *args: object) -> Rows:
         """Run a statement that changes nothing after a cut: the server may be restarting, so try for some seconds.

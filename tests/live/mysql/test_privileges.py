@@ -57,6 +57,14 @@ async def test_list_is_refused_when_it_would_leave_some_out(refused: MySQLServer
     assert {"name": other, "protected": False} in await act(refused, "list-databases")
 
 
+async def test_the_first_list_after_a_grant_leaves_none_out(refused: MySQLServer, root: Root, other: str) -> None:
+    with pytest.raises(PrivilegeMissing):
+        await act(refused, "list-databases")
+    root.run(f"GRANT SHOW DATABASES ON *.* TO {PLAIN}")
+    # The session is of before: it still sees less.
+    assert {"name": other, "protected": False} in await act(refused, "list-databases")
+
+
 async def test_create(refused: MySQLServer, root: Root, fresh: str) -> None:
     with pytest.raises(PrivilegeMissing, match="CREATE"):
         await act_on(refused, "create-database", fresh)
