@@ -44,6 +44,13 @@ DATABASE = "app"
 
 PORTS: dict[Engine, int] = {"postgresql": 5432, "mysql": 3306, "mongodb": 27017, "influxdb": 8086}
 
+DATA: dict[Engine, str] = {
+    "postgresql": "/var/lib/postgresql/data",
+    "mysql": "/var/lib/mysql",
+    "mongodb": "/data/db",
+    "influxdb": "/var/lib/influxdb",
+}
+
 # Nothing here outlives its container, so no engine needs to wait for a disk. What a killed server had
 # committed is still there when it is started again: it is in the kernel's cache.
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -288,7 +295,7 @@ def owner_label(pid: int) -> str:
 
 def remove_abandoned() -> None:
     """Remove the containers of test runs on this machine whose process is gone."""
-    for container in DockerClient().client.containers.list(all=True, filters={"label": OWNER}):
+    for container in DockerClient().client.containers.list(all=True, filters={"label": OWNER}, ignore_removed=True):
         machine, _, pid = container.labels[OWNER].rpartition(":")
         if machine == socket.gethostname() and not Path("/proc", pid).exists():
             # Another run on this machine may be removing the same one: gone (404), or under way (409).
@@ -300,7 +307,12 @@ def remove_abandoned() -> None:
 
 
 def start_container(
-    image: EngineImage, *, preload: bool, options: Sequence[str], variables: Mapping[str, str] | None = None
+    image: EngineImage,
+    *,
+    preload: bool,
+    options: Sequence[str],
+    variables: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> DockerContainer:
     if not image.is_official:
         try:
@@ -312,6 +324,8 @@ def start_container(
     while True:
         attempts -= 1
         container = new_container(image, preload=preload, options=options).with_envs(**(variables or {}))
+        if folder is not None:
+            container.with_volume_mapping(str(folder), DATA[image.engine], "rw")
         try:
             container.start()
         except APIError as error:
@@ -333,16 +347,17 @@ def spawn(
     preload: bool = True,
     options: Sequence[str] = (),
     variables: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> Iterator[LiveServer]:
     """Run a private server, for a test that harms it.
 
     `preload` (PostgreSQL only) says whether pg_stat_statements is in shared_preload_libraries; `options` are
-    added to the server's command line, `variables` to its environment.
+    added to the server's command line, `variables` to its environment. `folder` is where its data will be.
 
     Raises: LookupError, when there is no such image; ServerNotReady
     """
     image = find_image(flavour, version)
-    container = start_container(image, preload=preload, options=options, variables=variables)
+    container = start_container(image, preload=preload, options=options, variables=variables, folder=folder)
     try:
         yield LiveServer(
             engine=image.engine,
