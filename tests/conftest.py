@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MARKERS = (
     "live: talks to a real database server in a container (added to every test that asks for one)",
     "long: a proof that takes minutes; only with --long",
+    "faults(engine, short): a fault that an action meets; all only with --faults, and nothing else; short ones always",
     "newest_version: on the last of the chosen versions alone, as they do not differ in it",
     "engine_images(*keys): needs Docker, and these images beside those of its fixtures, as in postgresql:18",
 )
@@ -38,6 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--versions", default="", help="these versions only, as in postgresql:18,mariadb:10.11")
     group.addoption("--long", action="store_true", help="also the proofs that take minutes")
+    group.addoption("--faults", action="store_true", help="the fault table, and nothing else")
+    group.addoption("--write-table", action="store_true", help="with --faults: keep the table in docs/reliability.md")
     group.addoption(
         "--write-needed-images",
         type=Path,
@@ -92,6 +95,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("live")
         item.add_marker(pytest.mark.xdist_group(group_of(item, images)))
         in_time = config.getoption("long") or item.get_closest_marker("long") is None
+        fault = item.get_closest_marker("faults")
+        if fault is not None:
+            item.add_marker("live")
+            in_time = fault.args[0] in wanted and (config.getoption("faults") or fault.kwargs["short"])
+        elif config.getoption("faults"):
+            in_time = False
         if item.get_closest_marker("newest_version"):
             in_time = in_time and all(chosen_images(config, image.engine)[-1:] == (image,) for image in images)
         if in_time and all(image.engine in wanted and image in chosen_images(config, image.engine) for image in images):
@@ -105,6 +114,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def group_of(item: pytest.Item, images: list[EngineImage]) -> str:
     """Name what one worker runs whole: the tests of one server, which is started once, or those of a file."""
+    if fault := item.get_closest_marker("faults"):
+        return f"faults of {fault.args[0]}"
     if images:
         return "+".join(image.key for image in images)
     return item.path.name if LIVE in item.path.parents else item.nodeid
@@ -125,6 +136,8 @@ def needs_of(item: pytest.Item) -> Iterator[str]:
         yield "docker"
         for key in marker.args:
             yield find_image(*key.split(":", 1)).key
+    if item.get_closest_marker("faults"):
+        return
     # Tests with servers of their own say which only while they run. Beside tests/unit, any may have some.
     if UNIT not in item.path.parents and not item.config.getoption("versions"):
         for engine in item.config.getoption("engine") or ENGINES:
@@ -142,6 +155,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A run in which every test was skipped has shown nothing."""
     if exitstatus == pytest.ExitCode.OK and not session.config.option.collectonly and not RUN_TESTS:
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    # Here and not beside the tests: who shares them out among workers collects none itself.
+    if config.getoption("faults") and not config.option.collectonly:
+        from tests.live.faults.report import summarise
+
+        summarise(terminalreporter, write=bool(config.getoption("write_table")))
 
 
 @pytest.fixture(scope="session")
