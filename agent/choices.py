@@ -44,8 +44,14 @@ class Choices:
     maintenance_window: MaintenanceWindow | None = None
 
 
+def _as_integer(value: Any) -> Any:
+    """Give 2 for 2.0: to JSON Schema, and to clients with one kind of number, it is the same."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _hours(value: Any) -> list[int]:
     given: list[Any] = cast(list[Any], value) if isinstance(value, list) else [value]
+    given = [_as_integer(hour) for hour in given]
     if not given or any(type(hour) is not int or not 0 <= hour <= 23 for hour in given):
         raise ValueError(_HOURS_TEXT)
     return sorted(set(given))
@@ -58,9 +64,9 @@ class _Change(BaseModel):
 class WindowChange(_Change):
     """A change of the maintenance window: what is left out stays as it is, or is 0."""
 
-    weekday_utc: Annotated[StrictInt, Field(ge=0, le=6)] = 0
+    weekday_utc: Annotated[StrictInt, BeforeValidator(_as_integer), Field(ge=0, le=6)] = 0
     """0 is Sunday."""
-    starting_hour_utc: Annotated[StrictInt, Field(ge=0, le=23)] = 0
+    starting_hour_utc: Annotated[StrictInt, BeforeValidator(_as_integer), Field(ge=0, le=23)] = 0
 
 
 Hour = Annotated[int, Field(ge=0, le=23)]

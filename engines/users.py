@@ -20,7 +20,7 @@ PASSWORD_LENGTH = range(24, 65)
 # Letters and digits only: such a password stands in a connection URL without being escaped.
 ALPHABET = string.ascii_letters + string.digits
 
-_NAME = re.compile("[A-Za-z][A-Za-z0-9_-]{5,31}")
+NAME_PATTERN = "^[A-Za-z][A-Za-z0-9_-]{5,31}$"
 _SYSTEM = re.compile("pg_.*|postgres", re.IGNORECASE)
 """Names of system accounts that would otherwise do; those of the other engines hold a dot or are shorter."""
 
@@ -68,7 +68,7 @@ def made_password() -> str:
 
 def check_name(name: str) -> None:
     """Raises: InvalidParams, when no new user may be called so."""
-    if _NAME.fullmatch(name) is None:
+    if re.fullmatch(NAME_PATTERN, name) is None:
         raise InvalidParams(
             {"name": ["must have 6 to 32 ASCII letters, digits, _ and -, and begin with a letter"]},
         )

@@ -19,6 +19,7 @@ from engines.errors import InvalidParams
 
 PER_PAGE = 100
 MOST = 1000
+FURTHEST = 2**53
 
 JSON_LINES = "application/x-ndjson"
 
@@ -67,7 +68,7 @@ async def list_audit(request: Request) -> Response:
     if refusal:
         raise Forbidden(refusal)
     query = request.query_params
-    after = _number(query.get("after"), "after", 0, 0, 2**53)
+    after = _number(query.get("after"), "after", 0, 0, FURTHEST)
     limit = _number(query.get("limit"), "limit", PER_PAGE, 1, MOST)
     service = service_of(request)
     scope = None if principal.databases is None else set(principal.databases)
@@ -98,6 +99,11 @@ def install(app: FastAPI) -> None:
             "not_found",
             "precondition",
             "invalid_params",
+            query={
+                "after": {"type": "integer", "minimum": 0, "maximum": FURTHEST},
+                "limit": {"type": "integer", "minimum": 1, "maximum": MOST},
+                "database": {"type": "string"},
+            },
             response_model=AuditBody,
             tags=["audit"],
             operation_id="list_audit",

@@ -69,6 +69,7 @@ def install(app: FastAPI) -> None:
         **described(
             "not_found",
             "invalid_params",
+            query={name: {"type": "integer", "minimum": 1, "maximum": LARGEST} for name in ("page", "per_page")},
             response_model=MaintenanceBody,
             tags=["maintenance"],
             operation_id="list_maintenance",

@@ -226,5 +226,12 @@ def install(app: FastAPI) -> None:
         app.add_api_route(
             path,
             endpoint,
-            **described(*failures, "invalid_params", response_model=SeriesBody, tags=["metrics"], operation_id=name),
+            **described(
+                *failures,
+                "invalid_params",
+                query={"since": {"type": "string"}, "last": {"type": "string"}},
+                response_model=SeriesBody,
+                tags=["metrics"],
+                operation_id=name,
+            ),
         )

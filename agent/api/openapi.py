@@ -6,6 +6,7 @@ from the catalogue and the error table.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
@@ -99,12 +100,16 @@ def described(
     method: str = "GET",
     body: type[BaseModel] | None = None,
     response_class: type[Response] = JSONResponse,
+    gives: Mapping[str, str] | None = None,
+    query: Mapping[str, Mapping[str, Any]] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """Give what `add_api_route` needs of a route whose answer is made by hand and that fails with these codes.
 
     With `token`, also for want of one and over the rate; and every route can meet a bug. `body` is the model of its
-    request.
+    request. `gives` says where in its answer the parameters of other paths stand (JSON pointers by name): the document
+    links it with each route that they lead to. `query` holds the schemas of what its query may say; with `required`
+    in one it must.
     """
     every = [*codes, "internal", *(("unauthenticated", "rate_limited") if token else ())]
     changes = method != "GET" and "forbidden" in codes  # see `agent.api.changes`
@@ -116,11 +121,21 @@ def described(
         "x-failures": [code for code in STATUS if code in every],
         "security": [{"token": []}] if token else [],
     }
+    if gives:
+        extra["x-gives"] = gives
+    parameters = [_query_parameter(name, schema) for name, schema in (query or {}).items()]
     if changes:
-        extra["parameters"] = [KEY_PARAMETER]
+        parameters.append(KEY_PARAMETER)
+    if parameters:
+        extra["parameters"] = parameters
     if body is not None:
         extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": _whole_schema(body)}}}
     return {"methods": [method], "response_class": response_class, "openapi_extra": extra, **more}
+
+
+def _query_parameter(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    fields = {key: value for key, value in schema.items() if key != "required"}
+    return {"name": name, "in": "query", "required": schema.get("required", False), "schema": fields}
 
 
 def _whole_schema(model: type[BaseModel]) -> dict[str, Any]:
@@ -167,7 +182,30 @@ def document(app: FastAPI, engines: Mapping[str, Engine]) -> dict[str, Any]:
     for path, operations in made["paths"].items():
         for operation in operations.values():
             _complete(operation, path, components)
+            _link(operation, path, made["paths"])
     return made
+
+
+def _link(operation: dict[str, Any], path: str, paths: Mapping[str, dict[str, Any]]) -> None:
+    """Say where one can go from an answer: to each route whose path holds something that it gives, and nothing new."""
+    given: dict[str, str] = {name: f"$response.body#{place}" for name, place in operation.pop("x-gives", {}).items()}
+    known = {**{name: f"$request.path.{name}" for name in _names_in(path)}, **given}
+    links = {
+        each["operationId"]: {
+            "operationId": each["operationId"],
+            "parameters": {name: known[name] for name in _names_in(target)},
+        }
+        for target, operations in paths.items()
+        if given.keys() & _names_in(target) and known.keys() >= _names_in(target)
+        for each in operations.values()
+    }
+    if links:
+        success = next(status for status in operation["responses"] if status.startswith("2"))
+        operation["responses"][success]["links"] = links
+
+
+def _names_in(path: str) -> set[str]:
+    return set(re.findall(r"{(\w+)}", path))
 
 
 def _complete(operation: dict[str, Any], path: str, components: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
@@ -24,9 +24,19 @@ from agent.tokens import Principal
 from engines import deadline
 from engines.action import Effect
 from engines.errors import DeadlineExceeded, InvalidParams
-from engines.users import User, Users, change_password, create_user, delete_user, made_password
+from engines.users import (
+    NAME_PATTERN,
+    PASSWORD_LENGTH,
+    User,
+    Users,
+    change_password,
+    create_user,
+    delete_user,
+    made_password,
+)
 
 SECONDS = 20.0
+PASSWORD_PATTERN = f"^[ -~]{{{PASSWORD_LENGTH[0]},{PASSWORD_LENGTH[-1]}}}$"
 
 
 class Attributes(BaseModel):
@@ -66,9 +76,9 @@ class NewUser(BaseModel):
     """What a client asks for; `database_id` is sent by some and means nothing, as the path has it."""
 
     database_id: str = ""
-    name: str
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
     read_only: bool = False
-    password: str = ""
+    password: Annotated[str, Field(pattern=f"^$|{PASSWORD_PATTERN}")] = ""
     password_confirmation: str = ""
 
 
@@ -82,7 +92,7 @@ class NewPassword(BaseModel):
     """What a client asks for."""
 
     database_id: str = ""
-    password: str
+    password: Annotated[str, Field(pattern=PASSWORD_PATTERN)]
     password_confirmation: str
 
 
@@ -243,6 +253,7 @@ def install(app: FastAPI) -> None:
             status_code=201,
             body=NewUserBody,
             response_model=ChangedBody,
+            gives={"user_name": "/name"},
             tags=["users"],
             operation_id="create_user",
         ),
