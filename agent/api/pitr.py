@@ -147,6 +147,7 @@ def install(app: FastAPI) -> None:
             body=RestoreBody,
             status_code=201,
             response_model=RestoreBegun,
+            gives={"operation_id": "/operation_id"},
             tags=["recovery"],
             operation_id="restore_to_instant",
         ),

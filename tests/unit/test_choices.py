@@ -77,12 +77,22 @@ async def test_choices_survive_a_restart_and_belong_to_one_database(tmp_path: Pa
         assert other["periodic_backups_enabled"] is False
 
 
+async def test_a_whole_number_may_be_written_with_a_point(valet: Valet):
+    response = await change(
+        valet, {"periodic_backups_scheduled_at": [7.0, 3], "maintenance_window": {"weekday_utc": 2.0}}
+    )
+    assert response.status_code == 200
+    database = await shown(valet)
+    assert database["periodic_backups_scheduled_at"] == [3, 7]
+    assert database["maintenance_window"]["weekday_utc"] == 2
+
+
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
         *(
             ({"periodic_backups_scheduled_at": value}, "periodic_backups_scheduled_at")
-            for value in (-1, 24, 1.0, "3", True, None, [], [24], [-1], [3, 24], [3, "4"], [True], [[3]], {"at": 3})
+            for value in (-1, 24, 1.5, "3", True, None, [], [24], [-1], [3, 24], [3, "4"], [True], [[3]], {"at": 3})
         ),
         *(({"periodic_backups_enabled": value}, "periodic_backups_enabled") for value in (None, 1, "true", [])),
         *(({"maintenance_window": value}, "maintenance_window") for value in (None, 1, [], "Sunday")),

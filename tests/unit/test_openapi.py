@@ -258,6 +258,32 @@ async def test_a_dry_run_is_described_where_there_is_one(document: dict[str, Any
     assert conforms(document, "dry-run.response", operation["examples"]["dry-run"]["value"])
 
 
+def test_answers_lead_on_to_what_they_name(document: dict[str, Any]) -> None:
+    of_id = {each["operationId"]: (path, each) for path, _, each in operations(document)}
+    links = {
+        name: each["responses"]["201"].get("links", {})
+        for name, (_, each) in of_id.items()
+        if "201" in each["responses"]
+    }
+    assert links["create_backup"].keys() == {
+        *("get_backup", "get_backup_alone", "get_backup_archive", "delete_backup", "restore_backup"),
+        *("get_operation", "cancel_operation"),
+    }
+    assert links["restore_backup"].keys() >= {"get_backup_restoration", "get_operation"}
+    assert links["create_user"].keys() == {"change_user", "delete_user", "reset_user_password"}
+    for source, led in links.items():
+        for link in led.values():
+            path, _ = of_id[link["operationId"]]
+            assert set(link["parameters"]) == set(re.findall(r"{(\w+)}", path))
+            for place in link["parameters"].values():
+                _, _, pointer = place.partition("#/")
+                schema = of_id[source][1]["responses"]["201"]["content"]["application/json"]["schema"]
+                for part in pointer.split("/") if pointer else ():
+                    schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]["properties"][part]
+                if not pointer:
+                    assert f"{{{place.rpartition('.')[2]}}}" in of_id[source][0]
+
+
 def fields_of(document: dict[str, Any], schema: Any, seen: tuple[str, ...] = ()) -> Iterator[str]:
     """Name every property of a schema, however deep."""
     if isinstance(schema, list):
