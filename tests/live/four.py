@@ -30,6 +30,7 @@ IDS = {engine: f"ad-{engine}" for engine in ("postgresql", "mysql", "mongodb", "
 class Neighbours:
     """A logical database on each server that dbvalet has no business with, and a session of somebody in it."""
 
+    name: str
     contents: dict[str, Any]
     postgresql: psycopg.Connection[Any]
     mysql: pymysql.connections.Connection[Any]
@@ -88,6 +89,7 @@ def planted(lives: dict[str, LiveServer]) -> Iterator[Neighbours]:
             contents[engine].fill()
         pg, my = lives["postgresql"], lives["mysql"]
         yield Neighbours(
+            name=name,
             contents=contents,
             postgresql=stack.enter_context(psycopg.connect(pg.url(database=name), autocommit=True)),
             mysql=stack.enter_context(
