@@ -64,9 +64,9 @@ class _Change(BaseModel):
 class WindowChange(_Change):
     """A change of the maintenance window: what is left out stays as it is, or is 0."""
 
-    weekday_utc: Annotated[StrictInt, BeforeValidator(_as_integer), Field(ge=0, le=6)] = 0
+    weekday_utc: Annotated[StrictInt, Field(ge=0, le=6), BeforeValidator(_as_integer)] = 0
     """0 is Sunday."""
-    starting_hour_utc: Annotated[StrictInt, BeforeValidator(_as_integer), Field(ge=0, le=23)] = 0
+    starting_hour_utc: Annotated[StrictInt, Field(ge=0, le=23), BeforeValidator(_as_integer)] = 0
 
 
 Hour = Annotated[int, Field(ge=0, le=23)]

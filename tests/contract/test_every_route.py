@@ -1,21 +1,95 @@
-"""Who gets through which door: every route of the app's own table, with no list of routes to keep."""
+"""Every route of the app × every holder of a token × its own, a foreign and an unknown database.
 
-from collections import defaultdict
+What is to be expected stands in `tests.contract.doors`, one row a route: a route without one fails.
+"""
+
+import base64
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
 from agent.app import create_app
+from agent.roles import Role
 from agent.settings import Settings
+from engines.action import Effect
 from tests.contract.decoders import go_failure, javascript_failure
+from tests.contract.doors import ACTION, ACTIONS, DOORS, Door
+from tests.contract.test_error_table import BODIES
 from tests.fakes import ENGINE
-from tests.fakes.service import Valet, configuration
+from tests.fakes.service import Valet, configuration, running
 from tests.planted import IDS, plant
 
-ACTION = ("POST", "/api/databases/{database_id}/action")
-READS_BY_POST = {"/api/databases/{database_id}/ping"}
-"""Routes that change nothing, though the method says otherwise."""
+OWN, FOREIGN, UNKNOWN = "ad-one", "ad-two", "ad-none"
+NAMES_A_DATABASE = {"database_id", "backup_id", "app", "addon", "log_id"}
+
+STATIC = {
+    f"{role}-of-{scope}": {"name": f"{role}-of-{scope}", "role": role, "databases": databases}
+    for role in Role
+    for scope, databases in (("all", ["*"]), ("one", [OWN]), ("two", [FOREIGN]))
+}
+EXPIRED = {"name": "expired", "role": Role.ADMIN, "databases": ["*"], "expires_at": "2020-01-01T00:00:00Z"}
+
+
+def value(name: str) -> str:
+    return f"door-token-of-{name}-0123456789"
+
+
+@pytest.fixture
+async def valet() -> AsyncIterator[Valet]:
+    tokens = [{**each, "token": value(each["name"])} for each in (*STATIC.values(), EXPIRED)]
+    async with running(tokens=tokens) as valet:
+        await plant(valet)
+        yield valet
+
+
+async def holders(valet: Valet) -> dict[str, tuple[str, Role, set[str]]]:
+    """Give the bearer token, the role and the databases of everybody who may come, the weakest first."""
+    found: dict[str, tuple[str, Role, set[str]]] = {}
+    tokens = valet.service.tokens
+    for role in Role:
+        for scope, seen in (("all", {OWN, FOREIGN}), ("one", {OWN}), ("two", {FOREIGN})):
+            name = f"{role}-of-{scope}"
+            principal = tokens.authenticate(f"Bearer {value(name)}".encode())
+            found[name] = value(name), role, seen
+            found[f"{name}, short-lived"] = await tokens.signed_for(principal), role, seen
+            if scope == "all":
+                for only in (OWN, FOREIGN):
+                    found[f"{name}, short-lived for {only}"] = (
+                        await tokens.signed_for(principal, only),
+                        role,
+                        {only},
+                    )
+    return found
+
+
+async def strangers(valet: Valet) -> dict[str, str | None]:
+    principal = valet.service.tokens.authenticate(f"Bearer {value('admin-of-all')}".encode())
+    over = await valet.service.tokens.signed_for(replace(principal, until=1))
+    good = await valet.service.tokens.signed_for(principal)
+    return {
+        "nobody": None,
+        "an unknown token": f"Bearer {value('somebody')}",
+        "an expired token": f"Bearer {value('expired')}",
+        "an expired short-lived token": f"Bearer {over}",
+        "a short-lived token that was changed": f"Bearer {good[:-4]}AAAA",
+        "a token in capitals": f"Bearer {value('admin-of-all').upper()}",
+        "a token without a scheme": value("admin-of-all"),
+        "an empty token": "Bearer ",
+    }
+
+
+async def ask(valet: Valet, case: "Case", authorization: str | None, **ids: str) -> httpx.Response:
+    method, path, action = case
+    content = b'{"action_name":"%b","params":{"name":"x"}}' % action.encode() if action else BODIES.get((method, path))
+    if action == "list-things":
+        content = b'{"action_name":"list-things"}'
+    headers = {} if authorization is None else {"Authorization": authorization}
+    given = {**IDS, "app": OWN, "addon": OWN, **ids}
+    path = path.format_map(given) + ("?feature=force-ssl" if path.endswith("/features") and method == "DELETE" else "")
+    return await valet.client.request(method, path, headers=headers, content=content)
 
 
 def route_table() -> list[tuple[str, str]]:
@@ -28,51 +102,127 @@ def route_table() -> list[tuple[str, str]]:
 
 
 ROUTES = route_table()
-OF_A_DATABASE = [each for each in ROUTES if "{database_id}" in each[1]]
-CHANGES = [each for each in OF_A_DATABASE if each[0] != "GET" and each != ACTION and each[1] not in READS_BY_POST]
+Case = tuple[str, str, str]
+CASES: dict[Case, Door] = {(method, path, ""): door for (method, path), door in DOORS.items()}
+CASES |= {(*ACTION, action): door for action, door in ACTIONS.items()}
 
 
-async def ask(valet: Valet, method: str, path: str, token: str | None, **ids: str) -> httpx.Response:
-    content = b'{"action_name":"list-things"}' if (method, path) == ACTION else b"{}"
-    known = defaultdict(lambda: "none", {**IDS, **ids})
-    return await valet.ask(method, path.format_map(known), token, content=None if method == "GET" else content)
+def cases(condition: Any) -> Any:
+    found = [case for case, door in CASES.items() if condition(case, door)]
+    assert found
+    return pytest.mark.parametrize("case", found, ids=[" ".join(each).strip() for each in found])
 
 
-def told(answer: httpx.Response) -> tuple[int, Any]:
-    return answer.status_code, answer.json()
+def about_a_database(case: Case, door: Door) -> bool:
+    return door.role is not None and any(f"{{{name}}}" in case[1] for name in NAMES_A_DATABASE)
 
 
-def test_the_table_is_the_whole_one() -> None:
-    assert ACTION in ROUTES
-    assert len(OF_A_DATABASE) >= 15
-    assert CHANGES
+async def changes(valet: Valet) -> list[dict[str, Any]]:
+    answer = await valet.client.get(
+        "/api/audit?limit=1000", headers={"Authorization": f"Bearer {value('admin-of-all')}"}
+    )
+    return answer.json()["audit"]
 
 
-@pytest.mark.parametrize(("method", "path"), OF_A_DATABASE)
-async def test_a_database_of_others_is_answered_for_as_an_unknown_one(valet: Valet, method: str, path: str) -> None:
-    await plant(valet)
-    unknown = await ask(valet, method, path, "of-two", database_id="ad-none")
-    outside = await ask(valet, method, path, "of-two", database_id="ad-one")
-    assert told(outside) == told(unknown)
-    assert outside.status_code == 404
-    assert outside.json()["resource"] == "database"
-    assert go_failure(outside)
-    assert javascript_failure(outside)
+def is_refused(answer: httpx.Response) -> bool:
+    return answer.status_code == 403 and answer.json()["code"] == "forbidden"
 
 
-@pytest.mark.parametrize(("method", "path"), OF_A_DATABASE)
-async def test_nobody_learns_whether_a_database_is_there(valet: Valet, method: str, path: str) -> None:
-    await plant(valet)
-    known = await ask(valet, method, path, None)
-    unknown = await ask(valet, method, path, None, database_id="ad-none")
-    assert told(known) == told(unknown)
-    assert known.status_code == 401
-    assert known.headers["WWW-Authenticate"] == "Bearer"
+def test_every_route_has_its_row_and_every_row_its_route() -> None:
+    assert {ACTION, *DOORS} == set(ROUTES)
 
 
-@pytest.mark.parametrize(("method", "path"), CHANGES)
-async def test_a_reader_changes_nothing(valet: Valet, method: str, path: str) -> None:
-    await plant(valet)
-    refused = await ask(valet, method, path, "reader")
-    assert refused.status_code == 403
-    assert refused.json()["code"] == "forbidden"
+def test_the_least_role_is_that_of_the_effect() -> None:
+    for door in CASES.values():
+        if door.effect is not Effect.READ:
+            assert door.role is {Effect.WRITE: Role.OPERATOR, Effect.DESTRUCTIVE: Role.ADMIN}[door.effect]
+
+
+@cases(lambda case, door: door.role is not None)
+async def test_a_stranger_is_not_let_in_and_learns_nothing(valet: Valet, case: Case) -> None:
+    for who, authorization in (await strangers(valet)).items():
+        for database in (OWN, UNKNOWN):
+            answer = await ask(valet, case, authorization, database_id=database, app=database, addon=database)
+            assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated"), who
+            assert answer.headers["WWW-Authenticate"] in ("Bearer", "Basic"), who
+    assert await changes(valet) == []
+
+
+@cases(lambda case, door: door.role is None and not door.by_link)
+async def test_what_is_open_is_open_to_everybody(valet: Valet, case: Case) -> None:
+    told = {(await ask(valet, case, each)).status_code for each in (await strangers(valet)).values()}
+    assert len(told) == 1
+    assert told < {200, 400, 404}
+
+
+@cases(lambda case, door: door.by_link)
+async def test_no_token_replaces_a_link(valet: Valet, case: Case) -> None:
+    for who, (token, _, _) in (await holders(valet)).items():
+        answer = await ask(valet, case, f"Bearer {token}")
+        assert is_refused(answer), who
+    assert is_refused(await ask(valet, case, None))
+
+
+@cases(lambda case, door: door.role is not None and not door.by_password)
+async def test_a_token_may_what_its_role_may(valet: Valet, case: Case) -> None:
+    door = CASES[case]
+    assert door.role is not None
+    order = list(Role)
+    written = 0
+    for who, (token, role, seen) in (await holders(valet)).items():
+        if OWN not in seen:
+            continue
+        answer = await ask(valet, case, f"Bearer {token}")
+        allowed = order.index(role) >= order.index(door.role) and (not door.every_database or len(seen) == 2)
+        assert is_refused(answer) is not allowed, (who, answer.text)
+        assert answer.status_code not in (401, 405, 500), who
+        assert not allowed or named(answer) != "database", who
+        lines = await changes(valet)
+        if door.effect is Effect.READ:
+            assert lines == [], who
+        else:
+            # One of a refusal, one of what was done, and two of what destroys and was begun.
+            assert len(lines) > written, who
+            assert {line["effect"] for line in lines} == {door.effect}, who
+            assert lines[-1]["code"] == ("ok" if answer.is_success else answer.json()["code"]), who
+        written = len(lines)
+
+
+def named(answer: httpx.Response) -> str | None:
+    body = answer.json() if answer.headers.get("Content-Type") == "application/json" else None
+    return body.get("resource") if isinstance(body, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
+@cases(about_a_database)
+async def test_a_database_of_others_is_answered_for_as_an_unknown_one(valet: Valet, case: Case) -> None:
+    for who, (token, _, seen) in (await holders(valet)).items():
+        if OWN in seen:
+            continue
+        foreign = await ask(valet, case, f"Bearer {token}")
+        unknown = await ask(
+            valet, case, f"Bearer {token}", database_id=UNKNOWN, app=UNKNOWN, addon=UNKNOWN, backup_id="9" * 24
+        )
+        assert (foreign.status_code, foreign.json()) == (unknown.status_code, unknown.json()), who
+        assert foreign.status_code == 404, who
+        assert named(foreign) in ("database", "backup", "application"), who
+        assert OWN not in foreign.text
+        assert go_failure(foreign)
+        assert javascript_failure(foreign)
+    assert await changes(valet) == []
+
+
+@cases(lambda case, door: door.role is not None and not about_a_database(case, door))
+async def test_what_lists_shows_nothing_of_a_foreign_database(valet: Valet, case: Case) -> None:
+    change = ("PATCH", "/api/databases/{database_id}", "")
+    assert (await ask(valet, change, f"Bearer {value('admin-of-all')}")).is_success
+    for who, (token, _, seen) in (await holders(valet)).items():
+        if OWN not in seen:
+            assert OWN not in (await ask(valet, case, f"Bearer {token}")).text, who
+
+
+@cases(lambda case, door: door.by_password)
+async def test_a_short_lived_token_is_given_for_a_static_one_alone(valet: Valet, case: Case) -> None:
+    for who, (token, _, _) in (await holders(valet)).items():
+        basic = base64.b64encode(f":{token}".encode()).decode()
+        assert (await ask(valet, case, f"Bearer {token}")).status_code == 401, who
+        assert (await ask(valet, case, f"Basic {basic}")).status_code == (401 if "short-lived" in who else 200), who

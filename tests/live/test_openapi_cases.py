@@ -81,7 +81,11 @@ class Outcome:
     actions: Counter[str] = field(default_factory=Counter[str])
     """Actions that were carried out, by name."""
     checks: set[str] = field(default_factory=set[str])
-    failures: list[str] = field(default_factory=list[str])
+    failures: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    """By operation and check."""
+
+    def fail(self, kind: str, text: str) -> None:
+        self.failures.setdefault(kind, []).append(text)
 
 
 def settings(role: str, four: Four, examples: int, phases: Sequence[str], seed: int) -> dict[str, Any]:
@@ -135,9 +139,10 @@ def run(
             case events.ScenarioFinished():
                 note(event, outcome)
             case events.NonFatalError() | events.FatalError():
-                outcome.failures.append(f"{event}")
+                outcome.fail("schemathesis", f"{event}")
             case events.EngineFinished():
-                outcome.failures += [f"{each.operation}: {each.title}: {each.message}" for each in event.failures]
+                for each in event.failures:
+                    outcome.fail(f"{each.operation} {each.title}", each.message)
             case _:
                 pass
 
@@ -156,7 +161,7 @@ def note(event: events.ScenarioFinished, outcome: Outcome) -> None:
         outcome.cases += 1
         answer = interaction.response
         if answer is None:
-            outcome.failures.append(f"no answer to {interaction.request.method} {interaction.request.uri}")
+            outcome.fail("no answer", f"{interaction.request.method} {interaction.request.uri}")
             continue
         outcome.statuses[answer.status_code] += 1
         case: Any = event.recorder.cases[case_id].value
@@ -169,10 +174,11 @@ def note(event: events.ScenarioFinished, outcome: Outcome) -> None:
             if each.failure_info is None:
                 continue
             failure = each.failure_info.failure
-            outcome.failures.append(
-                f"{failure.operation}: {each.name}: {failure.title}: {failure.message}\n"
+            outcome.fail(
+                f"{failure.operation} {each.name}",
+                f"{failure.title}: {failure.message}\n"
                 f"  {interaction.request.method} {interaction.request.uri} {interaction.request.body!r}"
-                f" → {answer.status_code} {answer.content[:300]!r}"
+                f" → {answer.status_code} {answer.content[:300]!r}",
             )
 
 
@@ -187,7 +193,7 @@ def of_four(
 
 def assert_well(outcome: Outcome) -> None:
     print(f"TEST_SEED={SEED}", outcome)
-    assert not outcome.failures, "\n".join(outcome.failures[:20])
+    assert not outcome.failures, "\n".join(f"{kind}: {texts[0]}" for kind, texts in outcome.failures.items())
     assert outcome.checks >= set(CHECKS.get_all_names()) - NEVER_RUN.keys()
     assert outcome.cases > 500
 
