@@ -4,7 +4,8 @@ What is to be expected stands in `tests.contract.doors`, one row a route: a rout
 """
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -37,12 +38,26 @@ def value(name: str) -> str:
     return f"door-token-of-{name}-0123456789"
 
 
-@pytest.fixture
-async def valet() -> AsyncIterator[Valet]:
+@asynccontextmanager
+async def planted() -> AsyncGenerator[Valet]:
     tokens = [{**each, "token": value(each["name"])} for each in (*STATIC.values(), EXPIRED)]
     async with running(tokens=tokens) as valet:
         await plant(valet)
         yield valet
+
+
+@pytest.fixture
+async def valet() -> AsyncIterator[Valet]:
+    async with planted() as valet:
+        yield valet
+
+
+@pytest.fixture(scope="module")
+async def unchanged() -> AsyncIterator[Valet]:
+    """One for all the tests in which nobody may change anything."""
+    async with planted() as valet:
+        yield valet
+        assert await changes(valet) == []
 
 
 async def holders(valet: Valet) -> dict[str, tuple[str, Role, set[str]]]:
@@ -139,28 +154,28 @@ def test_the_least_role_is_that_of_the_effect() -> None:
 
 
 @cases(lambda case, door: door.role is not None)
-async def test_a_stranger_is_not_let_in_and_learns_nothing(valet: Valet, case: Case) -> None:
-    for who, authorization in (await strangers(valet)).items():
+async def test_a_stranger_is_not_let_in_and_learns_nothing(unchanged: Valet, case: Case) -> None:
+    for who, authorization in (await strangers(unchanged)).items():
         for database in (OWN, UNKNOWN):
-            answer = await ask(valet, case, authorization, database_id=database, app=database, addon=database)
+            answer = await ask(unchanged, case, authorization, database_id=database, app=database, addon=database)
             assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated"), who
             assert answer.headers["WWW-Authenticate"] in ("Bearer", "Basic"), who
-    assert await changes(valet) == []
+    assert await changes(unchanged) == []
 
 
 @cases(lambda case, door: door.role is None and not door.by_link)
-async def test_what_is_open_is_open_to_everybody(valet: Valet, case: Case) -> None:
-    told = {(await ask(valet, case, each)).status_code for each in (await strangers(valet)).values()}
+async def test_what_is_open_is_open_to_everybody(unchanged: Valet, case: Case) -> None:
+    told = {(await ask(unchanged, case, each)).status_code for each in (await strangers(unchanged)).values()}
     assert len(told) == 1
     assert told < {200, 400, 404}
 
 
 @cases(lambda case, door: door.by_link)
-async def test_no_token_replaces_a_link(valet: Valet, case: Case) -> None:
-    for who, (token, _, _) in (await holders(valet)).items():
-        answer = await ask(valet, case, f"Bearer {token}")
+async def test_no_token_replaces_a_link(unchanged: Valet, case: Case) -> None:
+    for who, (token, _, _) in (await holders(unchanged)).items():
+        answer = await ask(unchanged, case, f"Bearer {token}")
         assert is_refused(answer), who
-    assert is_refused(await ask(valet, case, None))
+    assert is_refused(await ask(unchanged, case, None))
 
 
 @cases(lambda case, door: door.role is not None and not door.by_password)
@@ -194,11 +209,11 @@ def named(answer: httpx.Response) -> str | None:
 
 
 @cases(about_a_database)
-async def test_a_database_of_others_is_answered_for_as_an_unknown_one(valet: Valet, case: Case) -> None:
-    for who, (token, _, seen) in (await holders(valet)).items():
+async def test_a_database_of_others_is_answered_for_as_an_unknown_one(unchanged: Valet, case: Case) -> None:
+    for who, (token, _, seen) in (await holders(unchanged)).items():
         if OWN in seen:
             continue
-        foreign = await ask(valet, case, f"Bearer {token}")
+        foreign = await ask(unchanged, case, f"Bearer {token}")
         unknown = await ask(
             valet, case, f"Bearer {token}", database_id=UNKNOWN, app=UNKNOWN, addon=UNKNOWN, backup_id="9" * 24
         )
@@ -208,7 +223,7 @@ async def test_a_database_of_others_is_answered_for_as_an_unknown_one(valet: Val
         assert OWN not in foreign.text
         assert go_failure(foreign)
         assert javascript_failure(foreign)
-    assert await changes(valet) == []
+    assert await changes(unchanged) == []
 
 
 @cases(lambda case, door: door.role is not None and not about_a_database(case, door))
@@ -221,8 +236,8 @@ async def test_what_lists_shows_nothing_of_a_foreign_database(valet: Valet, case
 
 
 @cases(lambda case, door: door.by_password)
-async def test_a_short_lived_token_is_given_for_a_static_one_alone(valet: Valet, case: Case) -> None:
-    for who, (token, _, _) in (await holders(valet)).items():
+async def test_a_short_lived_token_is_given_for_a_static_one_alone(unchanged: Valet, case: Case) -> None:
+    for who, (token, _, _) in (await holders(unchanged)).items():
         basic = base64.b64encode(f":{token}".encode()).decode()
-        assert (await ask(valet, case, f"Bearer {token}")).status_code == 401, who
-        assert (await ask(valet, case, f"Basic {basic}")).status_code == (401 if "short-lived" in who else 200), who
+        assert (await ask(unchanged, case, f"Bearer {token}")).status_code == 401, who
+        assert (await ask(unchanged, case, f"Basic {basic}")).status_code == (401 if "short-lived" in who else 200), who
