@@ -215,7 +215,7 @@ async def test_a_database_of_others_is_answered_for_as_an_unknown_one(unchanged:
             continue
         foreign = await ask(unchanged, case, f"Bearer {token}")
         unknown = await ask(
-            valet, case, f"Bearer {token}", database_id=UNKNOWN, app=UNKNOWN, addon=UNKNOWN, backup_id="9" * 24
+            unchanged, case, f"Bearer {token}", database_id=UNKNOWN, app=UNKNOWN, addon=UNKNOWN, backup_id="9" * 24
         )
         assert (foreign.status_code, foreign.json()) == (unknown.status_code, unknown.json()), who
         assert foreign.status_code == 404, who
