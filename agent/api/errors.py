@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 
 import orjson
@@ -44,8 +45,8 @@ STATUS = {
 }
 """Status by code: the error table."""
 
-ACTION_SUFFIX = "/action"
-"""Failures of paths that end so carry `"ok": 0`."""
+_OF_ACTION = re.compile("/api/databases/[^/]+/action")
+"""Failures of these paths carry `"ok": 0`."""
 
 
 def install(app: FastAPI) -> None:
@@ -60,7 +61,7 @@ def install(app: FastAPI) -> None:
 def failure(path: str, code: str, message: str, *, headers: dict[str, str] | None = None, **more: Any) -> Response:
     """Render a failure. `more` stands in the body beside `error` and `code`."""
     body: dict[str, Any] = {"error": message, "code": code, **more}
-    if path.endswith(ACTION_SUFFIX):
+    if _OF_ACTION.fullmatch(path):
         body = {"ok": 0, **body}
     return Response(orjson.dumps(body), STATUS[code], headers, "application/json")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,9 @@ class Four:
     """The dbvalet, its servers, and the neighbours."""
 
     running: Running
+    file: Path
+    """Its configuration, whose urls stand in …"""
+    variables: dict[str, str]
     lives: dict[str, LiveServer]
     names: dict[str, str]
     """Of the logical database in the URL, by engine."""
@@ -99,8 +102,14 @@ def planted(lives: dict[str, LiveServer]) -> Iterator[Neighbours]:
 
 
 @contextmanager
-def four(lives: dict[str, LiveServer], folder: Path, **more: Any) -> Iterator[Four]:
-    """Serve a new logical database of each server. `more` are keys of the configuration."""
+def four(
+    lives: dict[str, LiveServer],
+    folder: Path,
+    *,
+    of_database: Callable[[str], dict[str, Any]] = lambda engine: {},
+    **more: Any,
+) -> Iterator[Four]:
+    """Serve a new logical database of each server. `more` are keys of the configuration, `of_database` of each one."""
     name = f"own_{time.time_ns()}"
     with ExitStack() as stack:
         neighbours = stack.enter_context(planted(lives))
@@ -115,19 +124,24 @@ def four(lives: dict[str, LiveServer], folder: Path, **more: Any) -> Iterator[Fo
             ],
             **more,
         }
-        of_databases = more.get("of_databases", {})
-        settings.pop("of_databases", None)
         file = configuration(
-            folder, *({"id": IDS[engine], "url": url, **of_databases} for engine, url in urls.items()), **settings
+            folder,
+            *({"id": IDS[engine], "url": f"${{URL_{engine.upper()}}}", **of_database(engine)} for engine in urls),
+            **settings,
         )
         programs = programs_of(lives["mysql"], folder / "programs")
-        variables = {"PATH": os.pathsep.join([*map(str, programs), os.environ["PATH"]])}
+        variables = {
+            "PATH": os.pathsep.join([*map(str, programs), os.environ["PATH"]]),
+            **{f"URL_{engine.upper()}": url for engine, url in urls.items()},
+        }
         running = stack.enter_context(serving(file, more=variables))
         lines: list[bytes] = []
         follow(running, lines)
         sessions: list[psycopg.Connection[Any]] = []
         yield Four(
             running=running,
+            file=file,
+            variables=variables,
             lives=lives,
             names=dict.fromkeys(urls, name),
             contents=contents,
