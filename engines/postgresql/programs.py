@@ -113,7 +113,8 @@ def logging_in(address: Address) -> Generator[dict[str, str]]:
     """Give the environment with which a program logs in as dbvalet does.
 
     What a URL says after `?` stands in a service file, in a private folder that goes away: not all of it has a
-    variable. The password is a variable, as a file of them cannot hold every character.
+    variable. The password stands in a file beside it, as tools that list processes show variables too; only one that
+    such a file cannot hold is a variable.
 
     Raises: Precondition, for an option that cannot be written
     """
@@ -125,6 +126,13 @@ def logging_in(address: Address) -> Generator[dict[str, str]]:
         service = Path(folder, "service")
         service.touch(mode=0o600)
         service.write_text(service_file(settings), encoding="utf-8")
+        password = variables.get("PGPASSWORD")
+        if password is not None and (line := password_line(password)):
+            passwords = Path(folder, "passwords")
+            passwords.touch(mode=0o600)
+            passwords.write_text(line, encoding="utf-8")
+            del variables["PGPASSWORD"]
+            variables["PGPASSFILE"] = str(passwords)
         yield {
             **{name: value for name, value in os.environ.items() if INHERITED.fullmatch(name)},
             **variables,
@@ -134,6 +142,15 @@ def logging_in(address: Address) -> Generator[dict[str, str]]:
             "PGOPTIONS": f"{address.options.get('options', '')} {WITHOUT_LIMITS}".strip(),
             "LC_ALL": "C",
         }
+
+
+def password_line(password: str) -> str | None:
+    """Write a password for every server; None for one that would not be read as it is.
+
+    https://www.postgresql.org/docs/current/libpq-pgpass.html; before version 14 a line may have 320 bytes.
+    """
+    line = "*:*:*:*:" + re.sub(r"([\\:])", r"\\\1", password) + "\n"
+    return line if len(line.splitlines()) == 1 and len(line.encode()) < 320 else None
 
 
 def service_file(settings: dict[str, str]) -> str:

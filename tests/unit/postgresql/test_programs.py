@@ -3,6 +3,7 @@
 import os
 import stat
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -117,6 +118,21 @@ def test_a_program_logs_in_as_dbvalet_does(monkeypatch: pytest.MonkeyPatch) -> N
     assert environment["PGOPTIONS"].startswith("-c geqo=off -c statement_timeout=0")
     assert environment["PGSSLROOTCERT"] == "/ca.crt"
     assert "SECRET" not in environment
+
+
+@pytest.mark.parametrize("password", ["p/a:s\\s#1", "'\" %", "é😀", ":", "x" * 64])
+def test_a_password_stands_in_a_private_file_and_in_no_variable(password: str) -> None:
+    with logging_in(
+        parse_address(f"postgresql://valet:{quote(password, safe='')}@db.example/app", 5432)
+    ) as environment:
+        assert not any(
+            password in value for name, value in environment.items() if name != "PGPASSFILE" and len(password) > 1
+        )
+        assert "PGPASSWORD" not in environment
+        file = Path(environment["PGPASSFILE"])
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert file.read_text() == "*:*:*:*:" + password.replace("\\", "\\\\").replace(":", "\\:") + "\n"
+    assert not file.exists()
 
 
 @pytest.mark.parametrize("value", [" in front", "behind ", "two\nlines", "two\rlines"])
