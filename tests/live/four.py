@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -22,6 +24,9 @@ from tests.unit.running import Running, configuration, serving
 TOKENS = {role: f"token-of-the-{role}-of-four" for role in ("admin", "operator", "reader")}
 
 SESSIONS = 5
+
+FOLDERS: list[TemporaryDirectory[str]] = []
+"""Which are there until this process ends."""
 
 IDS = {engine: f"ad-{engine}" for engine in ("postgresql", "mysql", "mongodb", "influxdb")}
 
@@ -101,6 +106,14 @@ def planted(lives: dict[str, LiveServer]) -> Iterator[Neighbours]:
         )
 
 
+@cache
+def programs_once(live: LiveServer) -> list[Path]:
+    """Take the programs out of a server's container, once for all tests of this process."""
+    folder = TemporaryDirectory(prefix="dbvalet-programs-")
+    FOLDERS.append(folder)
+    return programs_of(live, Path(folder.name) / "programs")
+
+
 @contextmanager
 def four(
     lives: dict[str, LiveServer],
@@ -129,7 +142,7 @@ def four(
             *({"id": IDS[engine], "url": f"${{URL_{engine.upper()}}}", **of_database(engine)} for engine in urls),
             **settings,
         )
-        programs = programs_of(lives["mysql"], folder / "programs")
+        programs = programs_once(lives["mysql"])
         variables = {
             "PATH": os.pathsep.join([*map(str, programs), os.environ["PATH"]]),
             **{f"URL_{engine.upper()}": url for engine, url in urls.items()},

@@ -246,7 +246,7 @@ def test_twenty_thousand_cases_are_answered_as_the_document_says(of_four: Four) 
     outcome = Outcome()
     rounds = 0
     while outcome.cases < CASES:
-        for role, examples in (("admin", 60), ("operator", 15), ("reader", 5)):
+        for role, examples in (("admin", 30), ("operator", 10), ("reader", 3)):
             run(outcome, role, of_four, examples=examples, seed=SEED + rounds)
             rounds += 1
         for engine in IDS:
