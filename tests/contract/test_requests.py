@@ -140,3 +140,10 @@ async def test_other_headers_change_nothing(valet: Valet, header: dict[str, str]
     assert response.status_code == 200
     assert "evil.example" not in response.text
     assert not [name for name in response.headers if name.lower().startswith("access-control")]
+
+
+@pytest.mark.parametrize("path", ["/api/databases/ad-one/backup_restorations/action", "/v1/apps/action", "/action"])
+async def test_an_id_that_is_called_action_makes_no_failure_of_an_action(valet: Valet, path: str):
+    response = await valet.ask("GET", path)
+    assert response.status_code == 404
+    assert "ok" not in response.json()

@@ -70,7 +70,7 @@ def connections_of(of_four: Four) -> int:
         pymysql.connect(host=my.host, port=my.port, user=my.admin, password=my.password) as connection,
         connection.cursor() as cursor,
     ):
-        cursor.execute("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = %s", of_four.names["mysql"])
+        cursor.execute("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = %s", (of_four.names["mysql"],))
         found += (cursor.fetchone() or (0,))[0]
     with pymongo.MongoClient[dict[str, Any]](mg.url(), appname="counts") as client:
         operations = client.admin.aggregate([{"$currentOp": {"allUsers": True, "idleConnections": True}}])
