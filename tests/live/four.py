@@ -120,9 +120,13 @@ def four(
     folder: Path,
     *,
     of_database: Callable[[str], dict[str, Any]] = lambda engine: {},
+    with_programs: bool = False,
     **more: Any,
 ) -> Iterator[Four]:
-    """Serve a new logical database of each server. `more` are keys of the configuration, `of_database` of each one."""
+    """Serve a new logical database of each server. `more` are keys of the configuration, `of_database` of each one.
+
+    With the servers' own programs, backups can be made.
+    """
     name = f"own_{time.time_ns()}"
     with ExitStack() as stack:
         neighbours = stack.enter_context(planted(lives))
@@ -142,7 +146,7 @@ def four(
             *({"id": IDS[engine], "url": f"${{URL_{engine.upper()}}}", **of_database(engine)} for engine in urls),
             **settings,
         )
-        programs = programs_once(lives["mysql"])
+        programs = programs_once(lives["mysql"]) if with_programs else []
         variables = {
             "PATH": os.pathsep.join([*map(str, programs), os.environ["PATH"]]),
             **{f"URL_{engine.upper()}": url for engine, url in urls.items()},

@@ -158,7 +158,8 @@ class Load:
         self.unexpected: list[str] = []
 
     async def run(self) -> None:
-        limits = httpx.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
+        # A connection that lay idle for longer may be closed by the server just as the client writes on it.
+        limits = httpx.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS, keepalive_expiry=1)
         async with httpx.AsyncClient(
             base_url=self._four.running.url, headers=bearer("admin"), timeout=60, limits=limits, trust_env=False
         ) as client:

@@ -208,7 +208,7 @@ def of_four(
     postgresql: LiveServer, mysql: LiveServer, mongodb: LiveServer, influxdb: LiveServer, tmp_path: Path
 ) -> Iterator[Four]:
     lives = {"postgresql": postgresql, "mysql": mysql, "mongodb": mongodb, "influxdb": influxdb}
-    with four(lives, tmp_path, of_database=lambda _: WITHOUT) as made:
+    with four(lives, tmp_path, of_database=lambda _: WITHOUT, with_programs=True) as made:
         yield made
 
 

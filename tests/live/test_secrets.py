@@ -68,7 +68,7 @@ def of_four(lives: dict[str, LiveServer], tmp_path: Path) -> Iterator[Four]:
     def of_database(engine: str) -> dict[str, str]:
         return {"application_url": f"{engine}://application:{OF_APPLICATION}@db.example/app"}
 
-    with four(lives, tmp_path, of_database=of_database, log_level="debug") as made:
+    with four(lives, tmp_path, of_database=of_database, log_level="debug", with_programs=True) as made:
         yield made
 
 
