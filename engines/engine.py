@@ -157,6 +157,8 @@ class Engine:
     """`module:Class` of its Health, made from a Server; None where it tells nothing of itself."""
     users: str | None = None
     """`module:Class` of its Users, made from a Server; None where dbvalet manages none."""
+    creates: str | None = None
+    """The action that creates a logical database, `{"database_name": …}`; None where there is none."""
     added: dict[str, Action] = field(default_factory=dict[str, Action])
     """Actions of other installed packages, see `installed_engines`."""
 

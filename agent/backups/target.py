@@ -14,8 +14,6 @@ from engines.errors import AlreadyExists, EngineUnavailable, InvalidParams, Prec
 READY_SECONDS = 15.0
 """How long an engine may take to say whether it is ready for backups."""
 
-CREATE = "create-database"
-
 
 @asynccontextmanager
 async def target(database: Database, logical_database: str | None) -> AsyncGenerator[Backups]:
@@ -68,9 +66,9 @@ async def make_room(database: Database, logical_database: str) -> None:
 
     Raises: PrivilegeMissing, EngineUnavailable
     """
-    create = database.engine.actions.get(CREATE)
-    if create is None:
+    if database.engine.creates is None:
         return
+    create = database.engine.actions[database.engine.creates]
     try:
         await perform(database.server, create, create.validate({"database_name": logical_database}))
     except (AlreadyExists, InvalidParams):

@@ -18,4 +18,5 @@ ENGINE = Engine(
     backups="engines.mongodb.backup:MongoBackups",
     health="engines.mongodb.health:MongoHealth",
     users="engines.mongodb.users:MongoUsers",
+    creates="create-database",
 )

@@ -16,6 +16,7 @@ ENGINE = Engine(
     backups="engines.mysql.backup:MySQLBackups",
     health="engines.mysql.health:MySQLHealth",
     users="engines.mysql.users:MySQLUsers",
+    creates="create-database",
 )
 
 __all__ = ["ENGINE"]
