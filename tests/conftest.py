@@ -3,10 +3,11 @@
 A test that asks for one runs once for each version that the options below choose.
 """
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -174,8 +175,13 @@ def _no_abandoned_servers() -> None:
 
 def _server(image: EngineImage) -> "Iterator[LiveServer]":
     # The drivers and testcontainers are imported only when a test needs a server.
-    from tests.live.servers import spawn
+    from tests.live.servers import attach, spawn
 
+    # A run of few tests, one of many (tests/mutants), takes the servers of whoever begins them all.
+    running: dict[str, Any] = json.loads(os.environ.get("TEST_SERVERS", "{}"))
+    if image.key in running:
+        yield attach(image, **running[image.key])
+        return
     with spawn(image.flavour, image.version) as server:
         yield server
 

@@ -339,6 +339,27 @@ def start_container(
             return container
 
 
+def attach(image: EngineImage, host: str, port: int, container_id: str) -> LiveServer:
+    """Give a server that somebody else has started."""
+    container = DockerContainer(image.name)
+    container._container = DockerClient().client.containers.get(container_id)
+    return live_server(image, container, host, port)
+
+
+def live_server(image: EngineImage, container: DockerContainer, host: str, port: int) -> LiveServer:
+    return LiveServer(
+        engine=image.engine,
+        flavour=image.flavour,
+        version=image.version,
+        host=host,
+        port=port,
+        admin=ADMINS[image.engine],
+        password=ADMIN_PASSWORD,
+        database=DATABASE,
+        container=container,
+    )
+
+
 @contextmanager
 def spawn(
     flavour: str,
@@ -359,16 +380,7 @@ def spawn(
     image = find_image(flavour, version)
     container = start_container(image, preload=preload, options=options, variables=variables, folder=folder)
     try:
-        yield LiveServer(
-            engine=image.engine,
-            flavour=flavour,
-            version=version,
-            host=container.get_container_host_ip(),
-            port=container.get_exposed_port(PORTS[image.engine]),
-            admin=ADMINS[image.engine],
-            password=ADMIN_PASSWORD,
-            database=DATABASE,
-            container=container,
-        )
+        port = container.get_exposed_port(PORTS[image.engine])
+        yield live_server(image, container, container.get_container_host_ip(), port)
     finally:
         container.stop()

@@ -14,6 +14,7 @@ from typing import Any
 from tests.live.admins import refuse_admins
 
 INSTALLED = Path(__file__).parent / "installed"
+TREE = Path(__file__).parents[2]
 TOKEN = "a-token-of-the-tests"
 READY_SECONDS = 20
 
@@ -33,7 +34,8 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DBVALET_")}
     for value in (more or {}).values():
         refuse_admins(value)
-    return {**kept, "PYTHONPATH": str(INSTALLED), **(more or {})}
+    # The tree that these tests stand in comes before the one that was installed, which may be another.
+    return {**kept, "PYTHONPATH": f"{INSTALLED}{os.pathsep}{TREE}", **(more or {})}
 
 
 def command(*arguments: str) -> list[str]:
