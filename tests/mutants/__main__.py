@@ -58,7 +58,7 @@ def try_package(suite: Suite, folder: Path, options: argparse.Namespace) -> list
     chosen = sample(found, options.sample, random.Random(f"{options.seed} {suite.package}"), sources)
     known, log = equivalent(), folder / f"{suite.package}.tried"
     before: list[dict[str, Any]] = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    seen = {(each["module"], each["diff"]): each for each in before}
+    seen = {(each["module"], each["line"], each["diff"]): each for each in before}
     print(f"{suite.package}: {len(chosen)} of {len(found)} possible mutants", flush=True)
     tried: list[Tried] = []
     with Servers(suite) as servers:
@@ -66,11 +66,11 @@ def try_package(suite: Suite, folder: Path, options: argparse.Namespace) -> list
         for number, mutant in enumerate(chosen, 1):
             source = sources[mutant.module]
             diff = mutant.diff(source)
-            row = seen.get((mutant.module, diff))
+            row = seen.get((mutant.module, mutant.line, diff))
             if row is None or (options.again and row["outcome"] in ("survived", "no test")):
                 lines = range(mutant.line, mutant.last_line + 1)
                 outcome, by = trials.of(mutant.module, lines, mutant.code(source), options.also)
-                row: dict[str, Any] = {"module": mutant.module, "diff": diff, "outcome": outcome, "by": by}
+                row = {"module": mutant.module, "diff": diff, "outcome": outcome, "by": by}
                 with log.open("a") as file:
                     file.write(json.dumps({**row, **asdict(mutant)}) + "\n")
             reason = known.get((mutant.module, diff))
