@@ -9,10 +9,10 @@ import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tests.live.servers import remove_abandoned
-from tests.mutants.candidates import Mutant, equivalent, mutants_of, sample
+from tests.mutants.candidates import Mutant, equivalent, mutants_of, sample, statement_at
 from tests.mutants.suites import SUITES, Recording, Suite, record
 from tests.mutants.trial import Outcome, Servers, Trials
 
@@ -66,15 +66,15 @@ def try_package(suite: Suite, folder: Path, options: argparse.Namespace) -> list
         for number, mutant in enumerate(chosen, 1):
             source = sources[mutant.module]
             diff = mutant.diff(source)
-            row = seen.get((mutant.module, mutant.line, diff))
-            if row is None or (options.again and row["outcome"] in ("survived", "no test")):
-                lines = range(mutant.line, mutant.last_line + 1)
+            row = seen.get((mutant.module, mutant.line, diff), {})
+            if not row or (options.again and row["outcome"] in ("survived", "no test")):
+                lines = statement_at(source, mutant.line)
                 outcome, by = trials.of(mutant.module, lines, mutant.code(source), options.also)
                 row = {"module": mutant.module, "diff": diff, "outcome": outcome, "by": by}
                 with log.open("a") as file:
                     file.write(json.dumps({**row, **asdict(mutant)}) + "\n")
             reason = known.get((mutant.module, diff))
-            tried.append(Tried(mutant, diff, row["outcome"], row["by"], reason))
+            tried.append(Tried(mutant, diff, cast(Outcome, row["outcome"]), row["by"], reason))
             print(f"  {number:3} {row['outcome']:9} {mutant.module}:{mutant.line} {row['by']}", flush=True)
     return tried
 

@@ -65,7 +65,6 @@ class Mutant:
     occurrence: int
     line: int
     column: int
-    last_line: int
 
     def code(self, source: str) -> str:
         """Give the module with the change."""
@@ -87,9 +86,9 @@ def mutants_of(module: str, source: str) -> list[Mutant]:
         if name.endswith(SAME):
             continue
         positions = [place for node in nodes for place in operator.mutation_positions(node)]
-        for occurrence, ((line, column), (last, _)) in enumerate(positions):
+        for occurrence, ((line, column), _) in enumerate(positions):
             if not any(begin <= (line, column) < end for begin, end in left_out):
-                found.append(Mutant(module, name, occurrence, line, column, last))
+                found.append(Mutant(module, name, occurrence, line, column))
     return found
 
 
@@ -114,6 +113,19 @@ def is_python(mutant: Mutant, source: str) -> bool:
     except (SyntaxError, AttributeError):
         # cosmic-ray's ExceptionReplacer cannot change the name of an exception with a dot in it.
         return False
+
+
+def statement_at(source: str, line: int) -> range:
+    """Give the lines of the innermost statement that a line is of; of one with a body, those before the body."""
+    found = range(line, line + 1)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.stmt) and node.lineno <= line:
+            body: list[ast.stmt] = getattr(node, "body", [])
+            last = body[0].lineno - 1 if body else node.end_lineno or node.lineno
+            if line <= last:
+                # The walk goes from the outside to the inside.
+                found = range(node.lineno, max(last, node.lineno) + 1)
+    return found
 
 
 Place = tuple[int, int]

@@ -100,10 +100,15 @@ class Recording:
         self.seconds: dict[str, float] = json.loads((folder / f"{suite.package}.json").read_text())["passed"]
 
     def tests_of(self, module: str, lines: Iterable[int], most_seconds: float) -> list[str]:
-        """Give the tests that run one of the lines, the quickest first, until their time is up."""
+        """Give the tests that run one of the lines, the quickest first, until their time is up.
+
+        What runs when the module is imported is of no test in particular, so it is of all that run any of its lines.
+        """
         if module not in self._files:
             return []
         contexts = self._data.contexts_by_lineno(self._files[module])
+        if any("" in contexts.get(line, ()) for line in lines):
+            lines = contexts
         found = {context.rpartition("|")[0] for line in lines for context in contexts.get(line, ())} & {*self.seconds}
         chosen: list[str] = []
         for test in sorted(found, key=lambda each: (self.seconds[each], each)):
