@@ -64,14 +64,7 @@ SUITES = {
 }
 
 
-def pytest(*arguments: str, quiet: bool = True) -> list[str]:
-    more = ["-q", "-p", "no:cacheprovider", "-p", "tests.mutants.recorder"] if quiet else []
-    return [sys.executable, "-m", "pytest", *more, *arguments]
-
-
-def variables(outcome: Path, **more: str) -> dict[str, str]:
-    # Two writes of a module in the same second must not be taken for one.
-    return {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "MUTANTS_OUTCOME": str(outcome), **more}
+QUIETLY = ("-q", "-p", "no:cacheprovider", "-p", "tests.mutants.recorder")
 
 
 def record(suite: Suite, tree: Path, folder: Path) -> None:
@@ -81,9 +74,9 @@ def record(suite: Suite, tree: Path, folder: Path) -> None:
         return
     coverage = ["--cov=engines", f"--cov-config={SETTINGS}", "--cov-context=test", "--cov-report="]
     subprocess.run(
-        pytest(*suite.options(), *coverage),
+        [sys.executable, "-m", "pytest", *QUIETLY, *suite.options(), *coverage],
         cwd=tree,
-        env=variables(outcome, COVERAGE_FILE=str(covered)),
+        env={**os.environ, "MUTANTS_OUTCOME": str(outcome), "COVERAGE_FILE": str(covered)},
         stdout=(folder / f"{suite.package}.log").open("w"),
         stderr=subprocess.STDOUT,
         check=False,
