@@ -69,7 +69,7 @@ def try_package(suite: Suite, folder: Path, options: argparse.Namespace) -> list
             row = seen.get((mutant.module, mutant.line, diff), {})
             if not row or (options.again and row["outcome"] in ("survived", "no test")):
                 lines = statement_at(source, mutant.line)
-                outcome, by = trials.of(mutant.module, lines, mutant.code(source), options.also)
+                outcome, by = trials.of(mutant.module, lines, mutant.code(source), options.also, options.seconds)
                 row = {"module": mutant.module, "diff": diff, "outcome": outcome, "by": by}
                 with log.open("a") as file:
                     file.write(json.dumps({**row, **asdict(mutant)}) + "\n")
@@ -87,6 +87,9 @@ def main() -> int:
     parser.add_argument("--least", type=float, default=80, metavar="PERCENT", help="end with 1 below it (default 80)")
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="where recordings and outcomes are kept, so that a run can go on"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=40, help="what the tests of one mutant may take by themselves (default 40)"
     )
     parser.add_argument("--again", action="store_true", help="try what survived before once more")
     parser.add_argument(

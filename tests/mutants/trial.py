@@ -24,8 +24,6 @@ Outcome = Literal["killed", "timeout", "survived", "no test"]
 for name in ("fastapi", "httpx", "hypothesis", "pytest_asyncio.plugin", "pytest_cov.plugin", "xdist.plugin"):
     importlib.import_module(name)
 
-MOST_SECONDS = 40.0
-"""What the tests that are chosen for a mutant may take by themselves."""
 ONE_TEST_SECONDS = 60
 STARTING_SECONDS = 60.0
 
@@ -71,9 +69,9 @@ class Trials:
         self._suite, self._tree, self._recording, self._servers = suite, tree, recording, servers
         self._time = int(time.time()) - 10**6
 
-    def of(self, module: str, lines: range, code: str, also: list[str]) -> tuple[Outcome, str]:
+    def of(self, module: str, lines: range, code: str, also: list[str], most_seconds: float) -> tuple[Outcome, str]:
         """Tell what became of a change, and which test noticed it."""
-        tests = [*also, *self._recording.tests_of(module, lines, MOST_SECONDS)]
+        tests = [*also, *self._recording.tests_of(module, lines, most_seconds)]
         if not tests:
             return "no test", ""
         while tests:

@@ -10,7 +10,7 @@ import pytest
 
 from engines.errors import BackupDamaged
 from engines.influxdb import ENGINE
-from engines.influxdb.backup import catalogue
+from engines.influxdb.backup import catalogue, restore
 from engines.influxdb.backup.catalogue import FIRST_TIME, LAST_TIME, Contents, Grant, Place, Policy, nanoseconds
 from engines.influxdb.backup.connection import Series
 from engines.influxdb.backup.files import BLOCK_BYTES, BLOCK_POINTS, PointsFile, Writer, blocks_in, from_json, to_json
@@ -80,6 +80,9 @@ def test_blocks_are_neither_too_long_nor_of_too_many_points(tmp_path: Path) -> N
     sizes = [len(block) for block, _ in written(tmp_path / "x", ["x" * 60_000] * 40)]
     assert max(sizes) < BLOCK_BYTES + 60_002
     assert len(sizes) == 3
+    # The ends of the lines count.
+    exactly = ["x" * (BLOCK_BYTES // 1024 - 1)] * 1024
+    assert [points for _, points in written(tmp_path / "x", [*exactly, "x"])] == [1024, 1]
 
 
 @pytest.mark.parametrize("cut", [1, 10, 17, 20, 30, 45])
@@ -127,6 +130,32 @@ def test_time_is_divided_where_shards_meet_and_nothing_is_left_out_or_twice() ->
         (at[2], at[3] - 1),
         (at[3], LAST_TIME),
     ]
+
+
+def test_fewer_rows_are_read_at_a_time_where_they_hold_strings() -> None:
+    def rows(*kinds: str) -> int:
+        fields = [{"fieldKey": str(number), "fieldType": kind} for number, kind in enumerate(kinds)]
+        connection: Any = SimpleNamespace(ask=lambda _: {"m": fields})
+        return catalogue.measurements_of(connection, Place("d", "p"))["m"]
+
+    assert rows("float") == rows(*["float"] * 20) == 2000
+    assert rows(*["float"] * 40) == 1000
+    assert rows("string") == 133
+    assert rows("string", "integer") == 132
+    assert rows(*["string"] * 100) == 10
+
+
+def test_every_point_is_copied_however_many_blocks_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = BLOCK_POINTS * 2 + 1
+    series = Series(measurement="m", tags={}, fields=["f"], rows=[[n, n] for n in range(points)])
+    monkeypatch.setattr(restore, "measurements_of", lambda *_: {"m": 10})
+    monkeypatch.setattr(restore, "intervals_of", lambda *_: [(0, 1)])
+    monkeypatch.setattr(restore, "points_in", lambda *_: [series])
+    blocks: list[bytes] = []
+    connection: Any = SimpleNamespace(write_points=lambda _, block: blocks.append(block))
+    restore._copy(connection, Place("from", "p"), Place("to", "p"))
+    assert [block.count(b"\n") for block in blocks] == [BLOCK_POINTS, BLOCK_POINTS, 1]
+    assert b"".join(blocks).splitlines() == [b"m f=%di %d" % (n, n) for n in range(points)]
 
 
 def test_a_temporary_name_differs_by_database_and_is_never_too_long() -> None:

@@ -2,6 +2,8 @@
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import bson
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.errors import BackupDamaged
-from engines.mongodb.backup.connection import MOST_DOCUMENTS, documents_in
+from engines.mongodb.backup.connection import BATCH_BYTES, MOST_DOCUMENTS, Connection, documents_in
 from engines.mongodb.backup.files import (
     LONGEST_STEM,
     METADATA,
@@ -22,6 +24,7 @@ from engines.mongodb.backup.files import (
     write_metadata,
 )
 from engines.mongodb.backup.files import documents_in as documents_of_file
+from engines.mongodb.backup.restore import _expiring
 from engines.mongodb.backup.rights import allows
 
 names = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=260)
@@ -122,6 +125,8 @@ def test_the_documents_of_a_batch_are_found_wherever_they_stand_in_the_answer(ke
         "document": {"x": 1},
         "binary": b"xyz",
         "old": bson.Binary(b"xyz", 2),
+        "code": bson.Code("return 1"),
+        "scoped": bson.Code("return x", {"x": 1}),
         "oid": bson.ObjectId(),
         "true": True,
         "date": bson.DatetimeMS(1),
@@ -137,6 +142,43 @@ def test_the_documents_of_a_batch_are_found_wherever_they_stand_in_the_answer(ke
     ]
     assert documents_in(bson.encode({**before, key: []})) == []
     assert documents_in(bson.encode(before)) == []
+
+
+def test_the_largest_document_that_there_can_be_is_found_in_its_batch() -> None:
+    largest = bson.encode({"x": b"y" * (16 * 1024 * 1024 - 13)})
+    assert len(largest) == 16 * 1024 * 1024
+    cursor = bson.encode({"firstBatch": [RawBSONDocument(largest), {"after": 1}]})
+    assert [len(each) for each in documents_in(cursor)] == [len(largest), len(bson.encode({"after": 1}))]
+
+
+async def test_a_batch_is_asked_for_by_the_size_of_the_documents_before_it() -> None:
+    asked: list[dict[str, Any]] = []
+    document = {"x": b"y" * 1010}
+
+    async def ask(command: dict[str, Any]) -> dict[str, Any]:
+        asked.append(command)
+        batch = {"ns": "app.c.d", "id": 3 - len(asked), "firstBatch": [document] * 5 if len(asked) < 3 else []}
+        return {"cursor": RawBSONDocument(bson.encode(batch))}
+
+    connection: Any = Connection.__new__(Connection)
+    connection.ask = ask
+    sizes = [len(batch) async for batch in connection.raw_batches({"find": "c.d"})]
+    wanted = BATCH_BYTES // len(bson.encode(document))
+    assert asked[1:] == [
+        {"getMore": 2, "collection": "c.d", "batchSize": wanted},
+        {"getMore": 1, "collection": "c.d", "batchSize": wanted},
+    ]
+    assert sizes == [5, 5]
+
+
+def test_collections_whose_documents_expire_are_told_and_no_others() -> None:
+    def collection(name: str, *, expires: bool) -> Any:
+        return SimpleNamespace(name=name, expires=lambda: expires)
+
+    assert [*_expiring([collection("kept", expires=False)])] == []
+    (told,) = _expiring([collection("kept", expires=False), collection("log", expires=True)])
+    assert told.startswith("These delete documents by their age, and the server does so within a minute")
+    assert "of the restore: log." in told
 
 
 def test_a_privilege_on_a_logical_database_is_one_on_its_collections_but_not_on_functions() -> None:
