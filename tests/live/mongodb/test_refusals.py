@@ -32,6 +32,7 @@ async def reader(mongodb: LiveServer, root: Root) -> AsyncIterator[MongoServer]:
     connected = connect(mongodb.url("reader", "p", "app"))
     yield connected
     await connected.close()
+    root.admin.command({"dropUser": "reader"})
 
 
 @contextmanager
