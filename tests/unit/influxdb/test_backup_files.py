@@ -160,6 +160,8 @@ def test_every_point_is_copied_however_many_blocks_they_are(monkeypatch: pytest.
 
 def test_a_temporary_name_differs_by_database_and_is_never_too_long() -> None:
     assert temporary_name("app") == "app_dbvalet_restore"
+    assert temporary_name("ü" * 100) == "ü" * 100 + "_dbvalet_restore"
+    assert temporary_name("x" + "ü" * 100) != "x" + "ü" * 100 + "_dbvalet_restore"
     one, other = temporary_name("ü" * 120), temporary_name("ü" * 119 + "x")
     assert one != other
     assert len(one.encode()) < 100
