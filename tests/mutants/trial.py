@@ -82,10 +82,13 @@ class Trials:
             noticed: Outcome = "timeout" if ran.timed_out else "killed"
             if all(test.startswith("tests/unit") for test in failed) or self.run(failed).passed:
                 return noticed, ", ".join(ran.failed)
-            # It fails without the change too: because of what a mutant has left on the server, or by itself.
+            # It fails without the change too: by itself, or because of what a mutant, this one perhaps, has left there.
             self._servers.start()
             if not self.run(failed).passed:
                 tests = [test for test in tests if test not in failed]
+            elif not self._with(module, code, failed).passed:
+                self._servers.start()
+                return noticed, ", ".join(ran.failed)
         return "no test", ""
 
     def _with(self, module: str, code: str, tests: list[str]) -> Ran:
