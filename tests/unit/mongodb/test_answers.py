@@ -1,0 +1,52 @@
+"""What is read from the answers of MongoDB, without a server."""
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engines import deadline
+from engines.mongodb import contents
+from engines.mongodb.server import MongoServer
+
+
+async def test_what_the_server_is_is_asked_again_when_its_process_is_another() -> None:
+    asked: list[str] = []
+    process = 1
+
+    async def read(database: str, command: dict[str, Any]) -> dict[str, Any]:
+        asked.append(next(iter(command)))
+        return {"versionArray": [process, 0, 0, 0], "version": f"{process}.0.0"}
+
+    async def process_of(hello: dict[str, Any]) -> tuple[datetime, int]:
+        return datetime(2024, 1, process, tzinfo=UTC), process
+
+    async def startup_time(*, first: bool) -> datetime:
+        assert first
+        return datetime(2023, 1, 1, tzinfo=UTC)
+
+    server: Any = MongoServer.__new__(MongoServer)
+    server._process, server._version, server._readable_version, server._created_at = None, (), "", None
+    server.read, server._process_of, server._startup_time = read, process_of, startup_time
+    first = await server.describe()
+    assert (first.version, first.readable_version) == ((1, 0, 0), "1.0.0")
+    assert await server.describe() == first
+    assert asked == ["isMaster", "buildInfo", "isMaster"]
+    process = 2
+    again = await server.describe()
+    assert (again.version, again.created_at) == ((2, 0, 0), first.created_at)
+    assert again.started_at > first.started_at
+
+
+async def test_the_size_of_a_collection_is_that_of_its_documents_and_its_indexes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def statistics(server: object, database: str, name: str) -> dict[str, Any]:
+        return {"storageSize": 12288, "totalIndexSize": 4096, "count": 3}
+
+    monkeypatch.setattr(contents, "_statistics", statistics)
+    server: Any = SimpleNamespace()
+    with deadline.within(20):
+        found = await contents.measured(server, "app", {"seen": "view", "kept": "collection"})
+    assert [(each.name, each.rows, each.bytes) for each in found] == [("kept", 3, 16384), ("seen", None, None)]

@@ -1,0 +1,120 @@
+"""What is read from the answers of PostgreSQL and from beside it, without a server."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engines.errors import BackupFailed, Precondition
+from engines.postgresql.backup import PostgresBackups
+from engines.postgresql.driver.connection import _readable
+from engines.postgresql.programs import NoPrograms
+from engines.postgresql.queries import BackendRef, look_for_query
+from engines.postgresql.recovery.control import HoldFile, _without_frames
+from engines.postgresql.restore import Loader
+from engines.postgresql.statements import RESET_STATEMENTS, Extension
+from engines.recovery import HoldFileControl
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([], []),
+        ([{"state": "active", "backend_start": "a", "query_start": "b"}], ["a b"]),
+        ([{"state": "idle", "backend_start": "a", "query_start": "b"}], []),
+        ([{"state": "idle in transaction", "backend_start": "a", "query_start": "b"}], []),
+        ([{"state": None, "backend_start": "a", "query_start": None}], None),
+        ([{"state": "disabled", "backend_start": "a", "query_start": None}], None),
+    ],
+)
+async def test_a_query_that_the_server_tracks_can_be_told_from_the_next(
+    rows: list[dict[str, Any]], found: list[str] | None
+) -> None:
+    async def read(statement: str, params: dict[str, Any]) -> list[dict[str, Any]]:
+        assert params == {"pid": 5, "backend_start": None}
+        return rows
+
+    server: Any = SimpleNamespace(signalling=SimpleNamespace(read=read))
+    assert await look_for_query(server, BackendRef(pid=5)) == found
+
+
+def test_before_1_7_the_statistics_of_the_whole_server_are_reset() -> None:
+    def statement(*version: int) -> str:
+        return Extension(version, "public", may_read=True).statement(RESET_STATEMENTS)
+
+    assert statement(1, 4) == statement(1, 6) == "SELECT public.pg_stat_statements_reset()"
+    assert "pg_stat_statements_reset(0, oid, 0)" in statement(1, 7)
+
+
+def test_a_socket_is_readable_once_something_came() -> None:
+    reader, writer = os.pipe()
+    try:
+        assert not _readable(reader)
+        os.write(writer, b"x")
+        assert _readable(reader)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"", b""),
+        (b"plain text that is long", b"plain text that is long"),
+        (b"x\0\0\0 begins with no header", b"x\0\0\0 begins with no header"),
+        (b"\1\0\0\0\0\0\0\2ok", b"ok"),
+        (b"\1\0\0\0\0\0\0\2ok\2\0\0\0\0\0\0\3not", b"oknot"),
+        (b"\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1x", b"x"),
+        (b"\1\0\0\0\0\0\0\2ok\1\0", b"ok\1\0"),
+    ],
+)
+def test_the_headers_of_a_stream_of_docker_are_taken_out(content: bytes, text: bytes) -> None:
+    assert _without_frames(content) == text
+
+
+@pytest.mark.parametrize(("problem", "runs"), [(None, True), (PermissionError, True), (ProcessLookupError, False)])
+async def test_a_server_of_another_user_runs_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, problem: type[OSError] | None, runs: bool
+) -> None:
+    def kill(pid: int, number: int) -> None:
+        assert (pid, number) == (12345, 0)
+        if problem is not None:
+            raise problem
+
+    monkeypatch.setattr(os, "kill", kill)
+    hold = HoldFile(HoldFileControl(path=tmp_path / "hold", data=tmp_path, log=None), 5)
+    assert not await hold.is_running()
+    (tmp_path / "postmaster.pid").write_text("12345\n/data\n")
+    assert await hold.is_running() is runs
+
+
+async def test_a_dump_without_its_programs_is_told_what_is_missing(tmp_path: Path) -> None:
+    async def describe() -> Any:
+        return SimpleNamespace(version=(18, 0))
+
+    async def programs(version: int) -> Any:
+        assert version == 18
+        raise NoPrograms("install postgresql-client-18")
+
+    server: Any = SimpleNamespace(describe=describe)
+    backups: Any = PostgresBackups(server)
+    backups._programs = programs
+    with pytest.raises(Precondition, match="install postgresql-client-18"):
+        await backups._dump(tmp_path, lambda *_: None)
+
+
+@pytest.mark.parametrize("loaded", [0, 1, 3])
+def test_a_load_of_too_few_or_too_many_tables_is_no_restore(loaded: int) -> None:
+    entries = [SimpleNamespace(text=f"TABLE DATA public {name}", is_data=True) for name in "ab"]
+    schema_only = SimpleNamespace(text="TABLE DATA public c", is_data=False)
+    other = SimpleNamespace(text="SEQUENCE SET public d", is_data=True)
+    loader: Any = Loader.__new__(Loader)
+    loader._plan = SimpleNamespace(entries=[*entries, schema_only, other])
+    loader._tables = 2
+    loader.check()
+    loader._tables = loaded
+    with pytest.raises(BackupFailed, match=f"Rows of {loaded} tables were loaded, not of 2"):
+        loader.check()
