@@ -1,10 +1,13 @@
 """What is read from the answers of InfluxDB, without a server."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from engines.errors import BackupDamaged
+from engines.influxdb.backup import files
 from engines.influxdb.backup.catalogue import Place, count
 from engines.influxdb.backup.connection import Series
 from engines.influxdb.retention import servers_name
@@ -19,6 +22,7 @@ from engines.influxdb.users import InfluxUsers
         ([("app", "ALL PRIVILEGES")], False, False),
         ([("app", "READ"), ("other", "READ")], True, True),
         ([("app", "READ"), ("other", "WRITE")], False, True),
+        ([("app", "READ"), ("a", "READ")], True, True),
         ([("app", "READ"), ("other", "NO PRIVILEGES")], True, False),
         ([("app", "NO PRIVILEGES")], True, True),
         ([], True, True),
@@ -57,3 +61,15 @@ def test_values_are_counted_over_all_pieces_and_none_is_no_value(monkeypatch: py
 
     connection: Any = SimpleNamespace(stream=stream)
     assert count(connection, Place("d", "p"), "m") == {"a": 12, "b": 3}
+
+
+@pytest.mark.parametrize("engine", ["mysql", "a", "influxdb2"])
+async def test_a_backup_of_another_engine_is_told_as_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: str
+) -> None:
+    async def read_manifest(folder: Path) -> Any:
+        return SimpleNamespace(engine=engine, files={})
+
+    monkeypatch.setattr(files, "read_manifest", read_manifest)
+    with pytest.raises(BackupDamaged, match=f"This is a backup of {engine}, not of InfluxDB"):
+        await files.read_backup(tmp_path)

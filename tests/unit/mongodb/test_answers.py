@@ -9,6 +9,7 @@ import pytest
 from engines import deadline
 from engines.mongodb import contents
 from engines.mongodb.server import MongoServer
+from engines.mongodb.users import MongoUsers
 
 
 async def test_what_the_server_is_is_asked_again_when_its_process_is_another() -> None:
@@ -50,3 +51,38 @@ async def test_the_size_of_a_collection_is_that_of_its_documents_and_its_indexes
     with deadline.within(20):
         found = await contents.measured(server, "app", {"seen": "view", "kept": "collection"})
     assert [(each.name, each.rows, each.bytes) for each in found] == [("kept", 3, 16384), ("seen", None, None)]
+
+
+@pytest.mark.parametrize(("first", "order"), [(True, 1), (False, -1)])
+async def test_the_log_of_starts_is_read_from_its_beginning_or_its_end(first: bool, order: int) -> None:
+    entries: list[dict[str, Any]] = []
+
+    async def read(database: str, command: dict[str, Any]) -> dict[str, Any]:
+        assert database == "local"
+        assert (command["find"], command["sort"], command["limit"]) == ("startup_log", {"$natural": order}, 1)
+        assert repr(command["sort"]["$natural"]) == str(order)
+        return {"cursor": {"firstBatch": entries}}
+
+    server: Any = MongoServer.__new__(MongoServer)
+    server.read = read
+    assert await server._startup_time(first=first) is None
+    entries.append({"startTime": datetime(2024, 1, 2, tzinfo=UTC)})
+    assert await server._startup_time(first=first) == datetime(2024, 1, 2, tzinfo=UTC)
+
+
+async def test_the_size_of_a_collection_without_statistics_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def statistics(server: object, database: str, name: str) -> dict[str, Any]:
+        return {}
+
+    monkeypatch.setattr(contents, "_statistics", statistics)
+    server: Any = SimpleNamespace()
+    with deadline.within(20):
+        (found,) = await contents.measured(server, "app", {"kept": "timeseries"})
+    assert (found.kind, found.rows, found.bytes) == ("time series", None, None)
+
+
+def test_who_may_not_manage_users_is_told_the_role_for_the_account_of_the_url() -> None:
+    server: Any = SimpleNamespace(address=SimpleNamespace(user="valet", database="app"))
+    refused = MongoUsers(server)._missing()
+    assert 'grant "valet" the role userAdmin on "app"' in refused.message
+    assert refused.privilege == "createUser"

@@ -85,6 +85,8 @@ def test_a_silent_server_is_told_as_one() -> None:
         (48, AlreadyExists),
         (50, DeadlineExceeded),
         (215, Conflict),
+        (262, DeadlineExceeded),
+        (11601, Conflict),
         (12587, Conflict),
         (13297, AlreadyExists),
         (14031, EngineUnavailable),
