@@ -106,6 +106,7 @@ async def test_mysql_counts_inserts_and_switches_tls(mysql: LiveServer) -> None:
         else:
             try:
                 assert switched.status == "ACTIVATED"
+                assert switched.message.startswith("require_secure_transport is ON")
                 ((_, value),) = say("SHOW GLOBAL VARIABLES LIKE 'require_secure_transport'")
                 assert value == "ON"
             finally:

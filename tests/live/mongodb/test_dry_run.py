@@ -66,6 +66,7 @@ async def test_delete(server: MongoServer, root: Root, fresh: str) -> None:
     fill(root, fresh)
     told = await attempt(server, root, "delete-database", fresh)
     assert {each.name for each in told.objects} == {fresh, *objects(root, fresh)}
+    assert f"(collections and views: {len(objects(root, fresh))})" in told.would
     (plain,) = [each for each in told.objects if each.name == "plain"]
     assert (plain.rows, plain.kind) == (3, "collection")
     assert plain.bytes

@@ -8,6 +8,7 @@ import pytest
 
 from engines import deadline
 from engines.mongodb import contents
+from engines.mongodb.health import _line
 from engines.mongodb.server import MongoServer
 from engines.mongodb.users import MongoUsers
 
@@ -86,3 +87,23 @@ def test_who_may_not_manage_users_is_told_the_role_for_the_account_of_the_url() 
     refused = MongoUsers(server)._missing()
     assert 'grant "valet" the role userAdmin on "app"' in refused.message
     assert refused.privilege == "createUser"
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("2020-05-01T12:00:00.250+0230 I  NETWORK  [listener] x", datetime(2020, 5, 1, 9, 30, 0, 250_000, tzinfo=UTC)),
+        ("2020-05-01T12:00:00.000-0130 I  NETWORK  [listener] x", datetime(2020, 5, 1, 13, 30, tzinfo=UTC)),
+        ('{"t":{"$date":"2020-05-01T12:00:00.000+02:00"},"s":"I"}', datetime(2020, 5, 1, 10, tzinfo=UTC)),
+        ('{"t":{"$date":"2020-05-01T12:00:00.000Z"},"s":"I"}', datetime(2020, 5, 1, 12, tzinfo=UTC)),
+    ],
+)
+def test_a_line_of_the_log_is_of_its_moment(text: str, at: datetime) -> None:
+    line = _line(text)
+    assert line is not None
+    assert (line.at, line.text) == (at, text)
+
+
+@pytest.mark.parametrize("text", ["", "words", '{"t":{"$date":"2020-05-01T12', '{"s":"I"}', '{"t":{"$date":1}}'])
+def test_a_line_that_tells_no_moment_is_none(text: str) -> None:
+    assert _line(text) is None
