@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from engines.errors import BackupFailed, Precondition
+from engines import deadline
+from engines.errors import BackupFailed, ConnectionLost, Precondition
+from engines.postgresql import statements
 from engines.postgresql.backup import PostgresBackups
 from engines.postgresql.driver.connection import _readable
 from engines.postgresql.programs import NoPrograms
-from engines.postgresql.queries import BackendRef, look_for_query
+from engines.postgresql.queries import BackendRef, look_for_query, terminate_query
 from engines.postgresql.recovery.control import HoldFile, _without_frames
 from engines.postgresql.restore import Loader
 from engines.postgresql.statements import RESET_STATEMENTS, Extension
@@ -118,3 +120,41 @@ def test_a_load_of_too_few_or_too_many_tables_is_no_restore(loaded: int) -> None
     loader._tables = loaded
     with pytest.raises(BackupFailed, match=f"Rows of {loaded} tables were loaded, not of 2"):
         loader.check()
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+async def test_whether_a_session_was_ended_is_looked_up_when_the_answer_is_lost(is_gone: bool) -> None:
+    sent: list[str] = []
+
+    async def write(statement: str, params: dict[str, Any]) -> Any:
+        sent.append(statement)
+        raise ConnectionLost("the connection was cut")
+
+    async def read(statement: str, params: dict[str, Any]) -> list[dict[str, Any]]:
+        assert params["pid"] == 5
+        return [] if is_gone else [{"pid": 5}]
+
+    server: Any = SimpleNamespace(signalling=SimpleNamespace(read=read, write=write))
+    with deadline.within(5):
+        if is_gone:
+            await terminate_query(server, BackendRef(pid=5))
+        else:
+            with pytest.raises(ConnectionLost, match="was cut"):
+                await terminate_query(server, BackendRef(pid=5))
+    assert len(sent) == 1
+
+
+@pytest.mark.parametrize(("version", "found"), [((1, 10), None), ((1, 11), ["2024"]), ((1, 12), ["2024"])])
+async def test_since_when_statements_are_counted_is_told_from_1_11_on(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], found: list[str] | None
+) -> None:
+    async def find_extension(server: object) -> Extension:
+        return Extension(version, "public", may_read=True)
+
+    async def read(statement: str) -> list[dict[str, Any]]:
+        assert "public.pg_stat_statements(false)" in statement
+        return [{"since": "2024"}]
+
+    monkeypatch.setattr(statements, "_find_extension", find_extension)
+    server: Any = SimpleNamespace(read=read)
+    assert await statements.look_since_when(server) == found
