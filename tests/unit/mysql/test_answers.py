@@ -1,0 +1,82 @@
+"""What is told apart by number, version and host, without a server."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pymysql
+import pytest
+
+from engines import errors
+from engines.engine import GrantsFor
+from engines.mysql import sql_mode
+from engines.mysql.driver import cause_of
+from engines.mysql.grants import backup_grants
+from engines.mysql.program_objects import LIBRARIES, names_of
+from engines.mysql.users import Account
+
+
+@pytest.mark.parametrize(
+    ("number", "cause"),
+    [(1053, errors.ConnectionLost), (2013, errors.ConnectionLost), (1040, errors.EngineUnavailable)],
+)
+def test_a_server_that_goes_down_is_told_from_one_that_is_full(number: int, cause: type[errors.EngineError]) -> None:
+    assert type(cause_of(pymysql.OperationalError(number, "x"))) is cause
+
+
+@pytest.mark.parametrize(
+    ("user", "host", "name"),
+    [
+        ("ann", "%", "ann"),
+        ("ann", "localhost", "ann@localhost"),
+        ("a@b", "%", "a@b@%"),
+        ("", "%", "@%"),
+        ("", "h", "@h"),
+    ],
+)
+def test_a_user_is_called_with_its_host_unless_that_is_any(user: str, host: str, name: str) -> None:
+    assert Account(user, host, "plugin").name == name
+
+
+@pytest.mark.parametrize(
+    ("version", "shows_routines"), [((8, 0, 19), False), ((8, 0, 20), True), ((8, 0, 21), True), ((9, 7), True)]
+)
+def test_the_smaller_privilege_is_taken_from_the_version_on_that_has_it(
+    version: tuple[int, ...], shows_routines: bool
+) -> None:
+    script = backup_grants(GrantsFor(user="u", flavour="mysql", version=version))
+    assert ("GRANT SHOW_ROUTINE ON *.* TO 'u'@'%';" in script) is shows_routines
+    assert ("GRANT SELECT ON *.* TO 'u'@'%';" in script) is not shows_routines
+
+
+@pytest.mark.parametrize(
+    ("flavour", "version", "asks"),
+    [("mysql", (9, 2), True), ("mysql", (9, 7), True), ("mysql", (9, 1), False), ("mariadb", (11, 8), False)],
+)
+def test_libraries_are_asked_for_where_there_are_some(
+    monkeypatch: pytest.MonkeyPatch, flavour: str, version: tuple[int, ...], asks: bool
+) -> None:
+    asked: list[str] = []
+
+    def execute(statement: str, database: str) -> list[Any]:
+        asked.append(statement)
+        return []
+
+    monkeypatch.setattr("engines.mysql.program_objects.tables_in", lambda *_: {})
+    session: Any = SimpleNamespace(facts=SimpleNamespace(flavour=flavour, version=version), execute=execute)
+    assert list(names_of(session, "app")) == []
+    assert (LIBRARIES in asked) is asks
+
+
+@pytest.mark.parametrize(
+    ("mode", "seen"), [("ANSI_QUOTES,NO_ZERO_DATE", sql_mode.AS_ASKED), ("ANSI_QUOTES", "mode ANSI_QUOTES")]
+)
+async def test_a_mode_is_as_asked_whatever_the_order_of_its_names(mode: str, seen: str) -> None:
+    async def write(job: object) -> frozenset[str]:
+        return sql_mode.modes("NO_ZERO_DATE,ANSI_QUOTES")
+
+    async def fetch(statement: str) -> list[tuple[str]]:
+        return [(mode,)]
+
+    server: Any = SimpleNamespace(write=write, fetch=fetch)
+    params = "NO_ZERO_DATE,ANSI_QUOTES"
+    assert await sql_mode.look_at_mode(server, params) == [seen]
