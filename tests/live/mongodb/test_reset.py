@@ -7,7 +7,8 @@ import pytest
 
 from engines import deadline
 from engines.errors import Conflict, ConnectionLost, DeadlineExceeded, Protected
-from engines.mongodb.databases import PLACEHOLDER, reset_database
+from engines.mongodb.databases import PLACEHOLDER
+from engines.mongodb.reset import reset_database
 from engines.mongodb.server import MongoServer
 from engines.names import ExistingLogicalDatabase
 from tests.live.mongodb.conftest import Document, Root, act, catalogue, connect, names_in
