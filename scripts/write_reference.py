@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from agent.api.errors import STATUS
-from agent.api.openapi import DRY_RUN_EXAMPLE
+from agent.api.openapi_actions import DRY_RUN_EXAMPLE
 from agent.codes import causes, meaning
 from agent.roles import needed_for
 from agent.settings import DatabaseSettings, LimitSettings, Settings, TokenSettings

@@ -18,7 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agent.api.errors import STATUS
-from agent.api.openapi import ACTION_PATH, document, request_example
+from agent.api.openapi import ACTION_PATH, document
+from agent.api.openapi_actions import request_example
 from agent.codes import meaning
 from engines.action import Action
 from engines.engine import Engine

@@ -7,91 +7,26 @@ from the catalogue and the error table.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
-from typing_extensions import TypedDict
 
 from agent.api.errors import STATUS
+from agent.api.openapi_actions import KEY_PARAMETER, SCHEMAS, action_schemas, closed_object, perform_action
 from agent.codes import causes, meaning
-from agent.once import HEADER, LONGEST
-from agent.paging import LARGEST, PER_PAGE, ListMeta
-from engines.action import Action, Effect
 from engines.engine import Engine
 from engines.errors import InvalidParams, default_message
-from engines.preview import Preview
 
 ACTION_PATH = "/api/databases/{database_id}/action"
-
-_SCHEMAS = "#/components/schemas/"
-
-_OF_OTHERS = {"method_not_allowed", "not_ready", "range_not_satisfiable"}
-
-_OF_ACTIONS = [code for code in STATUS if code not in _OF_OTHERS]
-"""How an action can fail: any engine may raise any cause."""
-
-KEY_PARAMETER = {
-    "name": HEADER,
-    "in": "header",
-    "required": False,
-    "description": "Chosen by the client, a new one for each request that is to be carried out: whoever sends the same "
-    "request with the same key again, within a day, gets the first answer, and nothing is done twice.",
-    "schema": {"type": "string", "pattern": f"^[!-~]{{1,{LONGEST}}}$"},
-}
-
-_DRY_RUN, _PAGE, _BACKUP = "dry-run", "page", "backup"
-
-_PAGE_FIELDS = {
-    "page": {
-        "type": "integer",
-        "minimum": 1,
-        "maximum": LARGEST,
-        "description": "Give a part of the list, from 1, and say in `meta` where it stands; without it the whole list.",
-    },
-    "per_page": {
-        "type": "integer",
-        "minimum": 1,
-        "maximum": LARGEST,
-        "description": f"Entries of a page: {PER_PAGE} unless given.",
-    },
-}
-
-DRY_RUN_EXAMPLE: dict[str, Any] = {
-    "ok": 1,
-    "dry_run": True,
-    "result": {
-        "would": "Deletes the logical database 'custom-db' with 1 object in it.",
-        "objects": [
-            {"change": "remove", "kind": "logical database", "name": "custom-db", "rows": None, "bytes": None},
-            {"change": "remove", "kind": "table", "name": "users", "rows": 500, "bytes": 16384},
-        ],
-        "total": 2,
-        "truncated": False,
-        "sessions": 0,
-        "keeps": ["the grants of 'app'@'%' on it"],
-        "warnings": [],
-        "before": None,
-        "after": None,
-    },
-}
 
 _DESCRIPTION = """Carries out named actions on the live servers of self-hosted databases.
 
 Every answer carries `X-Request-Id`, the request's own if it sent a usable one. Every failure is a JSON object with
 `error`, a text for people, and `code`, which does not change."""
-
-
-class BackupFirstMade(TypedDict):
-    """The backup of what was destroyed, made before that where `backup_before_destroy` says so."""
-
-    id: str
-    name: str
-    logical_database: str | None
-    """None is the deployment's own."""
 
 
 def described(
@@ -166,8 +101,8 @@ def document(app: FastAPI, engines: Mapping[str, Engine]) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     actions = [(engine, action) for engine in engines.values() for action in engine.actions.values()]
-    schemas |= _action_schemas(actions)
-    made["paths"][ACTION_PATH] = {"post": _perform_action(actions)}
+    schemas |= action_schemas(actions)
+    made["paths"][ACTION_PATH] = {"post": perform_action(actions)}
     components["responses"] = {}
     components["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "A token of dbvalet's configuration."}
@@ -245,7 +180,7 @@ def _failure_response(status: int, codes: list[str], of_action: bool) -> dict[st
         "headers": _headers(status),
         "content": {
             "application/json": {
-                "schema": {"$ref": _SCHEMAS + name, "properties": {"code": {"enum": codes}}},
+                "schema": {"$ref": SCHEMAS + name, "properties": {"code": {"enum": codes}}},
                 "examples": {code: {"value": _failure_example(code, of_action)} for code in codes},
             }
         },
@@ -272,7 +207,7 @@ def _failure_schema(status: int, of_action: bool) -> dict[str, Any]:
             "minProperties": 1,
             "additionalProperties": {"type": "array", "minItems": 1, "items": {"type": "string"}},
         }
-    return _closed_object(properties, list(properties))
+    return closed_object(properties, list(properties))
 
 
 def _failure_example(code: str, of_action: bool) -> dict[str, Any]:
@@ -285,133 +220,3 @@ def _failure_example(code: str, of_action: bool) -> dict[str, Any]:
         body["errors"] = {"database_name": ["is required"]}
         body["error"] = "database_name: is required"
     return body
-
-
-def _perform_action(actions: Iterable[tuple[Engine, Action]]) -> dict[str, Any]:
-    """Describe the one route that performs actions: a request and an answer for each of them."""
-    names = [(_name(engine, action), engine, action) for engine, action in actions]
-    return {
-        "tags": ["actions"],
-        "summary": "Perform an action on a database",
-        "description": "\n".join(
-            f"- {engine.title}: `{action.name}` ({action.effect}): {action.summary}" for _, engine, action in names
-        ),
-        "operationId": "perform_action",
-        "security": [{"token": []}],
-        "parameters": [
-            {"name": "database_id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}},
-            KEY_PARAMETER,
-        ],
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {"anyOf": [{"$ref": f"{_SCHEMAS}{name}.request"} for name, _, _ in names]},
-                    "examples": {
-                        name: {"summary": f"{engine.title}: {action.summary}", "value": request_example(action)}
-                        for name, engine, action in names
-                    },
-                }
-            },
-        },
-        "responses": {
-            "200": {
-                "description": "It was done; or, with `dry_run`, what it would do.",
-                "content": {
-                    "application/json": {
-                        "schema": {
-                            "anyOf": [
-                                *({"$ref": f"{_SCHEMAS}{name}.response"} for name, _, _ in names),
-                                {"$ref": f"{_SCHEMAS}{_DRY_RUN}.response"},
-                            ]
-                        },
-                        "examples": {
-                            **{
-                                name: {"value": {"ok": 1, "result": action.example_result}} for name, _, action in names
-                            },
-                            _DRY_RUN: {"summary": "A dry run", "value": DRY_RUN_EXAMPLE},
-                        },
-                    }
-                },
-            }
-        },
-        "x-failures": _OF_ACTIONS,
-    }
-
-
-def request_example(action: Action) -> dict[str, Any]:
-    """Give the body of a request for an action."""
-    body: dict[str, Any] = {"action_name": action.name}
-    if action.example_params is not None:
-        body["params"] = action.example_params
-    return body
-
-
-def _action_schemas(actions: Iterable[tuple[Engine, Action]]) -> dict[str, Any]:
-    """Give the schemas of every action's request and response, and the models that they are made of."""
-    adapters: list[tuple[tuple[str, str], Any, TypeAdapter[Any]]] = []
-    for engine, action in actions:
-        name = _name(engine, action)
-        adapters += [
-            ((name, "params"), "validation", action.params),
-            ((name, "result"), "serialization", action.result),
-        ]
-    adapters.append(((_DRY_RUN, "result"), "serialization", TypeAdapter(Preview)))
-    adapters.append(((_BACKUP, "backup"), "serialization", TypeAdapter(BackupFirstMade)))
-    adapters.append(((_PAGE, "meta"), "serialization", TypeAdapter(ListMeta)))
-    # All at once: pydantic then gives models of one name, of two engines for example, names of their own.
-    found, definitions = TypeAdapter.json_schemas(adapters, ref_template=_SCHEMAS + "engines.{model}")
-    schemas: dict[str, Any] = {f"engines.{name}": schema for name, schema in definitions.get("$defs", {}).items()}
-    for engine, action in actions:
-        name = _name(engine, action)
-        request: dict[str, Any] = {"action_name": {"const": action.name}}
-        required = ["action_name"]
-        request["params"] = found[(name, "params"), "validation"]
-        if _may_be_left_out(action):
-            request["params"] = {"anyOf": [request["params"], {"type": "null"}]}
-        else:
-            required.append("params")
-        if action.preview is not None:
-            request["dry_run"] = {
-                "type": "boolean",
-                "default": False,
-                "description": "Change nothing, and tell what would be changed, or why it would be refused.",
-            }
-        if action.gives_list:
-            request |= _PAGE_FIELDS
-        schemas[f"{name}.request"] = _closed_object(request, required) | {"description": action.summary}
-        response = {"ok": {"const": 1}, "result": found[(name, "result"), "serialization"]}
-        if action.gives_list:
-            response["meta"] = found[(_PAGE, "meta"), "serialization"]
-        if action.effect is Effect.DESTRUCTIVE:
-            response["backup"] = found[(_BACKUP, "backup"), "serialization"]
-        schemas[f"{name}.response"] = _closed_object(response, ["ok", "result"])
-    dry_run = {
-        "ok": {"const": 1},
-        "dry_run": {"const": True},
-        "result": found[(_DRY_RUN, "result"), "serialization"],
-    }
-    required = list(dry_run)
-    dry_run["backup_first"] = {
-        "type": "boolean",
-        "description": "Of what destroys something: whether a backup of it is made first.",
-    }
-    schemas[f"{_DRY_RUN}.response"] = _closed_object(dry_run, required)
-    return schemas
-
-
-def _may_be_left_out(action: Action) -> bool:
-    """Tell whether the params may: absent, null and {} are one case."""
-    try:
-        action.validate(None)
-    except InvalidParams:
-        return False
-    return True
-
-
-def _closed_object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-
-
-def _name(engine: Engine, action: Action) -> str:
-    return f"{engine.name}.{action.name}"
