@@ -17,7 +17,12 @@ from engines.mysql.users import Account
 
 @pytest.mark.parametrize(
     ("number", "cause"),
-    [(1053, errors.ConnectionLost), (2013, errors.ConnectionLost), (1040, errors.EngineUnavailable)],
+    [
+        (1010, errors.Conflict),
+        (1053, errors.ConnectionLost),
+        (2013, errors.ConnectionLost),
+        (1040, errors.EngineUnavailable),
+    ],
 )
 def test_a_server_that_goes_down_is_told_from_one_that_is_full(number: int, cause: type[errors.EngineError]) -> None:
     assert type(cause_of(pymysql.OperationalError(number, "x"))) is cause
