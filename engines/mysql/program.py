@@ -87,11 +87,12 @@ def codec_of(character_set: str) -> str:
 def encodable(each: ProgramObject) -> ProgramObject:
     """Give an object as it can be written into a file."""
     try:
-        each.encoded()
-    except (LookupError, UnicodeEncodeError):
-        # A character set that Python does not have, or in which MySQL has more: as Unicode it means the same.
-        return replace(each, client="utf8mb4", connection="utf8mb4_general_ci")
-    return each
+        whole = each.encoded().decode(codec_of(each.client)) == each.statement
+    except (LookupError, UnicodeError):
+        whole = False
+    # A character set that Python does not have, in which MySQL has more, or in which two characters are one (the yen
+    # sign is a backslash in Shift JIS): as Unicode it means the same.
+    return each if whole else replace(each, client="utf8mb4", connection="utf8mb4_general_ci")
 
 
 def in_order(views: Sequence[ProgramObject]) -> list[ProgramObject]:

@@ -29,6 +29,11 @@ OBJECTS = st.lists(
 )
 
 
+def test_a_character_that_comes_back_as_another_is_written_as_unicode() -> None:
+    each = encodable(ProgramObject(kind="VIEW", name="v", statement="SELECT '\N{YEN SIGN}'", client="sjis"))
+    assert each.client == "utf8mb4"
+
+
 @given(OBJECTS)
 def test_what_was_written_is_read(objects: list[ProgramObject]) -> None:
     assert read(write(objects, "a`b\nc", "utf8mb4_general_ci")) == objects
