@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 FINISH_SECONDS = 27
 """How long requests under way may take to finish: no action holds longer than 25 s, and Kubernetes kills after 30."""
 
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection is kept: longer than proxies keep theirs (60 s as a rule), which else send a request on
+one that is just being closed."""
+
 BACKLOG = 2048
 
 
@@ -47,6 +51,7 @@ class Listener(uvicorn.Server):
             log_level="warning",
             backlog=BACKLOG,
             timeout_graceful_shutdown=FINISH_SECONDS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         super().__init__(config)
         self._certificates = certificates

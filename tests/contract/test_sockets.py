@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from agent.api import edge
+from agent.listen import Listener
+from agent.log import make_log
 from tests.fakes.driver import Gate
 from tests.fakes.service import TOKENS, Valet, listening, until
 
@@ -279,3 +281,8 @@ async def test_head_has_no_body_on_the_wire(port: int):
 async def test_the_service_does_not_name_its_server(port: int):
     answer = await ask(port, request())
     assert "server" not in answer.headers
+
+
+async def test_an_idle_connection_outlives_that_of_a_proxy(valet: Valet):
+    listener = Listener(valet.app, [], make_log(stream=valet.log))
+    assert listener.config.timeout_keep_alive > 60
