@@ -17,6 +17,7 @@ import httpx
 import psycopg
 import pymysql
 
+from tests.live.accounts import account_on
 from tests.live.servers import LiveServer
 from tests.live.test_backup_routes import MADE, programs_of
 from tests.unit.running import Running, configuration, serving
@@ -74,13 +75,14 @@ class Four:
 
     def backends(self) -> list[int]:
         """Give process ids of PostgreSQL that dbvalet may signal: of sessions that do nothing."""
-        url = self.live_url("postgresql")
+        url = self.owner_url()
         self.sessions = [each for each in self.sessions if not each.closed]
         self.sessions += [psycopg.connect(url, autocommit=True) for _ in range(SESSIONS)]
         return [each.info.backend_pid for each in self.sessions[-SESSIONS:]]
 
-    def live_url(self, engine: str) -> str:
-        return self.lives[engine].url(database=self.names[engine])
+    def owner_url(self) -> str:
+        """Give the URL of the PostgreSQL database for the ordinary role that owns it, as applications have it."""
+        return self.contents["postgresql"].url
 
 
 def bearer(role: str) -> dict[str, str]:
@@ -135,6 +137,8 @@ def four(
         for engine, live in lives.items():
             urls[engine], contents[engine] = stack.enter_context(MADE[engine](live, name))
             contents[engine].fill()
+            # Whose objects there are is known only now.
+            account_on(live, name, parts=("backups", "restores", "users", "figures", "logs"))
         settings = {
             "tokens": [
                 {"name": role, "token": token, "role": role, "databases": ["*"]} for role, token in TOKENS.items()

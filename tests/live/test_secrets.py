@@ -150,7 +150,7 @@ def backed_up(ask: Asked, engine: str) -> tuple[str, str]:
 
 
 def test_a_dbvalet_that_works_tells_no_secret(of_four: Four, tmp_path: Path) -> None:
-    with psycopg.connect(of_four.live_url("postgresql"), autocommit=True) as session, of_four.client() as client:
+    with psycopg.connect(of_four.owner_url(), autocommit=True) as session, of_four.client() as client:
         ask = Asked(client)
         session.execute(f"SELECT '{IN_QUERY}'".encode())
         told = set[str]().union(*(hand_in(ask, engine) for engine in IDS))
@@ -318,12 +318,15 @@ def below(process_id: int) -> list[int]:
     return found
 
 
-FILLS: dict[str, Callable[[Four], object]] = {
-    "postgresql": lambda of_four: psycopg.connect(of_four.live_url("postgresql"), autocommit=True).execute(
-        "CREATE TABLE large AS SELECT n, repeat(md5(n::text), 30) AS text FROM generate_series(1, 30000) AS n"
-    ),
-    "mysql": lambda of_four: None,
-}
+def fill_postgresql(of_four: Four) -> None:
+    """Give the dump enough to be seen at work."""
+    with psycopg.connect(of_four.owner_url(), autocommit=True) as session:
+        session.execute(
+            "CREATE TABLE large AS SELECT n, repeat(md5(n::text), 30) AS text FROM generate_series(1, 30000) AS n"
+        )
+
+
+FILLS: dict[str, Callable[[Four], object]] = {"postgresql": fill_postgresql, "mysql": lambda of_four: None}
 
 
 @pytest.mark.parametrize("engine", FILLS)
