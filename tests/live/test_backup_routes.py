@@ -25,6 +25,9 @@ from tests.live.mysql.backup.programs import take_programs
 from tests.live.servers import LiveServer
 from tests.unit.running import TOKEN, Running, configuration, serving
 
+# What dbvalet does around the engine's own tools does not differ between versions.
+pytestmark = pytest.mark.newest_version
+
 LIMIT = 60
 ROWS = 2000
 EVERY_POINT = "SELECT * FROM kept"
@@ -411,5 +414,6 @@ def test_dbvalet_is_killed_while_it_restores_mongodb(mongodb: LiveServer, tmp_pa
     killed_while_restoring(mongodb, tmp_path, SHARES)
 
 
+@pytest.mark.long
 def test_dbvalet_is_killed_while_it_restores_influxdb(influxdb: LiveServer, tmp_path: Path) -> None:
     killed_while_restoring(influxdb, tmp_path, SHARES)

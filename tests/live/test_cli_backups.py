@@ -8,9 +8,14 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.live.servers import LiveServer
 from tests.live.test_backup_routes import Valet, prepared
 from tests.unit.running import TOKEN, Running, command, environment, run
+
+# What dbvalet does around the engine's own tools does not differ between versions.
+pytestmark = pytest.mark.newest_version
 
 LIMIT = 30
 

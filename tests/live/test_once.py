@@ -14,7 +14,9 @@ from tests.live.images import Engine
 from tests.live.servers import LiveServer
 
 # What became of a request that was killed on the way is left to chance, and to the long run.
-MOMENTS = pytest.mark.parametrize("at", [BEFORE, pytest.param(DURING, marks=pytest.mark.long), AFTER])
+MOMENTS = pytest.mark.parametrize(
+    "at", [pytest.param(BEFORE, marks=pytest.mark.long), pytest.param(DURING, marks=pytest.mark.long), AFTER]
+)
 pytestmark = pytest.mark.newest_version
 
 

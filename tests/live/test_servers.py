@@ -151,7 +151,9 @@ def answers(server: LiveServer) -> bool:
     return True
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "engine", [each if each == "influxdb" else pytest.param(each, marks=pytest.mark.long) for each in ENGINES]
+)
 def test_a_server_that_was_frozen_killed_and_stopped_answers_again_at_its_address(engine: Engine) -> None:
     image = newest(engine)
     with spawn(image.flavour, image.version) as server:

@@ -283,6 +283,7 @@ def say(session: "Login", *statements: str) -> tuple[tuple[object, ...], ...]:
         return tuple(cursor.fetchall())
 
 
+@pytest.mark.newest_version
 async def test_mysql_users(mysql: LiveServer) -> None:
     if f"{mysql.flavour}:{mysql.version}" not in ONE_OF_EACH:
         pytest.skip("the newest version")

@@ -115,7 +115,6 @@ SHORT = {
     ("postgresql", "pg-cancel-query", Fault.CUT),
     ("postgresql", "pg-stat-statements-enable", Fault.STATE_FULL),
     ("postgresql", "pg-terminate-query", Fault.KILLED),
-    ("mongodb", "create-database", Fault.KILLED),
     ("mongodb", "delete-database", Fault.CUT),
     ("mongodb", "reset-database", Fault.DISK_FULL),
     ("influxdb", "add-retention-policy", Fault.DOWN),

@@ -115,6 +115,7 @@ def interruption(monkeypatch: pytest.MonkeyPatch) -> Interruption:
     return Interruption(monkeypatch)
 
 
+@pytest.mark.long
 async def test_dbvalet_dies_at_every_step(
     backups: InfluxBackups,
     *,

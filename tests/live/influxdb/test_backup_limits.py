@@ -43,6 +43,7 @@ def big(root: bare.InfluxDBClient, influxdb: LiveServer) -> Iterator[str]:
     query(root, "DROP DATABASE big")
 
 
+@pytest.mark.long
 async def test_memory_rises_by_less_than_64_mib(big: str, root: bare.InfluxDBClient, tmp_path: Path) -> None:
     assert int(await in_a_process("dump", big, tmp_path)) < MOST
     assert sum(sizes_in(tmp_path).values()) > 190_000_000

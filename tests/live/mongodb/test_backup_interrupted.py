@@ -123,6 +123,7 @@ async def count_steps(backups: MongoBackups, interruption: Interruption, root: R
     return steps
 
 
+@pytest.mark.long
 async def test_dbvalet_dies_at_every_step(
     backups: MongoBackups,
     *,

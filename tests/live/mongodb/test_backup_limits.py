@@ -55,6 +55,7 @@ def big(root: Root, mongodb: LiveServer) -> Any:
     root.drop_database("big")
 
 
+@pytest.mark.long
 async def test_memory_rises_by_less_than_64_mib(big: str, root: Root, tmp_path: Path) -> None:
     before = root["big"].command("dbHash")["md5"]
     assert int(await in_a_process("dump", big, tmp_path)) < MOST

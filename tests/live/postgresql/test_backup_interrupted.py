@@ -28,6 +28,9 @@ from tests.live.postgresql.backing_up import (
 from tests.live.postgresql.deployment import until
 from tests.live.servers import LiveServer, spawn
 
+# What dbvalet does around the engine's own tools does not differ between versions.
+pytestmark = pytest.mark.newest_version
+
 MOMENTS = (
     "waiting for those",
     "dropping what is there",

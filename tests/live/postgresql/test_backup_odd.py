@@ -13,6 +13,9 @@ from tests.live.postgresql.backing_up import BackedUp, ignore
 from tests.live.postgresql.deployment import Deployment, new_deployment, until
 from tests.live.servers import LiveServer
 
+# What dbvalet does around the engine's own tools does not differ between versions.
+pytestmark = pytest.mark.newest_version
+
 KEEPS_SETTINGS = """
 CREATE TABLE extension_setting (name text PRIMARY KEY, value text, own boolean DEFAULT true);
 INSERT INTO extension_setting VALUES ('shipped', 'by the extension', true);

@@ -38,6 +38,9 @@ from tests.live.postgresql.backing_up import (
 from tests.live.postgresql.deployment import Deployment, maintenance, until
 from tests.live.servers import LiveServer, spawn
 
+# What dbvalet does around the engine's own tools does not differ between versions.
+pytestmark = pytest.mark.newest_version
+
 CANNOT_READ = """
 CREATE TABLE public.closed (id serial, a integer);
 ALTER TABLE public.closed OWNER TO @user@;
@@ -214,6 +217,7 @@ async def test_a_backup_of_a_newer_server_is_refused(of_a_superuser: BackedUp, t
     assert "the older" in await refused(of_a_superuser, tmp_path, BackupFailed)
 
 
+@pytest.mark.long
 async def test_replication_and_too_little_room_for_locks_are_refused(tmp_path: Path) -> None:
     image = newest("postgresql")
     with spawn(image.flavour, image.version, options=("-c", "wal_level=logical", "-c", "max_connections=20")) as live:

@@ -36,6 +36,7 @@ def rises_by_less_than(limit: int) -> Iterator[None]:
     assert peak[0] - began < limit
 
 
+@pytest.mark.long
 @pytest.mark.one_mariadb
 async def test_200_megabytes(empty_shop: Shop, dumped: Path) -> None:
     shop = empty_shop
