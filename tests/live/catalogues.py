@@ -12,6 +12,7 @@ import pymysql
 from psycopg import sql
 
 from engines.influxdb.influxql import identifier
+from tests.live.accounts import USER
 from tests.live.servers import LiveServer
 
 Catalogue = dict[str, Any]
@@ -119,8 +120,14 @@ def take_away_postgresql(live: LiveServer, own: str, databases: set[str], users:
     assert not databases
     with psycopg.connect(live.url(database=own), autocommit=True) as admin:
         for name in users:
-            admin.execute(sql.SQL("DROP OWNED BY {0}").format(sql.Identifier(name)))
-            admin.execute(sql.SQL("DROP ROLE {0}").format(sql.Identifier(name)))
+            role, account = sql.Identifier(name), sql.Identifier(USER)
+            # Privileges that dbvalet has given: in its name alone are they taken away.
+            admin.execute(sql.SQL("GRANT {0} TO {1} WITH INHERIT TRUE").format(role, account))
+            admin.execute(sql.SQL("SET SESSION AUTHORIZATION {0}").format(account))
+            admin.execute(sql.SQL("DROP OWNED BY {0}").format(role))
+            admin.execute("RESET SESSION AUTHORIZATION")
+            admin.execute(sql.SQL("DROP OWNED BY {0}").format(role))
+            admin.execute(sql.SQL("DROP ROLE {0}").format(role))
 
 
 def take_away_mysql(live: LiveServer, own: str, databases: set[str], users: set[str]) -> None:
