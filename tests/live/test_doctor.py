@@ -136,6 +136,7 @@ def test_what_routes_lack_is_named_one_by_one_on_mysql(mysql: LiveServer, tmp_pa
         assert lacking == then == {"logs": ["log_file"]}
 
 
+@pytest.mark.newest_version
 def test_what_routes_lack_is_named_on_postgresql_and_influxdb(
     postgresql: LiveServer, influxdb: LiveServer, tmp_path: Path
 ) -> None:
@@ -218,6 +219,7 @@ def test_a_server_that_does_not_let_us_in_is_told_clearly(
     assert "\n" not in found["problem"]
 
 
+@pytest.mark.newest_version
 def test_a_frozen_server_is_given_up_and_the_others_are_examined(postgresql: LiveServer, tmp_path: Path) -> None:
     with spawn("postgresql", newest("postgresql").version) as frozen:
         databases = [{"id": "ad-frozen", "url": account_on(frozen)}, {"id": "ad-well", "url": account_on(postgresql)}]

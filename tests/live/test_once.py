@@ -39,12 +39,14 @@ def test_postgresql_changes_once(postgresql: LiveServer, tmp_path: Path, at: str
 
 @MOMENTS
 @changes("mysql")
+@pytest.mark.long
 def test_mysql_changes_once(mysql: LiveServer, tmp_path: Path, at: str, action: str) -> None:
     done_once(mysql, action, at, tmp_path)
 
 
 @MOMENTS
 @changes("mongodb")
+@pytest.mark.long
 def test_mongodb_changes_once(mongodb: LiveServer, tmp_path: Path, at: str, action: str) -> None:
     done_once(mongodb, action, at, tmp_path)
 

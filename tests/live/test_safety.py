@@ -57,7 +57,9 @@ def bring_back(valet: Valet, backup: dict[str, Any]) -> dict[str, Any]:
     return begun
 
 
-DESTROYING = pytest.mark.parametrize("action", ["delete-database", "reset-database"])
+DESTROYING = pytest.mark.parametrize(
+    "action", ["delete-database", pytest.param("reset-database", marks=pytest.mark.long)]
+)
 
 
 @DESTROYING

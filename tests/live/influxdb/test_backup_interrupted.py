@@ -160,6 +160,7 @@ async def test_dbvalet_dies_at_every_step(
     assert seen.count("new") > 20
 
 
+@pytest.mark.long
 async def test_cancelled_at_every_step(
     backups: InfluxBackups,
     *,

@@ -25,6 +25,7 @@ def _victims(root: bare.InfluxDBClient, database: str) -> None:
 
 
 @pytest.mark.usefixtures("_victims")
+@pytest.mark.long
 async def test_add_makes_that_name_or_nothing(server: InfluxServer, root: bare.InfluxDBClient, database: str) -> None:
     names = hostile_names(KNOWN, 1_000, longest=255)
     before = catalogue(root)

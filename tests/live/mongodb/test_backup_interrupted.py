@@ -175,6 +175,7 @@ def cancel(task: asyncio.Task[Any]) -> None:
     task.cancel()
 
 
+@pytest.mark.long
 async def test_cancelled_at_every_step(
     backups: MongoBackups,
     *,

@@ -118,6 +118,7 @@ def dies_before(monkeypatch: pytest.MonkeyPatch, number: int) -> list[str]:
     return run
 
 
+@pytest.mark.newest_version
 async def test_killed_before_any_statement(small: Shop, backup: Content, later: Content, dumped: Path) -> None:
     found: list[str] = []
     for number in range(500):
@@ -141,6 +142,7 @@ async def test_killed_before_any_statement(small: Shop, backup: Content, later: 
     assert small.content() == backup
 
 
+@pytest.mark.newest_version
 async def test_cleaning_up_is_killed_before_any_statement(
     small: Shop, backup: Content, later: Content, dumped: Path
 ) -> None:
