@@ -159,6 +159,8 @@ class Dispatcher:
         refuse_older(database, action)
         with database.admitted(Effect.READ):
             result = await preview(database.server, action, params)
+            if action.effect is Effect.DESTRUCTIVE:
+                await self._safety.require_ready(principal, database, action, params)
         answer = {"ok": 1, "dry_run": True, "result": result}
         if action.effect is Effect.DESTRUCTIVE:
             answer["backup_first"] = is_wished(principal, database)

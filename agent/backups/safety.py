@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agent.backups.target import require_ready_at
 from agent.databases import Database
 from agent.errors import BackupFirst, BackupFirstFailed
 from agent.operations.runner import Operations
 from agent.tokens import Principal
 from engines.action import Action, Effect
 from engines.engine import preview
-from engines.errors import EngineUnavailable
+from engines.errors import EngineUnavailable, Precondition
 
 if TYPE_CHECKING:
     from agent.backups.backups import DatabaseBackups
@@ -25,6 +28,9 @@ may hold longer than 25 s, and the action comes after."""
 
 FRESH_SECONDS = 600.0
 """How long ago it may have been begun by an earlier request of the same kind: another one is made after that."""
+
+
+CANNOT = "Nothing was destroyed: a backup comes first here (`backup_before_destroy`), and it cannot be made."
 
 
 class _Wanted(NamedTuple):
@@ -70,9 +76,10 @@ class SafetyNet:
                 if action.preview is not None:
                     await preview(database.server, action, params)
                 wanted = _Wanted(principal.name, database.id, action.name, repr(params))
-                backup = await self._begun_before(wanted) or await self._backups.begin(
-                    database, principal.name, _other(database, action, params)
-                )
+                with _said_why():
+                    backup = await self._begun_before(wanted) or await self._backups.begin(
+                        database, principal.name, _other(database, action, params)
+                    )
         except TimeoutError:
             raise EngineUnavailable("Nothing was destroyed: the engine does not answer in time.") from None
         await self._operations.wait(backup.operation_id, WAIT_SECONDS)
@@ -84,12 +91,30 @@ class SafetyNet:
         self._begun[wanted] = _Begun(backup.id, began)
         raise BackupFirst(f"Nothing was destroyed yet: the backup before it, {backup.id}, is being made. Ask again.")
 
+    async def require_ready(self, principal: Principal, database: Database, action: Action, params: Any) -> None:
+        """Refuse, for a dry run, what would be refused because no backup of it can be made.
+
+        Raises: Precondition, EngineUnavailable
+        """
+        if is_wished(principal, database):
+            with _said_why():
+                await require_ready_at(database, _other(database, action, params))
+
     async def _begun_before(self, wanted: _Wanted) -> Backup | None:
         """Give the backup that an earlier request like this one has begun, and let no later one have it."""
         now = time.monotonic()
         self._begun = {each: begun for each, begun in self._begun.items() if now - begun.at < FRESH_SECONDS}
         begun = self._begun.pop(wanted, None)
         return None if begun is None else await self._backups.find(begun.backup_id)
+
+
+@contextmanager
+def _said_why() -> Generator[None]:
+    """Say of what is missing for a backup why one is needed at all."""
+    try:
+        yield
+    except Precondition as missing:
+        raise Precondition(f"{CANNOT} {missing.message}") from missing
 
 
 def _other(database: Database, action: Action, params: Any) -> str | None:

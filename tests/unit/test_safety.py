@@ -94,7 +94,9 @@ async def test_nothing_is_destroyed_when_the_backup_fails_or_cannot_begin() -> N
         assert failed.json()["error"] == "Nothing was destroyed: the backup before it failed. out of luck"
         assert go_failure(failed)
         controls.missing = ["Missing: a tool."]
-        assert (await drop(valet)).json()["error"] == "Missing: a tool."
+        for refused in (await drop(valet), await drop(valet, dry_run=True)):
+            assert (refused.status_code, refused.json()["code"]) == (409, "precondition")
+            assert refused.json()["error"] == f"{safety.CANNOT} Missing: a tool."
         assert valet.server().things["second"] == "red"
         del controls.problems["dump"]
         controls.missing = []
