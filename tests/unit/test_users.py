@@ -2,13 +2,14 @@ import pytest
 
 from engines.address import parse_address
 from engines.engine import ForgetfulMemory
-from engines.errors import Conflict, InvalidParams, Protected, UserNotFound
+from engines.errors import AlreadyExists, Conflict, InvalidParams, Protected, UserNotFound
 from engines.users import (
     ALPHABET,
     PASSWORD_LENGTH,
     User,
     change_password,
     check_name,
+    check_password,
     create_user,
     delete_user,
     made_password,
@@ -67,3 +68,59 @@ async def test_a_protected_user_is_not_touched() -> None:
 def test_a_name_of_the_system_or_out_of_the_rule_is_refused(name: str) -> None:
     with pytest.raises(InvalidParams):
         check_name(name)
+
+
+@pytest.mark.parametrize("name", ["abcdef", "A-b_c9", "a" * 32, "pgread", "postgres2"])
+def test_a_name_within_the_rule_may_be(name: str) -> None:
+    check_name(name)
+
+
+@pytest.mark.parametrize("name", ["abcde", "a" * 33, "pg_reads", "POSTGRES"])
+def test_a_name_that_is_too_short_too_long_or_the_systems_is_told_by_field(name: str) -> None:
+    with pytest.raises(InvalidParams) as refused:
+        check_name(name)
+    assert list(refused.value.errors) == ["name"]
+    assert len(refused.value.errors["name"]) == 1
+
+
+@pytest.mark.parametrize("password", ["a" * 23, "a" * 65, "a" * 24 + "\u00e9", "a" * 24 + "\n", "a" * 24 + "\x7f", ""])
+def test_a_password_that_is_refused_is_not_quoted(password: str) -> None:
+    with pytest.raises(InvalidParams) as refused:
+        check_password(password)
+    assert list(refused.value.errors) == ["password"]
+    assert "aaa" not in str(refused.value.errors)
+
+
+def test_a_password_of_any_printable_characters_may_be() -> None:
+    for password in ("a" * 24, "~" * 64, " '\"\\%@:/?#[]!$&()*+,;=" + "a" * 10):
+        check_password(password)
+
+
+async def test_what_is_refused_never_reaches_the_engine() -> None:
+    fake = server()
+    users = FakeUsers(fake)
+    with pytest.raises(InvalidParams):
+        await create_user(users, "pg_reads", made_password(), read_only=True)
+    with pytest.raises(InvalidParams):
+        await create_user(users, "somebody", "short", read_only=True)
+    with pytest.raises(InvalidParams):
+        await change_password(users, "somebody", "short")
+    assert fake.performed == []
+    await create_user(users, "somebody", made_password(), read_only=True)
+    with pytest.raises(AlreadyExists, match="There is a user of this name"):
+        await create_user(users, "SOMEBODY", made_password(), read_only=True)
+    with pytest.raises(UserNotFound):
+        await change_password(users, "nobody-else", made_password())
+    assert [each for each in fake.performed if each != "list-users"] == ["create-user somebody"]
+
+
+async def test_a_user_is_made_changed_and_taken_away() -> None:
+    fake = server()
+    users, first, second = FakeUsers(fake), made_password(), made_password()
+    assert await create_user(users, "somebody", first, read_only=True) == User("somebody", True, protected=False)
+    assert fake.passwords["somebody"] == first
+    assert await change_password(users, "somebody", second) == User("somebody", True, protected=False)
+    assert fake.passwords["somebody"] == second
+    await delete_user(users, "somebody")
+    assert "somebody" not in fake.users
+    assert await create_user(users, "somebody", first, read_only=False) == User("somebody", False, protected=False)
