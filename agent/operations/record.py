@@ -14,6 +14,9 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from agent.operations.kind import LOGICAL
 from agent.state.tables import backups, operations
 
+MOST_KEPT = 1000
+"""Operations of a database that are remembered, beside those of its backups."""
+
 
 class Status(StrEnum):
     """How far an operation is. The last four are ends."""

@@ -13,8 +13,8 @@ from agent.databases import Database
 from agent.errors import OperationEnded, OperationNotFound, OperationOpen
 from agent.log import Log
 from agent.once import begun
+from agent.operations.keeper import Keeper
 from agent.operations.kind import LOGICAL, Kind, Run
-from agent.operations.outcome import outcome_of
 from agent.state.state import State
 from agent.tasks import Task
 from engines.errors import Precondition
@@ -22,19 +22,13 @@ from engines.errors import Precondition
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from agent.operations.record import Operation, Outcome
-
-BEAT_SECONDS = 1.0
-"""How often an owner tells that it is alive, and looks whether it is asked to cancel."""
+    from agent.operations.record import Operation
 
 LOOK_SECONDS = 5.0
 """How often the others look for operations that nobody works on."""
 
 ABANDONED_SECONDS = 30.0
 """How long a heartbeat may stand still, by the clock of who looks, before another dbvalet takes over."""
-
-LOST_SECONDS = 10.0
-"""How long an owner goes on that cannot tell it is alive: it must have stopped before another one begins."""
 
 CLEAN_UP_SECONDS = 60.0
 """How long to wait after a try to clean up that failed."""
@@ -47,9 +41,6 @@ UNDECLARED_SECONDS = 45.0
 than `ABANDONED_SECONDS`, in which a dbvalet that declares it can still bring it to a proper end."""
 
 MOST_LISTED = 100
-
-MOST_KEPT = 1000
-"""Operations of a database that are remembered, beside those of its backups."""
 
 ASKED_UNDER = "asked_under"
 """Among the params of an operation: the mark of the key that it was asked for with."""
@@ -70,6 +61,7 @@ class Operations:
         self._databases = {database.id: database for database in databases}
         self.kinds = kinds
         self._log = log
+        self._keeper = Keeper(state, self.owner, log)
         self._working: dict[str, asyncio.Task[None]] = {}
         self._last_beats: dict[str, tuple[int, float]] = {}
         """Of the operations of others: a heartbeat, and when it was first seen here."""
@@ -138,7 +130,7 @@ class Operations:
         key = begun.get()
         if key is None or not key.in_doubt:
             return None
-        known = await self._state.run(lambda connection: record.newest(connection, database_id, MOST_KEPT))
+        known = await self._state.run(lambda connection: record.newest(connection, database_id, record.MOST_KEPT))
         return next((each for each in known if each.params.get(ASKED_UNDER) == key.mark), None)
 
     async def find(self, database_id: str, operation_id: str) -> Operation:
@@ -237,7 +229,13 @@ class Operations:
         return OperationOpen(f"Another operation is in progress on this database: {other.type} {other.id}.")
 
     def _work(self, operation: Operation, method: Callable[[Run], Awaitable[list[str]]]) -> None:
-        task = asyncio.create_task(self._keep(operation, method))
+        run = Run(
+            operation=operation,
+            database=self._databases[operation.database_id],
+            percent=operation.progress,
+            step=operation.step,
+        )
+        task = asyncio.create_task(self._keeper.keep(run, method))
         self._working[operation.id] = task
         task.add_done_callback(lambda _: self._working.pop(operation.id, None))
         task.add_done_callback(self._told)
@@ -245,94 +243,6 @@ class Operations:
     def _told(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (problem := task.exception()) is not None:
             self._log.error("bug", exc_info=problem)
-
-    async def _keep(self, operation: Operation, method: Callable[[Run], Awaitable[list[str]]]) -> None:
-        """Let an operation run, with a heartbeat, and write down how it ended."""
-        from agent.operations.record import Status
-
-        run = Run(
-            operation=operation,
-            database=self._databases[operation.database_id],
-            percent=operation.progress,
-            step=operation.step,
-        )
-        task = asyncio.ensure_future(method(run))
-        told_at = time.monotonic()
-        asked = lost = False
-        while not task.done():
-            try:
-                async with asyncio.timeout(max(1.0, told_at + LOST_SECONDS - time.monotonic())):
-                    status = await self._beat(run)
-                told_at = time.monotonic()
-                lost = status is None
-                if status is Status.CANCELLING and not asked:
-                    asked = True
-                    task.cancel()
-            except (Precondition, TimeoutError) as problem:
-                self._log.warning("heartbeat_not_kept", operation=operation.id, reason=str(problem))
-                lost = time.monotonic() - told_at >= LOST_SECONDS
-            except asyncio.CancelledError:
-                await self._leave(operation, task)
-                return
-            if lost:
-                task.cancel()
-                await asyncio.wait([task])
-                self._log.warning("operation_lost", operation=operation.id, database=operation.database_id)
-                return
-            try:
-                await asyncio.wait([task], timeout=BEAT_SECONDS)
-            except asyncio.CancelledError:
-                await self._leave(operation, task)
-                return
-        await self._finish(run, outcome_of(operation, task, asked, self._log))
-
-    async def _beat(self, run: Run) -> Any:
-        from agent.operations import record
-
-        return await self._state.run(
-            lambda connection: record.beat(connection, run.operation.id, self.owner, run.percent, run.step)
-        )
-
-    async def _leave(self, operation: Operation, task: asyncio.Future[list[str]]) -> None:
-        """Stop an operation because dbvalet ends; the next one brings it to an end, at once."""
-        from agent.operations import record
-
-        task.cancel()
-        await asyncio.wait([task])
-        await self._state.run(lambda connection: record.release(connection, operation.id, self.owner))
-        self._log.info("operation_left", operation=operation.id, type=operation.type, database=operation.database_id)
-
-    async def _finish(self, run: Run, outcome: Outcome) -> None:
-        """Write down how it ended; tried again for as long as nobody else can have taken over."""
-        from agent.operations import record
-
-        operation = run.operation
-
-        def work(connection: Connection) -> None:
-            if outcome.status is record.Status.FINISHED:
-                record.cleaned_up(connection, operation.database_id, operation.params.get(LOGICAL))
-            record.beat(connection, operation.id, self.owner, run.percent, run.step)
-            record.finish(connection, operation.id, self.owner, outcome, self._state.now(connection))
-            record.forget_old(connection, operation.database_id, MOST_KEPT)
-
-        began = time.monotonic()
-        while True:
-            try:
-                await self._state.run(work)
-                break
-            except Precondition as problem:
-                self._log.warning("operation_not_ended", operation=operation.id, reason=problem.message)
-                if time.monotonic() - began > LOST_SECONDS:
-                    return
-                await asyncio.sleep(BEAT_SECONDS)
-        self._log.info(
-            "operation_ended",
-            operation=operation.id,
-            type=operation.type,
-            database=operation.database_id,
-            outcome=outcome.status,
-            reason=outcome.error,
-        )
 
     async def _watch(self) -> None:
         while True:

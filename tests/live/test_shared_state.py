@@ -17,7 +17,7 @@ from agent import scheduler
 from agent.audit.journal import pages
 from agent.audit.line import Check
 from agent.errors import SettingsError
-from agent.operations import runner
+from agent.operations import keeper, runner
 from agent.state.state import State
 from agent.state.tables import metadata
 from tests.fakes.driver import Gate
@@ -79,7 +79,8 @@ async def test_values_are_shared(state: str):
 async def test_an_operation_runs_once_and_is_taken_over_when_its_dbvalet_dies(
     state: str, monkeypatch: pytest.MonkeyPatch
 ):
-    for name, seconds in {"BEAT_SECONDS": 0.05, "LOOK_SECONDS": 0.05, "ABANDONED_SECONDS": 1.0}.items():
+    monkeypatch.setattr(keeper, "BEAT_SECONDS", 0.05)
+    for name, seconds in {"LOOK_SECONDS": 0.05, "ABANDONED_SECONDS": 1.0}.items():
         monkeypatch.setattr(runner, name, seconds)
     kind = FakeKind()
     kind.gate = Gate()
@@ -107,7 +108,7 @@ async def test_a_periodic_backup_is_made_once_and_downloaded_anywhere(
     state: str, monkeypatch: pytest.MonkeyPatch, tmp_path
 ):
     monkeypatch.setattr(scheduler, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(runner, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(keeper, "BEAT_SECONDS", 0.02)
     shared: dict[str, Any] = {
         "state": state,
         "backups": {"storage": f"file://{tmp_path}/kept", "spool": f"{tmp_path}/spool"},

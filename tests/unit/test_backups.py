@@ -17,7 +17,7 @@ from sqlalchemy import update
 
 from agent.backups import backups, kinds
 from agent.backups.record import Backup, BackupStatus
-from agent.operations import runner
+from agent.operations import keeper, runner
 from agent.settings_backups import KeepSettings
 from agent.state.tables import backups as rows
 from engines.errors import BackupFailed, EngineUnavailable
@@ -31,7 +31,7 @@ BACKED_UP_WHOLE = "A backup of the whole server was made too, for going back to 
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(keeper, "BEAT_SECONDS", 0.02)
     monkeypatch.setattr(runner, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(runner, "CLEAN_UP_SECONDS", 0.1)
 

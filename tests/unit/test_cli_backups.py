@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from agent.commands import asked as module
 from agent.commands import waiting
 from agent.commands.root import app
-from agent.operations import runner
+from agent.operations import keeper
 from engines.errors import BackupFailed
 from tests.fakes.driver import Gate
 from tests.fakes.service import TOKENS, Valet, listening, running, until
@@ -26,7 +26,7 @@ EDGES = {"earliest_recoverable_at": "2026-01-30T08:00:00Z", "latest_recoverable_
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(keeper, "BEAT_SECONDS", 0.02)
     monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.02)
     for name in ("DBVALET_TOKEN", "DBVALET_TOKEN_FILE", "DBVALET_URL"):
         monkeypatch.delenv(name, raising=False)

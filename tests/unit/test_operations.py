@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from agent.errors import Interrupted, LeftBehind, OperationOpen
-from agent.operations import record, runner
+from agent.operations import keeper, record, runner
 from agent.operations.record import Operation
 from agent.operations.runner import Operations
 from agent.state.state import State
@@ -30,12 +30,12 @@ ONE = "/api/databases/ad-one"
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seconds in {
-        "BEAT_SECONDS": 0.02,
         "LOOK_SECONDS": 0.02,
         "ABANDONED_SECONDS": 0.4,
         "CLEAN_UP_SECONDS": 0.1,
     }.items():
         monkeypatch.setattr(runner, name, seconds)
+    monkeypatch.setattr(keeper, "BEAT_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -411,7 +411,7 @@ async def test_the_oldest_operations_are_forgotten_but_not_those_of_backups(
 ):
     backup = (await valet.ask("POST", f"{ONE}/backups")).json()["database_backup"]
     await ended(valet, await valet.service.operations.find("ad-one", backup["operation_id"]))
-    monkeypatch.setattr(runner, "MOST_KEPT", 2)
+    monkeypatch.setattr(record, "MOST_KEPT", 2)
     begun = [await begin(valet) for _ in range(1)]
     for _ in range(3):
         await ended(valet, begun[-1])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent.errors import Interrupted, OperationLost, SettingsError
-from agent.operations import runner
+from agent.operations import keeper, runner
 from agent.operations.kind import Run
 from agent.operations.record import Operation
 from agent.pitr import record
@@ -26,8 +26,8 @@ RESTORE = f"{ONE}/pitr/restore"
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BEAT_SECONDS", "LOOK_SECONDS"):
-        monkeypatch.setattr(runner, name, 0.02)
+    monkeypatch.setattr(keeper, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(runner, "LOOK_SECONDS", 0.02)
 
 
 @pytest.fixture

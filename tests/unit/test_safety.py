@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from agent.backups import safety
-from agent.operations import runner
+from agent.operations import keeper, runner
 from engines.errors import BackupFailed
 from tests.contract.decoders import go_failure
 from tests.fakes.driver import Gate
@@ -21,7 +21,7 @@ SECOND = {"name": "second"}
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(keeper, "BEAT_SECONDS", 0.02)
     monkeypatch.setattr(safety, "BEGIN_SECONDS", 60)
     monkeypatch.setattr(safety, "WAIT_SECONDS", 60)
 

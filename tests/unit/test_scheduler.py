@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 from agent import scheduler
 from agent.choices import AllChoices, DatabaseChange
 from agent.errors import OperationOpen
-from agent.operations import record, runner
+from agent.operations import keeper, record
 from agent.scheduler import Scheduler, last_slot
 from agent.state.state import State
 from agent.state.tables import schedule_slots
@@ -279,7 +279,7 @@ async def _slots_of_backups(sim: Sim) -> Counter[datetime]:
 
 async def test_of_two_dbvalets_one_makes_the_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(scheduler, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(runner, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(keeper, "BEAT_SECONDS", 0.02)
     state = f"sqlite:///{tmp_path}/state.db"
     async with running(state=state) as first, running(state=state) as second:
         now = datetime.now(UTC)
@@ -296,7 +296,7 @@ async def test_of_two_dbvalets_one_makes_the_backup(tmp_path: Path, monkeypatch:
 
 async def test_a_periodic_backup_waits_for_another_operation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(scheduler, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(runner, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(keeper, "BEAT_SECONDS", 0.02)
     async with running(state=f"sqlite:///{tmp_path}/state.db") as valet:
         gate = valet.server().backups.gates["dump"] = Gate()
         manual = (await valet.ask("POST", "/api/databases/ad-one/backups")).json()["database_backup"]

@@ -1,0 +1,117 @@
+"""One operation under way in this process: its heartbeat, its cancellation, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from agent.log import Log
+from agent.operations.kind import LOGICAL, Run
+from agent.operations.outcome import outcome_of
+from agent.state.state import State
+from engines.errors import Precondition
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from agent.operations.record import Operation, Outcome
+
+BEAT_SECONDS = 1.0
+"""How often an owner tells that it is alive, and looks whether it is asked to cancel."""
+
+LOST_SECONDS = 10.0
+"""How long an owner goes on that cannot tell it is alive: it must have stopped before another one begins."""
+
+
+class Keeper:
+    """Keeps operations alive for one owner, and writes down how they ended."""
+
+    def __init__(self, state: State, owner: str, log: Log) -> None:
+        self._state = state
+        self._owner = owner
+        self._log = log
+
+    async def keep(self, run: Run, method: Callable[[Run], Awaitable[list[str]]]) -> None:
+        """Let an operation run, with a heartbeat, and write down how it ended."""
+        from agent.operations.record import Status
+
+        operation = run.operation
+        task = asyncio.ensure_future(method(run))
+        told_at = time.monotonic()
+        asked = lost = False
+        while not task.done():
+            try:
+                async with asyncio.timeout(max(1.0, told_at + LOST_SECONDS - time.monotonic())):
+                    status = await self._beat(run)
+                told_at = time.monotonic()
+                lost = status is None
+                if status is Status.CANCELLING and not asked:
+                    asked = True
+                    task.cancel()
+            except (Precondition, TimeoutError) as problem:
+                self._log.warning("heartbeat_not_kept", operation=operation.id, reason=str(problem))
+                lost = time.monotonic() - told_at >= LOST_SECONDS
+            except asyncio.CancelledError:
+                await self._leave(operation, task)
+                return
+            if lost:
+                task.cancel()
+                await asyncio.wait([task])
+                self._log.warning("operation_lost", operation=operation.id, database=operation.database_id)
+                return
+            try:
+                await asyncio.wait([task], timeout=BEAT_SECONDS)
+            except asyncio.CancelledError:
+                await self._leave(operation, task)
+                return
+        await self._finish(run, outcome_of(operation, task, asked, self._log))
+
+    async def _beat(self, run: Run) -> Any:
+        from agent.operations import record
+
+        return await self._state.run(
+            lambda connection: record.beat(connection, run.operation.id, self._owner, run.percent, run.step)
+        )
+
+    async def _leave(self, operation: Operation, task: asyncio.Future[list[str]]) -> None:
+        """Stop an operation because dbvalet ends; the next one brings it to an end, at once."""
+        from agent.operations import record
+
+        task.cancel()
+        await asyncio.wait([task])
+        await self._state.run(lambda connection: record.release(connection, operation.id, self._owner))
+        self._log.info("operation_left", operation=operation.id, type=operation.type, database=operation.database_id)
+
+    async def _finish(self, run: Run, outcome: Outcome) -> None:
+        """Write down how it ended; tried again for as long as nobody else can have taken over."""
+        from agent.operations import record
+
+        operation = run.operation
+
+        def work(connection: Connection) -> None:
+            if outcome.status is record.Status.FINISHED:
+                record.cleaned_up(connection, operation.database_id, operation.params.get(LOGICAL))
+            record.beat(connection, operation.id, self._owner, run.percent, run.step)
+            record.finish(connection, operation.id, self._owner, outcome, self._state.now(connection))
+            record.forget_old(connection, operation.database_id, record.MOST_KEPT)
+
+        began = time.monotonic()
+        while True:
+            try:
+                await self._state.run(work)
+                break
+            except Precondition as problem:
+                self._log.warning("operation_not_ended", operation=operation.id, reason=problem.message)
+                if time.monotonic() - began > LOST_SECONDS:
+                    return
+                await asyncio.sleep(BEAT_SECONDS)
+        self._log.info(
+            "operation_ended",
+            operation=operation.id,
+            type=operation.type,
+            database=operation.database_id,
+            outcome=outcome.status,
+            reason=outcome.error,
+        )
