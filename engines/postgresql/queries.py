@@ -97,29 +97,33 @@ SELECT verdict,
 """
 
 STILL_RUNS = """
-SELECT pid
+SELECT backend_type IS NULL AS hidden
   FROM pg_catalog.pg_stat_activity
  WHERE pid = %(pid)s
-   AND backend_start = COALESCE(%(backend_start)s, backend_start)
-   AND query_start IS NOT DISTINCT FROM COALESCE(%(query_start)s, query_start)
-   AND state NOT LIKE 'idle%%'
-   AND (state <> 'disabled' OR COALESCE(wait_event <> 'ClientRead', backend_xmin IS NOT NULL))
+   AND datname = pg_catalog.current_database()
+   AND (backend_type IS NULL
+        OR backend_start = COALESCE(%(backend_start)s, backend_start)
+           AND query_start IS NOT DISTINCT FROM COALESCE(%(query_start)s, query_start)
+           AND state NOT LIKE 'idle%%'
+           AND (state <> 'disabled' OR COALESCE(wait_event <> 'ClientRead', backend_xmin IS NOT NULL)))
 """
-"""The same query of the same backend: the next one of that session has another query_start."""
+"""The same query of the same backend: the next one of that session has another query_start. Here and below, one that is
+hidden, pg_read_all_stats being revoked, is never taken for one that is gone."""
 
 STILL_THERE = """
-SELECT pid
+SELECT backend_type IS NULL AS hidden
   FROM pg_catalog.pg_stat_activity
  WHERE pid = %(pid)s
-   AND backend_start = COALESCE(%(backend_start)s, backend_start)
+   AND datname = pg_catalog.current_database()
+   AND (backend_type IS NULL OR backend_start = COALESCE(%(backend_start)s, backend_start))
 """
 
 LOOK = """
 SELECT backend_start::text, query_start::text, state
   FROM pg_catalog.pg_stat_activity
  WHERE pid = %(pid)s
-   AND backend_start = COALESCE(%(backend_start)s, backend_start)
    AND datname = pg_catalog.current_database()
+   AND (backend_type IS NULL OR backend_start = COALESCE(%(backend_start)s, backend_start))
 """
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6}0*)?([Zz]|[+-]\d\d:\d\d)", flags=re.ASCII)
@@ -203,9 +207,11 @@ async def look_for_query(server: PostgresServer, params: BackendRef) -> list[str
     return [f"{row['backend_start']} {row['query_start']}" for row in rows if not row["state"].startswith("idle")]
 
 
-async def look_for_session(server: PostgresServer, params: BackendRef) -> list[str]:
-    """Give what tells a backend from every other one of its pid."""
+async def look_for_session(server: PostgresServer, params: BackendRef) -> list[str] | None:
+    """Give what tells a backend from every other one of its pid; None where the account is not shown it."""
     rows = await server.signalling.read(LOOK, {"pid": params.pid, "backend_start": params.backend_start})
+    if any(row["backend_start"] is None for row in rows):
+        return None
     return [str(row["backend_start"]) for row in rows]
 
 
@@ -350,10 +356,15 @@ async def _look_whether_it_was_done(
 async def _wait_until_gone(server: PostgresServer, statement: str, target: dict[str, Any]) -> None:
     """Look until the statement finds nothing more.
 
-    Raises: StillRunning
+    Raises: StillRunning, when it does not end, or cannot be seen any more
     """
     pause = 0.001
-    while await server.signalling.read(statement, target):
+    while rows := await server.signalling.read(statement, target):
+        if any(row["hidden"] for row in rows):
+            raise StillRunning(
+                f"Backend {target['pid']} was signalled once, and whether it goes on cannot be told: the engine "
+                "account is not shown it any more. Missing: pg_read_all_stats."
+            )
         if deadline.remaining() < 2 * pause:
             raise StillRunning(
                 f"Backend {target['pid']} was signalled once and still goes on: it catches the signal, or cannot be "

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from engines import deadline
-from engines.engine import perform
+from engines.engine import look, perform
 from engines.errors import (
     BackendNotFound,
     BackendReplaced,
@@ -330,3 +330,33 @@ async def test_a_signal_whose_answer_was_lost_is_not_sent_again_to_a_query_that_
         assert await cancels(deployment) == 1
         assert await running.is_active()
         await server.close()
+
+
+@pytest.mark.parametrize("action", SIGNALS)
+async def test_a_backend_that_is_hidden_meanwhile_is_not_taken_for_one_that_is_gone(
+    deployment: Deployment, action: str
+) -> None:
+    signal, hide = ENGINE.actions[action], f'REVOKE pg_read_all_stats FROM "{deployment.account}"'
+    async with deployment.running() as running:
+        params = signal.validate({"pid": running.pid, "backend_start": await running.backend_start()})
+        assert await look(deployment.server, signal, params)
+        await deployment.admin.execute(hide.encode())
+        assert await look(deployment.server, signal, params) is None
+        assert await running.is_active()
+
+
+async def test_a_query_that_goes_on_and_is_hidden_meanwhile_is_not_said_to_have_stopped(
+    deployment: Deployment,
+) -> None:
+    await deployment.admin.execute(CATCHES_ITS_CANCEL.encode())
+    async with deployment.running("CALL public.catch_cancels()") as running:
+        task = asyncio.create_task(deployment.act("pg-cancel-query", {"pid": running.pid}))
+
+        async def was_signalled() -> bool:
+            return await cancels(deployment) == 1
+
+        await until(was_signalled)
+        await deployment.admin.execute(f'REVOKE pg_read_all_stats FROM "{deployment.account}"'.encode())
+        with pytest.raises(StillRunning, match=r"once, and whether it goes on .* Missing: pg_read_all_stats\."):
+            await task
+        assert await running.is_active()
