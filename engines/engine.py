@@ -349,6 +349,17 @@ async def _explanation(server: Server, action: Action) -> list[str]:
         return []  # that it was refused is true and known, whatever became of the engine since
 
 
+def unseen(server: Server, blind: EngineError, *privileges: str) -> EngineError:
+    """Make the error of a change that the engine acknowledged and that cannot be looked at; `privileges` would let it.
+
+    It is no refusal: nothing of it may be read as if nothing was done.
+    """
+    text = f"{server.engine.title} said that it is done, but could not be asked again: {blind.message}"
+    if isinstance(blind, PrivilegeMissing):
+        return PrivilegeMissing(text, privilege=", ".join(privileges))
+    return type(blind)(text)
+
+
 async def require_privileges(server: Server, *names: str) -> None:
     """Refuse to go on unless the account meets these requirements; for a preview of what the engine itself refuses.
 

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from engines.action import Effect, Params, action
 from engines.aftermath import AS_ASKED, Aftermath, Goal
-from engines.engine import require_privileges
+from engines.engine import require_privileges, unseen
 from engines.errors import (
     AlreadyExists,
     Conflict,
@@ -265,10 +265,8 @@ async def write_and_look(server: InfluxServer, statement: str, name: str, wanted
         lost = cut
     try:
         done = await find(server, name) == wanted
-    except (EngineUnavailable, DeadlineExceeded) as blind:
-        raise lost or type(blind)(
-            f"InfluxDB said that it is done, but could not be asked again: {blind.message}"
-        ) from blind
+    except (EngineUnavailable, DeadlineExceeded, PrivilegeMissing) as blind:
+        raise lost or unseen(server, blind, "READ") from blind
     if lost is not None and not done:
         raise lost
     return done

@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints
 
 from engines.action import Effect, Params, action
 from engines.aftermath import AS_ASKED, Aftermath, Goal
+from engines.engine import unseen
 from engines.errors import (
     AlreadyExists,
     Conflict,
@@ -236,10 +237,8 @@ async def write_and_look(server: MongoServer, name: str, command: dict[str, Any]
         lost = cut
     try:
         done = (name in await existing_names(server)) is there
-    except (EngineUnavailable, DeadlineExceeded) as blind:
-        raise lost or type(blind)(
-            f"MongoDB said that it is done, but could not be asked again: {blind.message}"
-        ) from blind
+    except (EngineUnavailable, DeadlineExceeded, PrivilegeMissing) as blind:
+        raise lost or unseen(server, blind, "listDatabases") from blind
     if lost is not None and not done:
         raise lost
     return done

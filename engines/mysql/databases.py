@@ -17,7 +17,7 @@ from engines.errors import (
     PrivilegeMissing,
     Protected,
 )
-from engines.mysql.facts import Flavour, granted_on, like
+from engines.mysql.facts import DATABASE_PRIVILEGES, Flavour, granted_on, like
 from engines.mysql.identifiers import SYSTEM_SCHEMAS, Identifier, shown
 from engines.names import ExistingLogicalDatabase, LogicalDatabase, NewLogicalDatabase, named
 from engines.preview import Affected, Change, Preview, preview_of
@@ -58,21 +58,24 @@ MADE = "SELECT TABLE_SCHEMA, TABLE_NAME, CREATE_TIME FROM information_schema.TAB
 
 async def look_whether_there(server: MySQLServer, params: NewLogicalDatabase) -> list[str]:
     """Tell whether there is a logical database of this name."""
-    names = names_in(await server.fetch(LIST))
-    return [AS_ASKED] if kept_as(params.database_name, names, server.facts.folds_case) is not None else []
+    name = params.database_name
+    names = await server.read(lambda session: names_with(session, name))
+    return [AS_ASKED] if kept_as(name, names, server.facts.folds_case) is not None else []
 
 
 async def look_into(server: MySQLServer, params: ExistingLogicalDatabase) -> list[str]:
     """List a logical database and its tables, each with when it was made; the former has nothing of its own."""
     name = params.database_name
-    if name not in names_in(await server.fetch(LIST)):
-        return []
-    return [name, *await made_in(server, name, MADE)]
+
+    def look(session: Session) -> list[str]:
+        return [name, *made_in(session, name, MADE)] if name in names_with(session, name) else []
+
+    return await server.read(look)
 
 
-async def made_in(server: MySQLServer, name: str, *statements: str) -> list[str]:
+def made_in(session: Session, name: str, *statements: str) -> list[str]:
     """List what statements find in a logical database, each with when it was made."""
-    rows = [row for statement in statements for row in await server.fetch(statement, name)]
+    rows = [row for statement in statements for row in session.fetch(statement, name)]
     # information_schema compares without regard to case.
     return [f"{thing} {made_at}" for schema, thing, made_at in rows if schema == name]
 
@@ -199,6 +202,7 @@ async def create_database(server: MySQLServer, params: NewLogicalDatabase) -> Lo
 
     names = await names_after(
         server,
+        name,
         create,
         lambda names: kept_as(name, names, server.facts.folds_case) is not None,
         "The logical database was not created.",
@@ -233,6 +237,7 @@ async def delete_database(server: MySQLServer, params: ExistingLogicalDatabase) 
 
     await names_after(
         server,
+        name,
         delete,
         lambda names: name not in names,
         "The logical database is still there, perhaps without some of its tables; doing it again completes it.",
@@ -274,16 +279,31 @@ def look_up(server: MySQLServer, session: Session, name: str) -> None:
     """
     if name in SYSTEM_SCHEMAS:
         raise Protected(f"{shown(name)} is a system schema.")
-    if name not in names_in(session.fetch(LIST)):
-        if not session.facts.sees_every_database:
-            raise PrivilegeMissing
+    if name not in names_with(session, name):
         raise LogicalDatabaseNotFound(f"There is no logical database {shown(name)}.")
 
 
+def names_with(session: Session, name: str) -> list[str]:
+    """List the logical databases, among them the one of this name if it is there.
+
+    Raises: PrivilegeMissing (it may be there, but cannot be seen)
+    """
+    names, facts = names_in(session.fetch(LIST)), session.facts
+    hidden = DATABASE_PRIVILEGES.isdisjoint(granted_on(facts.grants, name))
+    if hidden and kept_as(name, names, facts.folds_case) is None:
+        raise PrivilegeMissing
+    return names
+
+
 async def names_after(
-    server: MySQLServer, job: Callable[[Session], None], holds: Callable[[Collection[str]], bool], otherwise: str
+    server: MySQLServer,
+    name: str,
+    job: Callable[[Session], None],
+    holds: Callable[[Collection[str]], bool],
+    otherwise: str,
 ) -> list[str]:
-    """Run a job that writes, make sure of what it was for, and give the names that there are then.
+    """Run a job that writes, make sure of what it was for, and give the names that there are then, one or none of this
+    name among them.
 
     When it was cut or came late, what is true decides, as its statement has been stopped by then; `otherwise` tells
     what holds when it was not done.
@@ -294,8 +314,8 @@ async def names_after(
         await server.write(job)
     except (ConnectionLost, DeadlineExceeded) as unfinished:
         try:
-            names = names_in(await server.look(LIST))
-        except (EngineUnavailable, DeadlineExceeded):
+            names = await server.look(lambda session: names_with(session, name))
+        except (EngineUnavailable, DeadlineExceeded, PrivilegeMissing):
             raise unfinished from None
         if not holds(names):
             raise type(unfinished)(f"{unfinished.message} {otherwise}") from unfinished

@@ -94,8 +94,18 @@ SHOWING = ("DROP", "ALTER ROUTINE", "EVENT")
 
 
 async def look_into(server: MySQLServer, params: ExistingLogicalDatabase) -> list[str]:
-    """List what is in a logical database, each with when it was made."""
-    return await made_in(server, params.database_name, MADE, ROUTINES_MADE, EVENTS_MADE)
+    """List what is in a logical database, each with when it was made.
+
+    Raises: PrivilegeMissing (there may be something that cannot be seen)
+    """
+    name = params.database_name
+
+    def look(session: Session) -> list[str]:
+        if not granted_on(session.facts.grants, name) >= {*SHOWING}:
+            raise PrivilegeMissing
+        return made_in(session, name, MADE, ROUTINES_MADE, EVENTS_MADE)
+
+    return await server.read(look)
 
 
 async def preview_reset(server: MySQLServer, params: ExistingLogicalDatabase) -> Preview:
@@ -270,8 +280,8 @@ async def with_what_is_left(
 ) -> ConnectionLost | DeadlineExceeded:
     """Add to a cut or late attempt how much is still there."""
     try:
-        left = len(await server.look(TABLES, Identifier(name)))
-    except (EngineUnavailable, DeadlineExceeded):
+        left = len(await server.look(lambda session: session.fetch(TABLES, Identifier(name))))
+    except (EngineUnavailable, DeadlineExceeded, PrivilegeMissing):
         return unfinished
     return type(unfinished)(
         f"{unfinished.message} {left} tables and views are left in the logical database; doing it again completes it."

@@ -119,15 +119,15 @@ class MySQLServer:
         result = await self._pool.read(job)
         return await self._pool.read(job) if await self._restored() else result
 
-    async def look(self, statement: str, *args: object) -> Rows:
-        """Run a statement that changes nothing after a cut: the server may be restarting, so try for some seconds.
+    async def look(self, job: Callable[[Session], T]) -> T:
+        """Run statements that change nothing after a cut: the server may be restarting, so try for some seconds.
 
         Raises: as `fetch`
         """
         until = time.monotonic() + min(RESTARTS_WITHIN, deadline.remaining())
         while True:
             try:
-                return await self.fetch(statement, *args)
+                return await self.read(job)
             except EngineUnavailable:
                 if time.monotonic() > until:
                     raise

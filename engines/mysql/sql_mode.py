@@ -181,7 +181,7 @@ async def with_what_is_true(
 ) -> ConnectionLost | DeadlineExceeded:
     """Add to a cut or late attempt which mode the server has now."""
     try:
-        [(mode,)] = await server.look(GET)
+        [(mode,)] = await server.look(lambda session: session.fetch(GET))
     except (EngineUnavailable, DeadlineExceeded):
         return unfinished
     return type(unfinished)(f"{unfinished.message} The mode is {shown(mode)} now.")

@@ -9,8 +9,8 @@ from typing_extensions import TypedDict
 
 from engines.action import Effect, action
 from engines.aftermath import AS_ASKED, Aftermath, Goal
-from engines.engine import require, require_privileges
-from engines.errors import AlreadyExists, Conflict, ConnectionLost, PrivilegeMissing
+from engines.engine import require, require_privileges, unseen
+from engines.errors import AlreadyExists, Conflict, ConnectionLost, EngineUnavailable, PrivilegeMissing
 from engines.postgresql.quoting import quote_identifier
 from engines.postgresql.server import PostgresServer, UnreadableText
 from engines.preview import Affected, Change, Preview, preview_of
@@ -246,11 +246,18 @@ async def reset_statements(server: PostgresServer) -> None:
     extension, before = await _counted(server)
     try:
         await server.write(extension.statement(RESET_STATEMENTS))
-    except ConnectionLost:
-        if await _most_calls(server, extension) < before:
-            return
+    except ConnectionLost as lost:
+        try:
+            if await _most_calls(server, extension) < before:
+                return
+        except PrivilegeMissing:
+            raise lost from None
         raise
-    if await _most_calls(server, extension) >= before > FEW_CALLS:
+    try:
+        calls = await _most_calls(server, extension)
+    except (EngineUnavailable, PrivilegeMissing) as blind:
+        raise unseen(server, blind, MAY_READ) from blind
+    if calls >= before > FEW_CALLS:
         raise Conflict("PostgreSQL did the reset, and the statistics are as before.")
 
 

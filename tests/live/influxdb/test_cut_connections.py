@@ -6,7 +6,8 @@ from typing import Any
 import influxdb as bare
 import pytest
 
-from engines.errors import ConnectionLost
+from engines.errors import ConnectionLost, PrivilegeMissing
+from engines.influxdb.influxql import identifier
 from engines.influxdb.server import InfluxServer
 from tests.live.cutting_proxy import CuttingProxy, cutting_proxy
 from tests.live.influxdb.conftest import act, connect, policies
@@ -101,3 +102,35 @@ async def test_when_it_cannot_look_it_tells_what_is_known(
     with pytest.raises(ConnectionLost, match=told):
         await act(server, "add-retention-policy", name="p", duration="1h")
     assert proxy.is_done
+
+
+@pytest.mark.parametrize("acknowledged", [False, True])
+async def test_what_was_done_is_no_refusal_when_the_account_may_not_look_any_more(
+    server: InfluxServer,
+    root: bare.InfluxDBClient,
+    proxy: CuttingProxy,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    acknowledged: bool,
+) -> None:
+    write, user = server.write, server.address.user or ""
+
+    async def write_and_revoke(statement: str) -> Any:
+        if not acknowledged:
+            proxy.lose_answer(b"q=CREATE")
+        try:
+            return await write(statement)
+        finally:
+            root.query(f"REVOKE ALL PRIVILEGES FROM {identifier(user)}", method="POST")
+            root.query(f"REVOKE ALL ON {identifier(database)} FROM {identifier(user)}", method="POST")
+
+    monkeypatch.setattr(server, "write", write_and_revoke)
+    try:
+        with pytest.raises(PrivilegeMissing if acknowledged else ConnectionLost) as told:
+            await act(server, "add-retention-policy", name="p", duration="1h")
+        text = "InfluxDB said that it is done" if acknowledged else "whether it finished is not known"
+        assert text in told.value.message
+        assert "p" in policies(root, database)
+    finally:
+        root.query(f"GRANT ALL PRIVILEGES TO {identifier(user)}", method="POST")

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from engines.errors import ConnectionLost
+from engines.errors import ConnectionLost, PrivilegeMissing
 from engines.mongodb.server import MongoServer
 from tests.live.cutting_proxy import CuttingProxy, cutting_proxy
-from tests.live.mongodb.conftest import Root, act, connect, names_in
+from tests.live.mongodb.conftest import USER, Root, act, connect, names_in
 from tests.live.servers import LiveServer
 
 
@@ -104,6 +104,37 @@ async def test_when_it_cannot_look_it_tells_what_is_known(
     with pytest.raises(ConnectionLost, match=told):
         await act(server, "create-database", fresh)
     assert proxy.is_done
+
+
+@pytest.mark.parametrize("acknowledged", [False, True])
+async def test_what_was_done_is_no_refusal_when_the_account_may_not_look_any_more(
+    server: MongoServer,
+    root: Root,
+    proxy: CuttingProxy,
+    fresh: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    acknowledged: bool,
+) -> None:
+    write = server.write
+
+    async def write_and_revoke(database: str, command: dict[str, Any]) -> dict[str, Any]:
+        if not acknowledged:
+            proxy.lose_answer(b"\x02create\0")
+        try:
+            return await write(database, command)
+        finally:
+            root.admin.command("revokeRolesFromUser", USER, roles=["dbvalet"])
+
+    monkeypatch.setattr(server, "write", write_and_revoke)
+    try:
+        with pytest.raises(PrivilegeMissing if acknowledged else ConnectionLost) as told:
+            await act(server, "create-database", fresh)
+        text = "MongoDB said that it is done" if acknowledged else "whether it finished is not known"
+        assert text in told.value.message
+        assert fresh in names_in(root)
+    finally:
+        root.admin.command("grantRolesToUser", USER, roles=["dbvalet"])
 
 
 async def test_reset_that_was_cut_is_completed_by_doing_it_again(

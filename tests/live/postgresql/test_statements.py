@@ -9,7 +9,7 @@ import pytest
 
 from engines import deadline
 from engines.engine import perform
-from engines.errors import DeadlineExceeded, Precondition, PrivilegeMissing
+from engines.errors import ConnectionLost, DeadlineExceeded, Precondition, PrivilegeMissing
 from engines.postgresql import ENGINE
 from tests.live.images import newest
 from tests.live.postgresql.cutting import cutting_wire
@@ -264,3 +264,29 @@ async def test_a_change_whose_answer_was_lost_is_looked_up_and_found_done(
         await server.close()
     assert await deployment.value(IS_CREATED) == "public"
     assert await listed(deployment, "marker_j") == []
+
+
+@pytest.mark.parametrize("acknowledged", [False, True])
+async def test_a_reset_is_no_refusal_when_the_account_may_not_look_any_more(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, *, acknowledged: bool
+) -> None:
+    await count(deployment, "marker_k", 50)
+    server = deployment.server
+    write = server.write
+
+    async def write_and_revoke(statement: str) -> object:
+        answer = await write(statement)
+        await deployment.admin.execute(
+            f'REVOKE EXECUTE ON FUNCTION public.pg_stat_statements FROM PUBLIC, "{deployment.account}"'.encode()
+        )
+        if not acknowledged:
+            raise ConnectionLost
+        return answer
+
+    monkeypatch.setattr(server, "write", write_and_revoke)
+    with pytest.raises(PrivilegeMissing if acknowledged else ConnectionLost) as told:
+        await deployment.act("pg-stat-statements-reset")
+    text = "PostgreSQL said that it is done" if acknowledged else "whether it finished is not known"
+    assert text in told.value.message
+    await deployment.admin.execute("GRANT EXECUTE ON FUNCTION public.pg_stat_statements TO PUBLIC")
+    assert await listed(deployment, "marker_k") == []
