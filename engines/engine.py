@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from engines import deadline
 from engines.action import Action
 from engines.address import Address
-from engines.errors import DeadlineExceeded, EngineError, Precondition, PrivilegeMissing
+from engines.errors import Conflict, DeadlineExceeded, EngineError, Precondition, PrivilegeMissing
 
 if TYPE_CHECKING:
     from engines.backup import Backups
@@ -349,15 +349,15 @@ async def _explanation(server: Server, action: Action) -> list[str]:
         return []  # that it was refused is true and known, whatever became of the engine since
 
 
-def unseen(server: Server, blind: EngineError, *privileges: str) -> EngineError:
-    """Make the error of a change that the engine acknowledged and that cannot be looked at; `privileges` would let it.
+def unseen(server: Server, blind: EngineError, privilege: str) -> EngineError:
+    """Make the error of a change that the engine acknowledged and whose effect cannot be seen; `privilege` shows it.
 
-    It is no refusal: nothing of it may be read as if nothing was done.
+    It is never PrivilegeMissing: that says that nothing was done, so that it may be asked for again.
     """
-    text = f"{server.engine.title} said that it is done, but could not be asked again: {blind.message}"
+    said = f"{server.engine.title} said that it is done, but"
     if isinstance(blind, PrivilegeMissing):
-        return PrivilegeMissing(text, privilege=", ".join(privileges))
-    return type(blind)(text)
+        return Conflict(f"{said} the account may not look whether it is. Missing: {privilege}.")
+    return type(blind)(f"{said} could not be asked again: {blind.message}")
 
 
 async def require_privileges(server: Server, *names: str) -> None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 import secrets
 import string
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from engines.errors import AlreadyExists, Conflict, InvalidParams, Protected, UserNotFound
+from engines.errors import AlreadyExists, Conflict, InvalidParams, PrivilegeMissing, Protected, UserNotFound
+
+T = TypeVar("T")
 
 NAME_LENGTH = range(6, 33)
 PASSWORD_LENGTH = range(24, 65)
@@ -105,7 +108,10 @@ async def create_user(users: Users, name: str, password: str, *, read_only: bool
     if any(user.name.lower() == name.lower() for user in await users.all()):
         raise AlreadyExists("There is a user of this name.")
     await users.create(name, password, read_only=read_only)
-    made = await find_user(users, name)
+    try:
+        made = await _seen(find_user(users, name))
+    except UserNotFound:
+        raise Conflict("The user was created, and is gone: somebody deleted it at once.") from None
     if made.read_only is not read_only:
         raise Conflict("The user was created, and the engine shows it with other rights than asked for: delete it.")
     return made
@@ -119,7 +125,7 @@ async def change_password(users: Users, name: str, password: str) -> User:
     check_password(password)
     await _unprotected(users, name)
     await users.set_password(name, password)
-    return await find_user(users, name)
+    return await _seen(find_user(users, name))
 
 
 async def delete_user(users: Users, name: str) -> None:
@@ -129,8 +135,18 @@ async def delete_user(users: Users, name: str) -> None:
     """
     await _unprotected(users, name)
     await users.delete(name)
-    if any(user.name == name for user in await users.all()):
+    if any(user.name == name for user in await _seen(users.all())):
         raise Conflict("The user was deleted and is there again: somebody made it anew.")
+
+
+async def _seen(look: Awaitable[T]) -> T:
+    """Look after a change: a refusal of that is none of the change, which the engine has acknowledged."""
+    try:
+        return await look
+    except PrivilegeMissing as blind:
+        raise Conflict(
+            f"The engine said that it is done, but the account may not look whether it is: {blind.message}"
+        ) from blind
 
 
 async def _unprotected(users: Users, name: str) -> None:

@@ -2,7 +2,7 @@ import pytest
 
 from engines.address import parse_address
 from engines.engine import ForgetfulMemory
-from engines.errors import AlreadyExists, Conflict, InvalidParams, Protected, UserNotFound
+from engines.errors import AlreadyExists, Conflict, InvalidParams, PrivilegeMissing, Protected, UserNotFound
 from engines.users import (
     ALPHABET,
     PASSWORD_LENGTH,
@@ -124,3 +124,52 @@ async def test_a_user_is_made_changed_and_taken_away() -> None:
     await delete_user(users, "somebody")
     assert "somebody" not in fake.users
     assert await create_user(users, "somebody", first, read_only=False) == User("somebody", False, protected=False)
+
+
+class HiddenUsers(FakeUsers):
+    """An engine whose account may not look any more once it has changed something."""
+
+    hidden = False
+
+    async def all(self) -> list[User]:
+        if self.hidden:
+            raise PrivilegeMissing("It may not look.")
+        return await super().all()
+
+    async def create(self, name: str, password: str, *, read_only: bool) -> None:
+        await super().create(name, password, read_only=read_only)
+        self.hidden = True
+
+    async def set_password(self, name: str, password: str) -> None:
+        await super().set_password(name, password)
+        self.hidden = True
+
+    async def delete(self, name: str) -> None:
+        await super().delete(name)
+        self.hidden = True
+
+
+async def test_what_was_done_is_no_refusal_when_the_account_may_not_look_any_more() -> None:
+    fake = server()
+    said = "said that it is done, but the account may not look whether it is: It may not look"
+    with pytest.raises(Conflict, match=said):
+        await create_user(HiddenUsers(fake), "somebody", made_password(), read_only=True)
+    assert "somebody" in fake.users
+    with pytest.raises(Conflict, match=said):
+        await change_password(HiddenUsers(fake), "somebody", made_password())
+    with pytest.raises(Conflict, match=said):
+        await delete_user(HiddenUsers(fake), "somebody")
+    assert "somebody" not in fake.users
+
+
+class FleetingUsers(FakeUsers):
+    """An engine from which somebody else takes each new user away."""
+
+    async def create(self, name: str, password: str, *, read_only: bool) -> None:
+        await super().create(name, password, read_only=read_only)
+        await self.delete(name)
+
+
+async def test_a_user_that_is_deleted_at_once_is_not_told_as_one_that_was_never_made() -> None:
+    with pytest.raises(Conflict, match="was created, and is gone"):
+        await create_user(FleetingUsers(server()), "somebody", made_password(), read_only=True)

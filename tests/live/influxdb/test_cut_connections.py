@@ -6,7 +6,7 @@ from typing import Any
 import influxdb as bare
 import pytest
 
-from engines.errors import ConnectionLost, PrivilegeMissing
+from engines.errors import Conflict, ConnectionLost
 from engines.influxdb.influxql import identifier
 from engines.influxdb.server import InfluxServer
 from tests.live.cutting_proxy import CuttingProxy, cutting_proxy
@@ -127,7 +127,7 @@ async def test_what_was_done_is_no_refusal_when_the_account_may_not_look_any_mor
 
     monkeypatch.setattr(server, "write", write_and_revoke)
     try:
-        with pytest.raises(PrivilegeMissing if acknowledged else ConnectionLost) as told:
+        with pytest.raises(Conflict if acknowledged else ConnectionLost) as told:
             await act(server, "add-retention-policy", name="p", duration="1h")
         text = "InfluxDB said that it is done" if acknowledged else "whether it finished is not known"
         assert text in told.value.message

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engines.errors import ConnectionLost, PrivilegeMissing
+from engines.errors import Conflict, ConnectionLost
 from engines.mongodb.server import MongoServer
 from tests.live.cutting_proxy import CuttingProxy, cutting_proxy
 from tests.live.mongodb.conftest import USER, Root, act, connect, names_in
@@ -128,7 +128,7 @@ async def test_what_was_done_is_no_refusal_when_the_account_may_not_look_any_mor
 
     monkeypatch.setattr(server, "write", write_and_revoke)
     try:
-        with pytest.raises(PrivilegeMissing if acknowledged else ConnectionLost) as told:
+        with pytest.raises(Conflict if acknowledged else ConnectionLost) as told:
             await act(server, "create-database", fresh)
         text = "MongoDB said that it is done" if acknowledged else "whether it finished is not known"
         assert text in told.value.message
