@@ -94,13 +94,17 @@ def of_influxdb(live: LiveServer, own: str, tables: list[str]) -> Catalogue:
     try:
         # Its own: it makes that one by itself, a while after its start.
         names = {str(each["name"]) for each in client.get_list_database()} - {"_internal"}
-        policies = {each: client.get_list_retention_policies(each) for each in names}
+        policies: dict[str, list[dict[str, Any]]] = {each: client.get_list_retention_policies(each) for each in names}
+        of_own = policies.pop(own)
+        rows = {each: [*client.query('SELECT * FROM "autogen".kept', database=each).get_points()] for each in tables}
         return {
-            "databases": {str(each["name"]) for each in policies.pop(own)},
+            "databases": {str(each["name"]) for each in of_own},
+            "default": [str(each["name"]) for each in of_own if each.pop("default")],
+            "own": sorted(of_own, key=lambda each: str(each["name"])),
             "logical": names,
             "users": {str(each["user"]) for each in client.query("SHOW USERS").get_points()},
             "policies": policies,
-            "rows": {each: list(client.query("SELECT * FROM kept", database=each).get_points()) for each in tables},
+            "rows": rows,
             "queries": list(client.query("SHOW CONTINUOUS QUERIES").get_points()),
         }
     finally:
@@ -154,6 +158,7 @@ def take_away_influxdb(live: LiveServer, own: str, databases: set[str], users: s
     try:
         for name in databases:
             client.query(f"DROP RETENTION POLICY {identifier(name)} ON {identifier(own)}", method="POST")
+        client.query(f"ALTER RETENTION POLICY autogen ON {identifier(own)} DEFAULT", method="POST")
         for name in users:
             client.query(f"DROP USER {identifier(name)}", method="POST")
     finally:

@@ -56,6 +56,8 @@ class Attack:
         self._attacker = Attacker(engine, SEED, known, pids)
         self._before = self._look()
         self._made: tuple[set[str], set[str]] = (set(), set())
+        self._default: list[str] = self._before.get("default", [])
+        """Of InfluxDB's policies: one that is made may be made the default, and takes that with it when it goes."""
         self.statuses = Counter[int]()
         self.effects = Counter[str]()
 
@@ -88,9 +90,11 @@ class Attack:
             name: Any = params.get("database_name", params.get("name"))  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
             if body["action_name"] in ("create-database", "add-retention-policy"):
                 databases.add(name)
+                self._default = [name] if params.get("default") is True else self._default
             elif body["action_name"] in ("delete-database", "del-retention-policy"):
                 # What it had not made itself must be refused.
                 databases.remove(name)
+                self._default = [each for each in self._default if each != name]
             elif body["action_name"] == "reset-database":
                 assert name in databases, (SEED, request)
         elif "/users" in request.path and request.method != "GET":
@@ -109,9 +113,11 @@ class Attack:
         there = self._look()
         assert there["databases"] == self._before["databases"] | databases, SEED
         assert there["users"] == self._before["users"] | users, SEED
+        assert there.get("default", []) == self._default, SEED
         TAKE_AWAY[self.engine](self._live, self._own, databases, users)
         databases.clear()
         users.clear()
+        self._default = self._before.get("default", [])
         assert self._look() == self._before, SEED
 
     def _put_mode_back(self) -> None:
