@@ -26,8 +26,16 @@ from engines.engine import (
     preview,
     require,
     unavailable,
+    unseen,
 )
-from engines.errors import ConnectionLost, DeadlineExceeded, EngineUnavailable, Precondition, PrivilegeMissing
+from engines.errors import (
+    Conflict,
+    ConnectionLost,
+    DeadlineExceeded,
+    EngineUnavailable,
+    Precondition,
+    PrivilegeMissing,
+)
 from engines.preview import Preview, preview_of
 from tests.fakes import ENGINE
 from tests.fakes.driver import FakeServer, Gate
@@ -263,3 +271,12 @@ async def test_a_preview_that_lacks_a_privilege_tells_it_as_the_action_does(serv
     assert "superpower" in await refuses(PrivilegeMissing())
     with pytest.raises(Precondition, match="cannot be tried"):
         await preview(server, replace(action("use-power"), preview=None))
+
+
+def test_a_change_that_cannot_be_seen_is_no_refusal(server: FakeServer):
+    hidden = unseen(server, PrivilegeMissing("the driver's words"), "READ")
+    assert isinstance(hidden, Conflict)
+    assert hidden.message == "Fake said that it is done, but the account may not look whether it is. Missing: READ."
+    cut = unseen(server, ConnectionLost("It was cut."), "READ")
+    assert isinstance(cut, ConnectionLost)
+    assert cut.message == "Fake said that it is done, but could not be asked again: It was cut."
