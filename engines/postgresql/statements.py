@@ -45,7 +45,8 @@ SELECT userid AS user_id,
        min_exec_time AS min_time,
        max_exec_time AS max_time,
        mean_exec_time AS mean_time,
-       stddev_exec_time AS std_dev
+       stddev_exec_time AS std_dev,
+       queryid IS NULL AS hidden
   FROM {schema}.pg_stat_statements({with_texts})
  WHERE dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
  ORDER BY total_exec_time DESC, userid, queryid
@@ -62,14 +63,16 @@ SELECT userid AS user_id,
        min_time,
        max_time,
        mean_time,
-       stddev_time AS std_dev
+       stddev_time AS std_dev,
+       queryid IS NULL AS hidden
   FROM {schema}.pg_stat_statements({with_texts})
  WHERE dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
  ORDER BY total_time DESC, userid, queryid
 """,
     ),
 )
-"""By the first version of the extension that has these columns. 1.8 counts planning apart from execution."""
+"""By the first version of the extension that has these columns. 1.8 counts planning apart from execution. The text and
+the id of a statement of another role are hidden from who has not pg_read_all_stats."""
 
 RESET_STATEMENTS = (
     (
@@ -301,6 +304,10 @@ async def list_statements(server: PostgresServer) -> list[StatementStatistics]:
         # The texts of all databases are converted before any row is left out: one that is not in the encoding of its
         # database (SQL_ASCII has any) fails them all.
         rows = await server.read(extension.statement(LIST_STATEMENTS, with_texts=False))
+    # The privilege may be revoked since it was looked for.
+    hidden = [row.pop("hidden") for row in rows]
+    if any(hidden):
+        raise PrivilegeMissing
     return rows
 
 

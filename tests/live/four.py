@@ -76,9 +76,10 @@ class Four:
     def backends(self) -> list[int]:
         """Give process ids of PostgreSQL that dbvalet may signal: of sessions that do nothing."""
         url = self.owner_url()
-        self.sessions = [each for each in self.sessions if not each.closed]
-        self.sessions += [psycopg.connect(url, autocommit=True) for _ in range(SESSIONS)]
-        return [each.info.backend_pid for each in self.sessions[-SESSIONS:]]
+        for each in self.sessions:
+            each.close()  # the server has as many connections as it has
+        self.sessions[:] = [psycopg.connect(url, autocommit=True) for _ in range(SESSIONS)]
+        return [each.info.backend_pid for each in self.sessions]
 
     def owner_url(self) -> str:
         """Give the URL of the PostgreSQL database for the ordinary role that owns it, as applications have it."""

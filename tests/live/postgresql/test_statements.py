@@ -290,3 +290,21 @@ async def test_a_reset_is_no_refusal_when_the_account_may_not_look_any_more(
     assert text in told.value.message
     await deployment.admin.execute("GRANT EXECUTE ON FUNCTION public.pg_stat_statements TO PUBLIC")
     assert await listed(deployment, "marker_k") == []
+
+
+async def test_statements_that_are_hidden_meanwhile_are_a_refusal(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await count(deployment, "marker_l", 1)
+    server = deployment.server
+    read = server.read
+
+    async def revoke_and_read(statement: str, params: object = None) -> object:
+        if "calls," in statement:
+            await deployment.admin.execute(f'REVOKE pg_read_all_stats FROM "{deployment.account}"'.encode())
+        return await read(statement)
+
+    assert await listed(deployment, "marker_l")
+    monkeypatch.setattr(server, "read", revoke_and_read)
+    with pytest.raises(PrivilegeMissing, match="GRANT pg_read_all_stats"):
+        await deployment.act("pg-stat-statements-list")
