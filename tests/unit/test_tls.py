@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from typer.testing import CliRunner, Result
+from websockets.exceptions import InvalidHandshake
+from websockets.sync.client import connect
 
 from agent import healthcheck
 from agent.certificates import Certificates
@@ -455,3 +457,28 @@ async def test_backups_are_made_and_downloaded_over_tls(
         assert isinstance(listed.exception, AgentError)
         known = ["backups", "list", "ad-one", "--ca", private["DBVALET_CA_FILE"]]
         assert (await asyncio.to_thread(CliRunner().invoke, app, known)).exit_code == 0
+
+
+def test_the_link_to_a_log_is_one_of_tls_and_is_followed_over_it(
+    files: Files, authority: trustme.CA, of_clients: trustme.CA, tmp_path: Path
+) -> None:
+    file = tmp_path / "engine.log"
+    file.write_text("2026-01-31 08:00:00 UTC before\n")
+    context = client(authority, of_clients.issue_cert("a-client"))
+    config = configuration(files.folder, {**ACME, "log_file": str(file)}, tls=files.section(mutual=True))
+    with serving(config) as process, httpx.Client(verify=context, trust_env=False) as asking:
+        base = f"https://{process.lines[-1]['address']}"
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        link: str = asking.get(f"{base}/api/databases/ad-acme/logs", headers=headers).json()["url"]
+        assert link.startswith(f"{base}/api/logs/")
+        assert asking.get(link).text.endswith("[acme] before\n")
+        with connect(link.replace("https://", "wss://") + "&stream=true", ssl=context) as follower:
+            with file.open("a") as log:
+                log.write("2026-01-31 08:00:01 UTC after\n")
+            assert json.loads(follower.recv(timeout=10))["log"].endswith("[acme] after")
+        # With TLS 1.3 the refusal comes in place of the first answer.
+        with (
+            pytest.raises(InvalidHandshake),
+            connect(link.replace("https://", "wss://") + "&stream=true", ssl=client(authority)),
+        ):
+            pass
