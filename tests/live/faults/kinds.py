@@ -26,6 +26,7 @@ class Fault(StrEnum):
     READ_ONLY = "read-only"
     DISK_FULL = "disk full"
     REVOKED = "revoked"
+    REVOKED_MIDWAY = "revoked midway"
     STATE_FULL = "state full"
 
 
@@ -41,6 +42,7 @@ MEANING = {
     Fault.READ_ONLY: "the engine takes no changes",
     Fault.DISK_FULL: "the engine's disk is full",
     Fault.REVOKED: "the privilege is revoked after a dry run, or a read, that went well",
+    Fault.REVOKED_MIDWAY: "the privileges are revoked when the engine has got the statement, and its answer is lost",
     Fault.STATE_FULL: "the disk with dbvalet's own state and audit is full",
 }
 
@@ -97,7 +99,7 @@ def why_not(pair: Pair, fault: Fault) -> str | None:
     """Say why an action does not meet a fault; None when it does."""
     if pair.effect is Effect.READ and fault in OF_CHANGES:
         return OF_CHANGES[fault]
-    if fault is Fault.REVOKED and (pair.engine, pair.action) in WITHOUT_PRIVILEGE:
+    if fault in (Fault.REVOKED, Fault.REVOKED_MIDWAY) and (pair.engine, pair.action) in WITHOUT_PRIVILEGE:
         return NO_PRIVILEGE
     return EVERYWHERE.get((pair.engine, fault))
 

@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,7 @@ CODES: dict[Fault, frozenset[str]] = {
     Fault.READ_ONLY: frozenset({"ok", "precondition", "engine_unavailable", "deadline_exceeded"}),
     Fault.DISK_FULL: frozenset({"ok", "conflict", "engine_unavailable", "deadline_exceeded"}),
     Fault.REVOKED: frozenset({"privilege_missing"}),
+    Fault.REVOKED_MIDWAY: UNREACHED | {"ok", "privilege_missing"},
     Fault.STATE_FULL: frozenset({"state_unavailable"}),
 }
 """What may be answered while a fault lasts. A read takes no notice of a full state or a read-only engine."""
@@ -171,6 +172,12 @@ class Ordeal:
                 self._rehearse(case)
                 with place.revoked(action):
                     yield DIRECT
+            case Fault.REVOKED_MIDWAY:
+                with ExitStack() as until_granted:
+                    taken = place.revoked(action)
+                    trap = place.trap(action, then=lambda: until_granted.enter_context(taken))
+                    yield THROUGH
+                self._happened(trap)
             case Fault.STATE_FULL:
                 assert self.service.disk is not None
                 trap = place.trap(action)

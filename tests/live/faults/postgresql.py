@@ -99,8 +99,8 @@ class PostgresPlace(Place):
     @contextmanager
     def revoked(self, action: str) -> Iterator[None]:
         take = {
-            "pg-cancel-query": f"REVOKE pg_signal_backend FROM {self.account}",
-            "pg-terminate-query": f"REVOKE pg_signal_backend FROM {self.account}",
+            "pg-cancel-query": f"REVOKE pg_signal_backend, pg_read_all_stats FROM {self.account}",
+            "pg-terminate-query": f"REVOKE pg_signal_backend, pg_read_all_stats FROM {self.account}",
             "pg-list-queries": f"REVOKE pg_read_all_stats FROM {self.account}",
             "pg-stat-statements-list": f"REVOKE pg_read_all_stats FROM {self.account}",
             "pg-stat-statements-reset": f"REVOKE EXECUTE ON FUNCTION pg_stat_statements_reset FROM {self.account}",
