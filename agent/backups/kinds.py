@@ -86,7 +86,9 @@ class MakeBackup:
         Raises: Precondition, EngineError, OSError
         """
         backup = await _backup_of(self._state, run, "backup_id")
-        notes = await self.make(run, backup, 97)
+        notes = await self.make(run, backup, 96)
+        run.progress(96, "removing what is no longer to be kept")
+        notes += await self.thin_out(run.database.id)
         return notes if backup.logical_database else [*notes, *await self._back_up_cluster(run)]
 
     async def make(self, run: Run, backup: Backup, until: float) -> list[str]:
@@ -126,8 +128,8 @@ class MakeBackup:
 
         run.progress(packed, "writing it down")
         await self._state.run(work)
-        run.progress(until, "removing what is no longer to be kept")
-        return [*manifest.notes, *await self._thin_out(run.database.id)]
+        run.progress(until, "it is made")
+        return [*manifest.notes]
 
     async def recover(self, run: Run) -> list[str]:
         """Find a backup done, or remove what there is of it.
@@ -158,8 +160,11 @@ class MakeBackup:
             return [f"The backup of the whole server, for going back to an instant, failed: {failed.message}"]
         return ["A backup of the whole server was made too, for going back to an instant."]
 
-    async def _thin_out(self, database_id: str) -> list[str]:
-        """Remove the archives that are too many or too old, but never the last good one; a failure is a note."""
+    async def thin_out(self, database_id: str, *, spare: str | None = None) -> list[str]:
+        """Remove the archives that are too many or too old, but never the last good one; a failure is a note.
+
+        spare: a backup that stays whatever its age
+        """
         from agent.backups import record
 
         def look(connection: Connection) -> list[Backup]:
@@ -171,6 +176,8 @@ class MakeBackup:
 
         notes: list[str] = []
         for each in await self._state.run(look):
+            if each.id == spare:
+                continue
             try:
                 await asyncio.to_thread(self._storage.remove, each.place)
             except OSError as problem:
@@ -209,6 +216,7 @@ class RestoreBackup:
         if SAFETY in run.operation.params:
             begin = 40.0
             safety = await _backup_of(self._state, run, SAFETY)
+            # What is no longer to be kept goes afterwards: the backup that is to be brought back may be among it.
             await self._make.make(run, safety, begin)
             notes = [f"What it replaced is in the backup {safety.name} ({safety.id})."]
         if backup.logical_database is not None:
@@ -223,11 +231,14 @@ class RestoreBackup:
             await backups.verify(folder)
             await backups.clean_up()
             try:
-                return [*notes, *await backups.restore(folder, part(run, begin + 0.35 * (100 - begin), 99))]
+                notes += await backups.restore(folder, part(run, begin + 0.35 * (100 - begin), 99))
             except BaseException:
                 run.progress(run.percent, "undoing it")
                 await _undo(backups)
                 raise
+        if SAFETY in run.operation.params:
+            notes += await self._make.thin_out(run.database.id, spare=backup.id)
+        return notes
 
     async def _fetch(self, backup: Backup, folder: Path, progress: Progress) -> None:
         def fetch(check: Check) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.backups.target import require_ready_at
 from agent.databases import Database
-from agent.errors import BackupFirst, BackupFirstFailed
+from agent.errors import BackupFirst, BackupFirstFailed, BackupNotFound
 from agent.operations.runner import Operations
 from agent.tokens import Principal
 from engines.action import Action, Effect
@@ -105,7 +105,12 @@ class SafetyNet:
         now = time.monotonic()
         self._begun = {each: begun for each, begun in self._begun.items() if now - begun.at < FRESH_SECONDS}
         begun = self._begun.pop(wanted, None)
-        return None if begun is None else await self._backups.find(begun.backup_id)
+        if begun is None:
+            return None
+        try:
+            return await self._backups.find(begun.backup_id)
+        except BackupNotFound:
+            return None  # it is no longer kept: another one is made
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Backup before destroy, on the fake engine; `tests/live/test_safety.py` has it on live ones."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from engines.errors import BackupFailed
 from tests.contract.decoders import go_failure
 from tests.fakes.driver import Gate
 from tests.fakes.service import URL, Valet, configuration, running
-from tests.unit.test_backups import ONE, listed, make, restored
+from tests.unit.test_backups import ONE, ended, grow_old, listed, make, restored
 
 SAFE = [{"id": "ad-one", "url": URL, "backup_before_destroy": True}, {"id": "ad-two", "url": URL}]
 SECOND = {"name": "second"}
@@ -140,9 +139,7 @@ async def test_a_backup_begun_long_ago_is_not_taken_for_it(monkeypatch: pytest.M
         gate.open.set()
         monkeypatch.setattr(safety, "WAIT_SECONDS", 30)
         monkeypatch.setattr(safety, "FRESH_SECONDS", 0)
-        async with asyncio.timeout(30):
-            while (await listed(valet))[0]["status"] != "done":  # noqa: ASYNC110 - it has no event
-                await asyncio.sleep(0.02)
+        await ended(valet, old)
         assert (await drop(valet)).json()["backup"]["id"] != old["id"]
 
 
@@ -193,6 +190,36 @@ async def test_a_restore_backs_up_what_it_replaces() -> None:
         again = (await valet.ask("POST", f"{ONE}/backups/{saved['id']}/restore", json={})).json()
         assert (await restored(valet, again))["status"] == "done"
         assert valet.server().things["second"] == "red"
+
+
+@pytest.mark.parametrize("keep", [{"count": 1}, {"days": 7}])
+async def test_the_backup_before_a_restore_does_not_push_out_what_is_restored(keep: dict[str, int]) -> None:
+    async with running(databases=SAFE, backups={"keep": keep}) as valet:
+        older, source = await make(valet), await make(valet)
+        for each in (older, source):
+            await grow_old(valet, each, 30)
+        add_second(valet)
+        begun = (await valet.ask("POST", f"{ONE}/backups/{source['id']}/restore", json={})).json()
+        done = await restored(valet, begun)
+        assert done["status"] == "done", done
+        assert "second" not in valet.server().things
+        # Once it is done, the others that are no longer to be kept are gone.
+        assert {each["id"] for each in await listed(valet)} == {source["id"], done["safety_backup_id"]}
+
+
+async def test_a_backup_that_is_no_longer_kept_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(databases=SAFE, backups={"keep": {"count": 1}}) as valet:
+        add_second(valet)
+        gate = valet.server().backups.gates["dump"] = Gate()
+        monkeypatch.setattr(safety, "WAIT_SECONDS", 0.05)
+        assert (await drop(valet)).status_code == 409
+        (waited_for,) = await listed(valet)
+        gate.open.set()
+        await ended(valet, waited_for)
+        await make(valet)
+        monkeypatch.setattr(safety, "WAIT_SECONDS", 30)
+        answer = await drop(valet)
+        assert answer.json()["backup"]["id"] != waited_for["id"]
 
 
 async def test_a_restore_whose_backup_fails_replaces_nothing() -> None:
