@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import string
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -98,7 +98,15 @@ async def find_user(users: Users, name: str) -> User:
     return found
 
 
-async def create_user(users: Users, name: str, password: str, *, read_only: bool) -> User:
+async def _nothing() -> None:
+    return
+
+
+Begin = Callable[[], Awaitable[None]]
+"""Called when all that refuses has been looked at, just before the engine is asked to change something."""
+
+
+async def create_user(users: Users, name: str, password: str, *, read_only: bool, begin: Begin = _nothing) -> User:
     """Make a user, and give it as the engine shows it then.
 
     Raises: InvalidParams, AlreadyExists, Conflict, and as `Users`
@@ -107,6 +115,7 @@ async def create_user(users: Users, name: str, password: str, *, read_only: bool
     check_password(password)
     if any(user.name.lower() == name.lower() for user in await users.all()):
         raise AlreadyExists("There is a user of this name.")
+    await begin()
     await users.create(name, password, read_only=read_only)
     try:
         made = await _seen(find_user(users, name))
@@ -117,23 +126,25 @@ async def create_user(users: Users, name: str, password: str, *, read_only: bool
     return made
 
 
-async def change_password(users: Users, name: str, password: str) -> User:
+async def change_password(users: Users, name: str, password: str, *, begin: Begin = _nothing) -> User:
     """Give a user another password, and give it as the engine shows it then.
 
     Raises: InvalidParams, UserNotFound, Protected, and as `Users`
     """
     check_password(password)
     await _unprotected(users, name)
+    await begin()
     await users.set_password(name, password)
     return await _seen(find_user(users, name))
 
 
-async def delete_user(users: Users, name: str) -> None:
+async def delete_user(users: Users, name: str, *, begin: Begin = _nothing) -> None:
     """Take a user away, its sessions first.
 
     Raises: UserNotFound, Protected, Conflict, and as `Users`
     """
     await _unprotected(users, name)
+    await begin()
     await users.delete(name)
     if any(user.name == name for user in await _seen(users.all())):
         raise Conflict("The user was deleted and is there again: somebody made it anew.")

@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from agent.api.databases import as_json
 from agent.api.edge import read_body
-from agent.api.service import database_of, permitted, principal_of, service_of
+from agent.api.service import begin_change, database_of, permitted, principal_of, service_of
 from agent.backups.safety import is_wished
 from agent.databases import Database
 from agent.dispatch import parse_object
@@ -151,6 +151,7 @@ async def delete_backup(request: Request, database_id: str, backup_id: str) -> R
     principal, database = permitted(request, database_id, DELETE_BACKUP)
     service = service_of(request)
     backup = await _backup_of(request, database, backup_id)
+    await begin_change(request)
     await service.backups.delete(backup)
     service.log.info("backup_deleted", who=principal.name, backup=backup.id, name=backup.name, database=database.id)
     return Response(status_code=204)

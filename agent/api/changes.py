@@ -1,7 +1,14 @@
-"""The routes beside the actions that change something: each has its line in the audit before its answer leaves."""
+"""The routes beside the actions that change something: each has its line in the audit before its answer leaves.
+
+There are three kinds of requests with a key whose end nobody saw. What begins an operation finds the operation. What
+declares `answer_unknown` says by `begin_change` that it begins: nothing tells how that ended, so it is not done again.
+The others do the same to the same thing however often they are asked.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -12,9 +19,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from agent.api.edge import LARGEST_BODY, read_body
 from agent.api.errors import STATUS, refusal
-from agent.api.service import CHANGE, TOLD_ONCE, address_of, authorization_of, service_of
+from agent.api.service import BEGUN, CHANGE, IN_DOUBT, TOLD_ONCE, address_of, authorization_of, service_of
 from agent.audit.line import Change
-from agent.errors import AgentError, AnswerUnknown, Unauthenticated
+from agent.errors import AgentError, AnswerUnknown, StateUnavailable, Unauthenticated
 from agent.once import (
     BEFORE_ANYTHING,
     NOT_BEGUN,
@@ -70,7 +77,12 @@ class ChangeRoute(APIRoute):
         try:
             await super().handle(written.scope, written.receive, written.send)
         except Exception:
-            await written.end_as_bug()
+            await written.end_as("internal")
+            raise
+        except asyncio.CancelledError:
+            # Nobody waits for the answer, but what was begun may have been done.
+            with suppress(StateUnavailable):  # which is in the log
+                await asyncio.shield(written.end_as("client_left"))
             raise
         await written.end()
         for message in written.answer:
@@ -92,8 +104,11 @@ class ChangeRoute(APIRoute):
                 await _send(found, send)
                 return
             mark = begun.set(Begun(mark=asked.mark, in_doubt=found is not None))
+            tells = "answer_unknown" in (self.openapi_extra or {})["x-failures"]
+            scope[IN_DOUBT] = tells and found is not None
             try:
                 written.is_begun = found is not None
+                written.tells = tells
                 await self._write_down(written, send)
             finally:
                 begun.reset(mark)
@@ -179,10 +194,13 @@ class _Written:
         if self._change is not None and code not in SHED:
             await self._journal.end(self._change, status, code)
 
-    async def end_as_bug(self) -> None:
-        """Write the line of what failed in a way that nobody has thought of."""
+    async def end_as(self, code: str) -> None:
+        """Write the line of what ended without an answer.
+
+        Raises: StateUnavailable
+        """
         if self._change is not None:
-            await self._journal.end(self._change, STATUS["internal"], "internal")
+            await self._journal.end(self._change, STATUS.get(code), code)
 
     @property
     def _change(self) -> Change | None:
@@ -215,6 +233,8 @@ class _Keyed(_Written):
         self._once = once
         self.is_begun = False
         """Whether its row is there already."""
+        self.tells = False
+        """Whether its route says when it begins."""
 
     async def rehearse(self) -> None:
         """Write down that it is begun.
@@ -230,7 +250,8 @@ class _Keyed(_Written):
         Raises: StateUnavailable
         """
         status, code, body = self._answered()
-        if status in BEFORE_ANYTHING or code in NOT_BEGUN:
+        never_begun = self.tells and not self.scope.get(BEGUN) and code in WITHOUT_END
+        if status in BEFORE_ANYTHING or code in NOT_BEGUN or never_begun:
             # What an earlier request with this key has begun stays in doubt.
             also = None if self.is_begun else partial(self._once.forget, self._asked)
         elif code in WITHOUT_END:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agent.api.edge import read_body
-from agent.api.service import Service, database_of, permitted, principal_of, service_of
+from agent.api.service import Service, begin_change, database_of, permitted, principal_of, service_of
 from agent.choices import WINDOW_HOURS, DatabaseChange, MaintenanceWindow, read_change
 from agent.databases import Database
 from agent.dispatch import parse_object
@@ -118,6 +118,7 @@ async def change_database(request: Request, database_id: str) -> Response:
     service = service_of(request)
     body = parse_object(await read_body(request.scope, request.receive))
     change = read_change(body, frozenset(DatabaseResource.model_fields))
+    await begin_change(request)
     await service.choices.change(database.id, change)
     service.log.info(
         "database_changed",

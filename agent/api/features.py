@@ -13,7 +13,7 @@ from starlette.responses import Response
 from agent.api.databases import as_json
 from agent.api.edge import read_body
 from agent.api.openapi import described
-from agent.api.service import permitted, service_of
+from agent.api.service import begin_change, permitted, service_of
 from agent.databases import Database
 from agent.dispatch import parse_object
 from agent.errors import NotSupported
@@ -77,6 +77,7 @@ async def _switch(request: Request, principal: Principal, database: Database, na
     try:
         with deadline.within(SECONDS):
             async with asyncio.timeout(SECONDS + deadline.GRACE):
+                await begin_change(request)
                 switched = await health.force_ssl(on)
     except TimeoutError:
         raise DeadlineExceeded("The engine does not answer. Whether it was done is not known.") from None
@@ -94,6 +95,7 @@ def install(app: FastAPI) -> None:
         "privilege_missing",
         "not_found",
         "precondition",
+        "answer_unknown",
         "invalid_params",
         "engine_unavailable",
         "deadline_exceeded",

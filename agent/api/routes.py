@@ -64,6 +64,7 @@ def install(app: FastAPI, hot: Route, engines: Mapping[str, Engine], *, metrics_
             databases.change_database,
             **described(
                 *CHANGES,
+                "answer_unknown",
                 method=method,
                 body=databases.ChangeBody,
                 response_model=databases.DatabaseBody,

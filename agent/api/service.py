@@ -14,12 +14,13 @@ from agent.backups.backups import DatabaseBackups
 from agent.choices import AllChoices
 from agent.databases import Database, Databases
 from agent.dispatch import Dispatcher, authorise
+from agent.errors import AnswerUnknown
 from agent.followers import Followers
 from agent.limits import Limits
 from agent.log import Log
 from agent.logs import Logs
 from agent.metrics import Metrics
-from agent.once import Once
+from agent.once import NOT_AGAIN, Once
 from agent.operations.runner import Operations
 from agent.pitr.clusters import Clusters
 from agent.sampler import Sampler
@@ -33,6 +34,12 @@ CHANGE = "dbvalet.change"
 
 TOLD_ONCE = "dbvalet.told_once"
 """Where in its scope a request says that its answer holds a secret, which is kept nowhere."""
+
+BEGUN = "dbvalet.begun"
+"""Where in its scope a request says that it has begun to change something: see `begin_change`."""
+
+IN_DOUBT = "dbvalet.in_doubt"
+"""Where in its scope stands that an earlier request with its key was begun, and that nothing tells how it ended."""
 
 
 @dataclass(kw_only=True)
@@ -102,7 +109,7 @@ def database_of(request: Request, database_id: str) -> tuple[Principal, Database
 def permitted(request: Request, database_id: str, task: Task) -> tuple[Principal, Database]:
     """Authenticate a request, find the database it is about, and let its token do a task there or not.
 
-    Raises: Unauthenticated, DatabaseNotFound, Forbidden, RateLimited
+    Raises: Unauthenticated, DatabaseNotFound, Forbidden, RateLimited, AnswerUnknown
     """
     service = service_of(request)
     principal = service.tokens.authenticate(authorization_of(request.scope))
@@ -120,4 +127,19 @@ def permitted(request: Request, database_id: str, task: Task) -> tuple[Principal
     )
     authorise(principal, database, task)
     service.limits.count(principal.name, task.effect)
+    if scope.get(IN_DOUBT):
+        raise AnswerUnknown(NOT_AGAIN)
     return principal, database
+
+
+async def begin_change(request: Request) -> None:
+    """Say that what a request asks for is begun now: what is seen of it from here on may be its effect.
+
+    What destroys something is in the audit before.
+
+    Raises: StateUnavailable
+    """
+    change: Change = request.scope[CHANGE]
+    if change.effect is Effect.DESTRUCTIVE:
+        await service_of(request).journal.begin(change)
+    request.scope[BEGUN] = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Any, cast
 
 from fastapi import FastAPI
@@ -15,7 +16,7 @@ from starlette.responses import Response
 from agent.api.databases import as_json
 from agent.api.edge import read_body
 from agent.api.openapi import described
-from agent.api.service import TOLD_ONCE, database_of, permitted, service_of
+from agent.api.service import TOLD_ONCE, begin_change, database_of, permitted, service_of
 from agent.databases import Database
 from agent.dispatch import parse_object
 from agent.errors import NotSupported
@@ -126,7 +127,8 @@ async def create(request: Request, database_id: str) -> Response:
     password = chosen or made_password()
     request.scope[TOLD_ONCE] = chosen is None
     async with _users(database, Effect.WRITE) as users:
-        user = await create_user(users, cast(str, name), password, read_only=cast(bool, read_only))
+        begin = partial(begin_change, request)
+        user = await create_user(users, cast(str, name), password, read_only=cast(bool, read_only), begin=begin)
     _log(request, "user_created", principal, database, user.name)
     return _changed(user, None if chosen else password, 201)
 
@@ -139,7 +141,7 @@ async def change(request: Request, database_id: str, user_name: str) -> Response
     if chosen is None:
         raise InvalidParams({"password": ["is required; reset_password has one made"]})
     async with _users(database, Effect.WRITE) as users:
-        user = await change_password(users, user_name, chosen)
+        user = await change_password(users, user_name, chosen, begin=partial(begin_change, request))
     _log(request, "user_changed", principal, database, user_name)
     return _changed(user, None, 200)
 
@@ -150,7 +152,7 @@ async def reset_password(request: Request, database_id: str, user_name: str) -> 
     password = made_password()
     request.scope[TOLD_ONCE] = True
     async with _users(database, Effect.WRITE) as users:
-        user = await change_password(users, user_name, password)
+        user = await change_password(users, user_name, password, begin=partial(begin_change, request))
     _log(request, "user_changed", principal, database, user_name)
     return _changed(user, password, 200)
 
@@ -159,7 +161,7 @@ async def delete(request: Request, database_id: str, user_name: str) -> Response
     """End a user's sessions and take it away."""
     principal, database = permitted(request, database_id, DELETE_USER)
     async with _users(database, Effect.DESTRUCTIVE) as users:
-        await delete_user(users, user_name)
+        await delete_user(users, user_name, begin=partial(begin_change, request))
     _log(request, "user_deleted", principal, database, user_name)
     return Response(status_code=204)
 
@@ -266,6 +268,8 @@ def install(app: FastAPI) -> None:
             *bodied,
             "forbidden",
             "protected",
+            "conflict",
+            "answer_unknown",
             method="PATCH",
             body=NewPasswordBody,
             response_model=ChangedBody,
@@ -280,6 +284,7 @@ def install(app: FastAPI) -> None:
             *reads,
             "forbidden",
             "protected",
+            "conflict",
             "answer_unknown",
             method="POST",
             response_model=ChangedBody,
@@ -295,6 +300,7 @@ def install(app: FastAPI) -> None:
             "forbidden",
             "protected",
             "conflict",
+            "answer_unknown",
             method="DELETE",
             status_code=204,
             tags=["users"],

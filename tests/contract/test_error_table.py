@@ -10,10 +10,12 @@ import httpx
 import jsonschema
 import orjson
 import pytest
+from sqlalchemy import update
 
 from agent.api import edge
 from agent.api.errors import STATUS
 from agent.errors import NotSupported
+from agent.state.tables import idempotency_keys as keys
 from engines import errors
 from engines.action import Effect
 from tests.contract.decoders import go_failure, javascript_failure
@@ -400,6 +402,17 @@ def after_an_answer_with_a_password(path: str) -> Provoke:
     return provoke
 
 
+def after_an_end_that_nobody_saw(method: str, path: str, query: str = "") -> Provoke:
+    async def provoke(valet: Valet) -> httpx.Response:
+        await plant(valet)
+        url, content = path.format(**ONE) + query, BODIES.get((method, path))
+        assert (await valet.ask(method, url, content=content, headers=KEY)).is_success
+        await valet.service.state.run(lambda connection: connection.execute(update(keys).values(answer=None)))
+        return await valet.ask(method, url, content=content, headers=KEY)
+
+    return provoke
+
+
 ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
     ACTION: {
         **with_a_token(*ACTION),
@@ -650,12 +663,14 @@ ROWS["POST", USERS] = {
     ],
 }
 ROWS["PATCH", A_USER] = {
-    **through_the_engine("PATCH", A_USER, *MANAGING),
+    **through_the_engine("PATCH", A_USER, *MANAGING, errors.Conflict()),
     "malformed": [body_of_a_user("PATCH", A_USER, b"[")],
     "too_large": [body_of_a_user("PATCH", A_USER, b" " * (1024 * 1024 + 1))],
     "invalid_params": [body_of_a_user("PATCH", A_USER, content) for content in (b"{}", b'{"database_user":{}}')],
 }
-ROWS["POST", f"{A_USER}/reset_password"] = through_the_engine("POST", f"{A_USER}/reset_password", *MANAGING)
+ROWS["POST", f"{A_USER}/reset_password"] = through_the_engine(
+    "POST", f"{A_USER}/reset_password", *MANAGING, errors.Conflict()
+)
 ROWS["DELETE", A_USER] = through_the_engine("DELETE", A_USER, *MANAGING, errors.Conflict())
 for how, where in (("PATCH", A_USER), ("POST", f"{A_USER}/reset_password"), ("DELETE", A_USER)):
     ROWS[how, where]["forbidden"] = takes_more_than_a_reader(how, where)
@@ -914,7 +929,20 @@ for code, action_tried in (
     ROWS[ACTION][code].append(body(action_tried))
 ROWS[ACTION]["answer_unknown"] = [after_a_lost_answer]
 for where in ("/api/databases/{database_id}/users", "/api/databases/{database_id}/users/{user_name}/reset_password"):
-    ROWS["POST", where]["answer_unknown"] = [after_an_answer_with_a_password(where)]
+    ROWS["POST", where]["answer_unknown"] = [
+        after_an_answer_with_a_password(where),
+        after_an_end_that_nobody_saw("POST", where),
+    ]
+for how, where in (
+    ("PATCH", OF_ONE),
+    ("PUT", OF_ONE),
+    ("POST", f"{OF_ONE}/features"),
+    ("DELETE", f"{OF_ONE}/features"),
+    ("PATCH", A_USER),
+    ("DELETE", A_USER),
+):
+    query = "?feature=force-ssl" if (how, where) == ("DELETE", f"{OF_ONE}/features") else ""
+    ROWS[how, where]["answer_unknown"] = [after_an_end_that_nobody_saw(how, where, query)]
 
 CASES = [
     pytest.param(route, code, provoke, id=f"{route[0]} {route[1]} {code} {number}")

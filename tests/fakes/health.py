@@ -33,4 +33,5 @@ class FakeHealth:
 
     async def force_ssl(self, on: bool) -> Switched:
         await self._server.perform(f"force-ssl {on}")
+        self._server.end()
         return Switched(name="force-ssl", status="ACTIVATED" if on else "REMOVED", message="set")

@@ -18,11 +18,14 @@ class FakeUsers:
         await self._server.perform(f"create-user {name}")
         self._server.passwords[name] = password
         self._server.users[name] = User(name=name, read_only=read_only, protected=False)
+        self._server.end()
 
     async def set_password(self, name: str, password: str) -> None:
         await self._server.perform(f"set-password {name}")
         self._server.passwords[name] = password
+        self._server.end()
 
     async def delete(self, name: str) -> None:
         await self._server.perform(f"delete-user {name}")
         del self._server.users[name]
+        self._server.end()

@@ -16,6 +16,7 @@ from agent.commands.root import app
 from engines.errors import DeadlineExceeded
 from tests.fakes.driver import Gate
 from tests.fakes.service import PASSWORD, TOKENS, Valet, running, until
+from tests.fakes.users import FakeUsers
 
 ONE = "/api/databases/ad-one"
 
@@ -129,6 +130,35 @@ async def test_the_other_routes_that_change_something_are_in_it(valet: Valet):
     first, _, third, _ = await audit_of(valet)
     assert (first["method"], first["path"], first["params"]) == ("PATCH", ONE, hours)
     assert third["params"] is None
+
+
+async def test_a_route_that_destroys_has_a_line_before_it_does(valet: Valet, monkeypatch: pytest.MonkeyPatch):
+    seen: list[list[tuple[Any, ...]]] = []
+
+    async def deletes(*_: object) -> None:
+        seen.append(await told(valet))
+
+    monkeypatch.setattr(FakeUsers, "delete", deletes)
+    monkeypatch.setattr(valet.service.backups, "delete", deletes)
+    backup = (await valet.ask("POST", f"{ONE}/backups")).json()["database_backup"]
+    for path, action, status, end in (
+        ("users/self-hosted", "delete-user", 409, "conflict"),
+        (f"backups/{backup['id']}", "delete-backup", 204, "ok"),
+    ):
+        before = await told(valet)
+        assert (await valet.ask("DELETE", f"{ONE}/{path}")).status_code == status
+        assert seen.pop() == [*before, (action, None, "begun")]
+        assert await told(valet) == [*before, (action, None, "begun"), (action, status, end)]
+
+
+async def test_a_client_of_a_route_that_leaves_is_in_it(valet: Valet):
+    gate = valet.server().gate = Gate()
+    asked = asyncio.create_task(valet.ask("DELETE", f"{ONE}/users/self-hosted"))
+    await until(lambda: gate.waiting)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert await told(valet) == [("delete-user", None, "client_left")]
 
 
 async def test_a_bug_of_a_route_is_in_it(valet: Valet, monkeypatch: pytest.MonkeyPatch):

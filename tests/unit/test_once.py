@@ -15,7 +15,8 @@ from agent import once
 from agent.audit.line import Change
 from agent.errors import KeyInProgress, StateUnavailable
 from engines.aftermath import AS_ASKED, Goal, Verdict, judge
-from engines.errors import ConnectionLost, DeadlineExceeded
+from engines.errors import ConnectionLost, DeadlineExceeded, EngineUnavailable
+from engines.users import User
 from tests.fakes.driver import Gate
 from tests.fakes.service import Valet, configuration, running, until
 
@@ -359,3 +360,40 @@ async def test_an_answer_is_not_for_a_token_that_does_not_see_the_database_any_m
 )
 def test_what_became_of_an_action(goal: Goal, before: list[str] | None, now: list[str] | None, verdict: Verdict):
     assert judge(goal, before, now) is verdict
+
+
+async def test_what_others_have_made_since_is_not_touched_by_a_retry_in_doubt(valet: Valet):
+    users, server = valet.server().users, valet.server()
+    for method, path, body, name in (
+        ("DELETE", "/users/self-hosted", None, "self-hosted"),
+        ("PATCH", "/users/other-one", {"database_user": {"password": "p" * 24, "password_confirmation": "p" * 24}}, ""),
+        ("POST", "/users/other-one/reset_password", None, ""),
+        ("POST", "/users", {"database_user": {"name": "third-one"}}, "third-one"),
+        ("POST", "/features", {"feature": {"name": "force-ssl"}}, ""),
+    ):
+        users["other-one"] = User("other-one", False, protected=False)
+        headers = {"Idempotency-Key": f"of {method} {path}".replace(" ", "-")}
+        server.problem_after = DeadlineExceeded()
+        first = await valet.ask(method, f"{ONE}{path}", json=body, headers=headers)
+        assert code(first) == "deadline_exceeded", path
+        server.problem_after = None
+        if name:
+            users[name] = User(name, True, protected=False)  # by somebody else
+        done = list(server.performed)
+        for _ in range(2):
+            again = await valet.ask(method, f"{ONE}{path}", json=body, headers=headers)
+            assert (again.status_code, code(again)) == (409, "answer_unknown"), path
+        assert server.performed == done
+        if name:
+            assert users[name].read_only
+
+
+async def test_what_was_never_begun_may_be_asked_again_with_its_key(valet: Valet):
+    headers = {"Idempotency-Key": "key-1"}
+    valet.server().problem = EngineUnavailable()
+    for method, path in (("DELETE", "/users/self-hosted"), ("DELETE", "/users/self-hosted")):
+        assert code(await valet.ask(method, f"{ONE}{path}", headers=headers)) == "engine_unavailable"
+    valet.server().problem = None
+    assert (await valet.ask("DELETE", f"{ONE}/users/self-hosted", headers=headers)).status_code == 204
+    again = await valet.ask("DELETE", f"{ONE}/users/self-hosted", headers=headers)
+    assert (again.status_code, again.headers["Idempotent-Replayed"]) == (204, "true")
