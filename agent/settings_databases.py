@@ -24,8 +24,8 @@ class DatabaseSettings(Section):
     url_file: Path | None = None
     """A file that holds the URL and nothing else. One of `url` and `url_file` is needed."""
     application_url: SecretStr | None = None
-    """The URL that applications log in with, shown by `GET /v1/apps/:app/variables` to operators and admins. Without
-    it the variables say where the database is, and no account and no password."""
+    """The URL that applications log in with, shown by `GET /v1/apps/:app/variables` to who may `read-credentials`:
+    operators and admins. Without it the variables say where the database is, and no account and no password."""
     application_url_file: Path | None = None
     """A file that holds that URL."""
     plan: Name = "self-hosted"

@@ -34,6 +34,9 @@ CHANGE_FEATURES = Task(name="change-features", effect=Effect.WRITE)
 # A log may hold statements with what was written in them: more than who may look at settings.
 READ_LOGS = Task(name="read-logs", effect=Effect.WRITE)
 
+# The URL that is declared for applications, with its password.
+READ_CREDENTIALS = Task(name="read-credentials", effect=Effect.WRITE)
+
 UPGRADE_DATABASE = Task(name="upgrade-database", effect=Effect.DESTRUCTIVE)
 
 CHANGE_FIREWALL = Task(name="change-firewall", effect=Effect.WRITE)
@@ -54,6 +57,7 @@ TASKS = {
         CANCEL_OPERATION,
         CHANGE_FEATURES,
         READ_LOGS,
+        READ_CREDENTIALS,
         UPGRADE_DATABASE,
         CHANGE_FIREWALL,
         CREATE_BACKUP,

@@ -15,7 +15,7 @@ from agent.api.openapi import described
 from agent.api.service import authorization_of, principal_of, service_of
 from agent.databases import Database
 from agent.errors import ApplicationNotFound, DatabaseNotFound, NotSupported, ProviderNotFound
-from agent.roles import allows
+from agent.tasks import READ_CREDENTIALS
 from agent.tokens import Principal
 from engines.action import Effect
 from engines.engine import Engine
@@ -232,7 +232,7 @@ async def make_addon_token(request: Request, app: str, addon: str) -> Response:
 
 
 async def list_variables(request: Request, app: str) -> Response:
-    """List where the databases of an application are; with the account declared for it, but to readers."""
+    """List where the databases of an application are; and the account declared for it, to who may `read-credentials`."""
     principal, databases = _of_application(request, app)
     found: list[dict[str, str]] = []
     for each in databases:
@@ -240,8 +240,10 @@ async def list_variables(request: Request, app: str) -> Response:
         name = f"SCALINGO_{'MONGO' if each.engine.name == 'mongodb' else each.engine.name.upper()}_URL"
         value = f"{address.scheme}://{address.host}:{address.port}/{address.database}"
         declared = each.settings.for_applications()
-        if declared is not None and allows(principal.role, Effect.WRITE):
+        switched_off = READ_CREDENTIALS.name in each.disabled_actions
+        if declared is not None and not switched_off and principal.refusal(READ_CREDENTIALS) is None:
             value = declared.get_secret_value()
+            service_of(request).log.info("credentials_shown", who=principal.name, database=each.id)
         found.append({"id": stable_id("variable", each.id), "name": name, "value": as_clients_write(value)})
     return as_json({"variables": found})
 

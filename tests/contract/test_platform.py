@@ -105,6 +105,30 @@ async def test_variables_hold_the_account_of_applications_where_it_is_declared_a
             "reader": ["fake://db.example:1234/app"],
         }
         assert "of-the-shop" not in valet.log.getvalue().decode()
+        assert [line["who"] for line in valet.lines("credentials_shown")] == ["admin", "operator"]
+
+
+@pytest.mark.parametrize(
+    ("of_token", "of_database", "is_shown"),
+    [
+        ({"allow": ["read-credentials"]}, {}, True),
+        ({"allow": ["create-backup"]}, {}, False),
+        ({"deny": ["read-credentials"]}, {}, False),
+        ({}, {"disabled_actions": ["read-credentials"]}, False),
+    ],
+)
+async def test_the_account_of_applications_can_be_kept_from_a_token_or_from_all(
+    of_token: dict[str, Any], of_database: dict[str, Any], *, is_shown: bool
+) -> None:
+    shared = "fake://shop:of-the-shop@db.example:1234/app"
+    one, two = configuration()["databases"]
+    tokens = configuration()["tokens"]
+    tokens[0] |= of_token
+    databases = [{**one, "application_url": shared, **of_database}, {**two, "app_name": "other"}]
+    async with running(databases=databases, tokens=tokens) as valet:
+        answer = await valet.ask("GET", "/v1/apps/app/variables")
+        value = shared if is_shown else "fake://db.example:1234/app"
+        assert [each["value"] for each in answer.json()["variables"]] == [value]
 
 
 @pytest.mark.parametrize(
