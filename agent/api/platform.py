@@ -232,7 +232,7 @@ async def make_addon_token(request: Request, app: str, addon: str) -> Response:
 
 
 async def list_variables(request: Request, app: str) -> Response:
-    """List where the databases of an application are; and the account declared for it, to who may `read-credentials`."""
+    """List where the databases of an application are, and the account declared, to who may `read-credentials`."""
     principal, databases = _of_application(request, app)
     found: list[dict[str, str]] = []
     for each in databases:
