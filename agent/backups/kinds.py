@@ -86,8 +86,8 @@ class MakeBackup:
         Raises: Precondition, EngineError, OSError
         """
         backup = await _backup_of(self._state, run, "backup_id")
-        notes = await self.make(run, backup, 96)
-        run.progress(96, "removing what is no longer to be kept")
+        notes = await self.make(run, backup, 97)
+        run.progress(97, "removing what is no longer to be kept")
         notes += await self.thin_out(run.database.id)
         return notes if backup.logical_database else [*notes, *await self._back_up_cluster(run)]
 
