@@ -80,8 +80,14 @@ class Journal:
         def work(connection: Connection) -> None:
             if also is not None:
                 also(connection)
-            if self._on and (also is None or change.effect == Effect.DESTRUCTIVE):
+            if not self._on:
+                return
+            if also is None or change.effect == Effect.DESTRUCTIVE:
                 self._append(connection, change, None, "begun")
+            else:
+                with connection.begin_nested() as tried:
+                    self._append(connection, change, None, "begun")
+                    tried.rollback()
             if also is None and change.effect != Effect.DESTRUCTIVE:
                 raise _Rehearsed
 
@@ -137,7 +143,7 @@ class _Rehearsed(Exception):
 
 
 async def pages(state: State, after: int, size: int) -> AsyncGenerator[tuple[list[Row], Head]]:
-    """Give the lines after one of them, page by page, each with the head as it was then; the last page is not full.
+    """Give the lines after one of them, page by page, each with the head of the same moment; the last is not full.
 
     Raises: Precondition, when the state cannot be read
     """
@@ -146,6 +152,7 @@ async def pages(state: State, after: int, size: int) -> AsyncGenerator[tuple[lis
     while True:
 
         def work(connection: Connection, after: int = after) -> tuple[list[Row], Head]:
+            record.at_one_moment(connection)
             last = record.head(connection)
             return record.page(connection, after=after, limit=size), last
 

@@ -152,10 +152,14 @@ class Check:
                 raise Tampered(f"Line {expected} is not where it was: line {row.sequence} follows {expected - 1}.")
             if sha256(row.line.encode()).hexdigest() != row.digest:
                 raise Tampered(f"Line {expected} was changed.")
-            fields = orjson.loads(row.line)
-            if (fields["sequence"], fields["previous"]) != (expected, self.head.digest):
+            try:
+                fields = orjson.loads(row.line)
+                place, database = (fields["sequence"], fields["previous"]), fields["database"]
+            except (orjson.JSONDecodeError, KeyError, TypeError):
+                raise Tampered(f"Line {expected} was changed.") from None
+            if place != (expected, self.head.digest):
                 raise Tampered(f"Line {expected} does not follow the one before it.")
-            if fields["database"] != row.database_id:
+            if database != row.database_id:
                 raise Tampered(f"Line {expected} is kept under another database.")
             self.head = Head(sequence=row.sequence, digest=row.digest)
             if watched is not None and watched.sequence == expected and watched != self.head:
@@ -169,3 +173,16 @@ class Check:
         for head in heads:
             if head is not None and head.sequence > self.head.sequence:
                 raise Tampered(f"The lines from {self.head.sequence + 1} to {head.sequence} are missing.")
+
+    def end_at(self, kept: Head) -> None:
+        """Check that the last line is the one that the state has as its last, at the moment of the last page.
+
+        Raises: Tampered
+        """
+        self.end(kept)
+        if kept.sequence < self.head.sequence:
+            raise Tampered(
+                f"Line {kept.sequence + 1} is not one of dbvalet's: the state has line {kept.sequence} as its last."
+            )
+        if kept != self.head:
+            raise Tampered(f"Line {kept.sequence} is not the one that the state has as its last.")

@@ -5,18 +5,28 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
 
 from agent.audit.line import Change, Head, Row, write
 from agent.state.tables import audit, audit_head
+from engines.errors import Precondition
 
 
 def append(connection: Connection, change: Change, at: datetime, status: int | None, code: str) -> Head:
-    """Add a line to the end of the chain; others who would wait for the end of the transaction."""
+    """Add a line to the end of the chain; others who would wait for the end of the transaction.
+
+    Raises: Precondition, when there is a line after the last one
+    """
     row = write(change, at, head(connection, lock=True), status, code)
-    connection.execute(
-        insert(audit).values(sequence=row.sequence, database_id=row.database_id, line=row.line, digest=row.digest)
-    )
+    line = insert(audit).values(sequence=row.sequence, database_id=row.database_id, line=row.line, digest=row.digest)
+    try:
+        connection.execute(line)
+    except IntegrityError as problem:
+        # Not for those who await one of a row of their own, and take it for somebody who was faster.
+        raise Precondition(
+            f"The audit has a line {row.sequence} that is not dbvalet's: `dbvalet audit verify` tells more."
+        ) from problem
     connection.execute(update(audit_head).values(sequence=row.sequence, digest=row.digest))
     return Head(sequence=row.sequence, digest=row.digest)
 
@@ -26,6 +36,13 @@ def head(connection: Connection, *, lock: bool = False) -> Head:
     wanted = select(audit_head.c.sequence, audit_head.c.digest)
     sequence, digest = connection.execute(wanted.with_for_update() if lock else wanted).one()
     return Head(sequence=sequence, digest=digest)
+
+
+def at_one_moment(connection: Connection) -> None:
+    """Let a transaction see the state as it is at its next statement, and no line that is added while it reads."""
+    # A file is read by one who keeps all writers out; elsewhere each statement would see what others have committed.
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
 
 
 def page(connection: Connection, *, after: int, limit: int, databases: Collection[str] | None = None) -> list[Row]:

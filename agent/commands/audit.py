@@ -81,7 +81,8 @@ async def _check_state(config: Path | None, check: Check, noted: Head | None) ->
         async for rows, last in pages:
             check.follow(rows, noted)
             if len(rows) < PAGE:
-                check.end(last, noted)
+                check.end_at(last)
+                check.end(noted)
 
 
 async def _export(config: Path | None, after: int) -> None:

@@ -11,11 +11,12 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from psycopg import sql
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from agent import scheduler
+from agent.audit import record
 from agent.audit.journal import pages
-from agent.audit.line import Check
+from agent.audit.line import Check, Row
 from agent.errors import SettingsError
 from agent.operations import keeper, runner
 from agent.state.state import State
@@ -138,5 +139,26 @@ async def test_many_writers_make_one_audit(state: str):
         found = [page async for page in pages(first.service.state, 0, 20)]
         for rows, _ in found:
             check.follow(rows)
-        assert check.head == found[-1][1]
+        check.end_at(found[-1][1])
         assert check.head.sequence == 50
+
+
+async def test_a_line_that_is_written_while_the_audit_is_read_is_no_tampering(
+    state: str, monkeypatch: pytest.MonkeyPatch
+):
+    async with running(state=state) as reading, running(state=state) as writing:
+        for number in range(3):
+            await writing.act("add-thing", {"name": f"thing {number}"})
+        loop, really = asyncio.get_running_loop(), record.page
+
+        def after_one_more(connection: Connection, **asked: Any) -> list[Row]:
+            more = asyncio.run_coroutine_threadsafe(writing.act("set-mode", "FAST"), loop)
+            assert more.result(10).status_code == 200
+            return really(connection, **asked)
+
+        monkeypatch.setattr(record, "page", after_one_more)
+        check = Check()
+        async for rows, last in pages(reading.service.state, 0, 20):
+            check.follow(rows)
+            check.end_at(last)
+        assert check.head.sequence == 3

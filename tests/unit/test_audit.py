@@ -1,9 +1,10 @@
 """The audit: a line for each change before its answer leaves, and a chain that shows whatever was done to it."""
 
 import asyncio
+import hashlib
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -289,11 +290,43 @@ async def of_five_lines(folder: Path) -> None:
             await valet.act("add-thing", {"name": f"thing {number}"}, database="ad-two" if number % 2 else "ad-one")
 
 
-def changed(folder: Path, *statements: str) -> Result:
+def change(folder: Path, *statements: str) -> None:
     with closing(sqlite3.connect(folder / "state.db", isolation_level=None)) as connection:
+        connection.create_function("sha256", 1, lambda text: hashlib.sha256(text.encode()).hexdigest())
         for statement in statements:
             connection.execute(statement)
+
+
+def changed(folder: Path, *statements: str) -> Result:
+    change(folder, *statements)
     return verified(folder)
+
+
+LAST_BY_ANOTHER = (
+    "UPDATE audit SET line = replace(line, 'admin', 'other') WHERE sequence = 5",
+    "UPDATE audit SET digest = sha256(line) WHERE sequence = 5",
+)
+
+MADE_ANEW = (
+    "UPDATE audit SET line = replace(line, 'admin', 'other')",
+    "UPDATE audit SET digest = sha256(line) WHERE sequence = 1",
+    *(
+        statement
+        for each in range(2, 6)
+        for statement in (
+            "UPDATE audit SET line = json_set(line, '$.previous',"
+            f" (SELECT digest FROM audit WHERE sequence = {each - 1})) WHERE sequence = {each}",
+            f"UPDATE audit SET digest = sha256(line) WHERE sequence = {each}",
+        )
+    ),
+)
+"""A chain in which each line follows the one before, by somebody else."""
+
+ONE_MORE = (
+    "INSERT INTO audit SELECT 6, database_id, json_set(line, '$.sequence', 6, '$.previous', digest), 'none' FROM audit"
+    " WHERE sequence = 5",
+    "UPDATE audit SET digest = sha256(line) WHERE sequence = 6",
+)
 
 
 @pytest.fixture
@@ -312,16 +345,79 @@ def five(tmp_path: Path) -> Path:
         (["DELETE FROM audit WHERE sequence = 3"], "Line 3 is not where it was: line 4 follows 2."),
         (["DELETE FROM audit WHERE sequence > 3"], "The lines from 4 to 5 are missing."),
         (["DELETE FROM audit"], "The lines from 1 to 5 are missing."),
+        (LAST_BY_ANOTHER, "Line 5 is not the one that the state has as its last."),
+        (MADE_ANEW, "Line 5 is not the one that the state has as its last."),
+        (ONE_MORE, "Line 6 is not one of dbvalet's: the state has line 5 as its last."),
+        (["UPDATE audit_head SET digest = 'x'"], "Line 5 is not the one that the state has as its last."),
+        (["UPDATE audit_head SET sequence = 3"], "Line 4 is not one of dbvalet's: the state has line 3 as its last."),
+        (["UPDATE audit SET line = 'x', digest = sha256('x') WHERE sequence = 2"], "Line 2 was changed."),
+        (["UPDATE audit SET line = '{}', digest = sha256('{}') WHERE sequence = 2"], "Line 2 was changed."),
+        (["UPDATE audit SET line = '[]', digest = sha256('[]') WHERE sequence = 2"], "Line 2 was changed."),
         (
             [f"UPDATE audit SET sequence = {new} WHERE sequence = {old}" for old, new in ((2, 9), (3, 2), (9, 3))],
             "Line 2 does not follow the one before it.",
         ),
     ],
 )
-def test_whatever_was_done_to_a_line_is_found(five: Path, statements: list[str], text: str):
+@pytest.mark.parametrize("size", [1000, 5])
+def test_whatever_was_done_to_a_line_is_found(
+    five: Path, statements: Sequence[str], text: str, size: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("agent.commands.audit.PAGE", size)
     assert verified(five).exit_code == 0
     result = changed(five, *statements)
     assert (result.exit_code, result.stderr) == (1, f"dbvalet: {text}\n")
+
+
+async def test_who_verifies_while_lines_are_written_is_told_of_no_tampering(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("agent.commands.audit.PAGE", 3)
+    await of_five_lines(tmp_path)
+    async with running(state=f"sqlite:///{tmp_path}/state.db") as valet:
+        often = asyncio.get_running_loop().run_in_executor(None, lambda: [verified(tmp_path) for _ in range(2)])
+        written = 0
+        while not often.done():
+            assert (await valet.act("set-mode", "FAST")).status_code == 200
+            written += 1
+        assert written
+        assert {result.exit_code for result in await often} == {0}
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "one"}])
+@pytest.mark.parametrize("asked", [("add-thing", {"name": "x"}), ("drop-thing", {"name": "first"})])
+async def test_after_a_line_that_somebody_has_added_nothing_is_done(
+    tmp_path: Path, asked: tuple[str, Any], headers: dict[str, str]
+):
+    await of_five_lines(tmp_path)
+    change(tmp_path, *ONE_MORE)
+    name, params = asked
+    async with running(state=f"sqlite:///{tmp_path}/state.db") as valet:
+        body = {"action_name": name, "params": params}
+        refused = await valet.ask("POST", f"{ONE}/action", json=body, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (503, "state_unavailable")
+        assert refused.json()["error"] == (
+            "Nothing was done, since it cannot be written down. "
+            "The audit has a line 6 that is not dbvalet's: `dbvalet audit verify` tells more."
+        )
+        assert valet.server().performed == []
+        assert (await valet.ask("PATCH", ONE, json={"database": {}}, headers=headers)).status_code == 503
+        assert valet.lines("bug") == []
+
+
+async def test_a_line_that_somebody_adds_meanwhile_is_told_with_what_was_done(valet: Valet):
+    gate = valet.server().gate = Gate()
+    asked = asyncio.create_task(valet.act("add-thing", {"name": "x"}))
+    await until(lambda: gate.waiting)
+    await valet.service.state.run(
+        lambda connection: connection.exec_driver_sql("INSERT INTO audit VALUES (1, 'ad-one', '{}', 'x')")
+    )
+    gate.open.set()
+    response = await asked
+
+    assert (response.status_code, response.json()["code"]) == (503, "state_unavailable")
+    assert response.json()["error"].startswith("It was done, but that cannot be written down;")
+    assert "`dbvalet audit verify`" in response.json()["error"]
 
 
 def test_a_head_that_was_noted_down_shows_a_chain_that_was_made_anew(five: Path, tmp_path: Path):
@@ -331,7 +427,8 @@ def test_a_head_that_was_noted_down_shows_a_chain_that_was_made_anew(five: Path,
         verified(five, "--head", noted.replace(":", ":0")).stderr
         == "dbvalet: Line 5 is not the one that was noted down.\n"
     )
-    changed(five, "DELETE FROM audit WHERE sequence = 5", "UPDATE audit_head SET sequence = 4")
+    fourth = "(SELECT digest FROM audit WHERE sequence = 4)"
+    change(five, "DELETE FROM audit WHERE sequence = 5", f"UPDATE audit_head SET sequence = 4, digest = {fourth}")
     assert verified(five).exit_code == 0
     assert verified(five, "--head", noted).stderr == "dbvalet: The lines from 5 to 5 are missing.\n"
 
