@@ -147,10 +147,10 @@ class Dispatcher:
     async def _try(self, principal: Principal, database: Database, action: Action, asked: Envelope) -> bytes:
         """Tell what an action would do: as the token may do it, but counted as a read, since it is one.
 
-        Raises: NotSupported, Forbidden, RateLimited, and as the action itself
+        Raises: NotSupported, RateLimited, Forbidden, and as the action itself
         """
-        authorise(principal, database, action)
         self._limits.count(principal.name, Effect.READ)
+        authorise(principal, database, action)
         if action.effect is Effect.READ:
             raise NotSupported(f"{action.name} only reads: there is nothing to try. Send it without dry_run.")
         if action.preview is None:
@@ -233,10 +233,11 @@ class Dispatcher:
     def _permitted(self, principal: Principal, database: Database, action: Action, asked: Envelope) -> Any:
         """Let a principal perform an action with these params, which are given as the action takes them.
 
-        Raises: Forbidden, RateLimited, InvalidParams
+        Raises: RateLimited, Forbidden, InvalidParams
         """
-        authorise(principal, database, action)
+        # Also what is refused: it has its line in the audit, and who may not do it could fill a disk with them.
         self._limits.count(principal.name, action.effect)
+        authorise(principal, database, action)
         return validate(action, asked)
 
     async def _read(self, database: Database, action: Action, asked: Envelope, params: Any) -> bytes:

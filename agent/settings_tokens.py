@@ -63,8 +63,8 @@ class TokenSettings(Section):
 
 
 class LimitSettings(Section):
-    """Requests that one token may make, by effect: `100/second`, `10/minute`. Without a value there is no limit. And
-    how many may be at work on one database."""
+    """Requests that one token may make, by effect: `100/second`, `10/minute`. Without a value there is no limit.
+    What the token may not do is counted too. And how many may be at work on one database."""
 
     read: Rate | None = None
     """Actions that read, and the other routes."""

@@ -43,7 +43,7 @@ class AuditLine(BaseModel):
     effect: Literal["write", "destructive"]
     database: str | None
     params: Any
-    """Without secrets."""
+    """Without secrets, and of 8 KiB at most: `…` stands where something is left out."""
     status: int | None
     """Null where there was no answer, or is none yet."""
     code: str

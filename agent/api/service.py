@@ -109,7 +109,9 @@ def database_of(request: Request, database_id: str) -> tuple[Principal, Database
 def permitted(request: Request, database_id: str, task: Task) -> tuple[Principal, Database]:
     """Authenticate a request, find the database it is about, and let its token do a task there or not.
 
-    Raises: Unauthenticated, DatabaseNotFound, Forbidden, RateLimited, AnswerUnknown
+    authorise(principal, database, task)
+    if scope.get(IN_DOUBT):
+        raise AnswerUnknown(NOT_AGAIN)
     """
     service = service_of(request)
     principal = service.tokens.authenticate(authorization_of(request.scope))
@@ -125,8 +127,9 @@ def permitted(request: Request, database_id: str, task: Task) -> tuple[Principal
         effect=task.effect,
         database=database.id,
     )
-    authorise(principal, database, task)
+    # Also what is refused: it has its line in the audit.
     service.limits.count(principal.name, task.effect)
+    authorise(principal, database, task)
     if scope.get(IN_DOUBT):
         raise AnswerUnknown(NOT_AGAIN)
     return principal, database

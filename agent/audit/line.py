@@ -20,10 +20,28 @@ if TYPE_CHECKING:
 _SECRET = re.compile(r"pass|secret|token|credential|private|authori[sz]ation", re.IGNORECASE)
 """Names of params whose values are secrets."""
 
-_DEEPEST = 8
-_LONGEST = 1000
-_MOST = 100
-"""Levels, characters of a text and entries of a list or an object: a line is for people to read."""
+_CUT = "…"
+"""Stands where something is left out."""
+
+_LARGEST = 8 * 1024
+"""Bytes of the params of a line, as JSON: whoever sends a body of a megabyte must not fill a disk with it."""
+
+_LONGEST_PATH = 1000
+
+
+@dataclass(frozen=True)
+class _Detail:
+    """How much of params is shown: a line is for people to read."""
+
+    levels: int
+    characters: int
+    """Of a text."""
+    entries: int
+    """Of a list or an object."""
+
+
+_DETAILS = (_Detail(8, 1000, 100), _Detail(6, 200, 40), _Detail(4, 60, 20), _Detail(3, 30, 10), _Detail(1, 30, 10))
+"""The more there is, the less is shown of each part of it. What the last one shows is never too large."""
 
 
 @dataclass(kw_only=True)
@@ -88,7 +106,7 @@ def write(change: Change, at: datetime, head: Head, status: int | None, code: st
         "who": change.who,
         "address": change.address,
         "method": change.method,
-        "path": change.path,
+        "path": _short(change.path, _LONGEST_PATH),
         "action": change.action,
         "effect": change.effect,
         "database": change.database,
@@ -111,24 +129,39 @@ def row_of(fields: dict[str, Any]) -> Row:
     )
 
 
-def redacted(value: Any, secrets: Collection[str] = (), depth: int = 0) -> Any:
+def redacted(value: Any, secrets: Collection[str] = ()) -> Any:
     """Give params without secrets, cut to what a person can read; `secrets` are those that are known, longest first."""
+    for detail in _DETAILS:
+        value = _cut(value, secrets, detail)
+        if len(orjson.dumps(value)) <= _LARGEST:
+            break
+    return value
 
+
+def _cut(value: Any, secrets: Collection[str], detail: _Detail, depth: int = 0) -> Any:
     def short(text: str) -> str:
-        text = reduce(lambda text, secret: text.replace(secret, BLOT), secrets, text)
-        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+        return _short(reduce(lambda text, secret: text.replace(secret, BLOT), secrets, text), detail.characters)
 
-    if depth == _DEEPEST:
-        return "…"
-    if isinstance(value, dict):
-        fields = list(cast("dict[str, Any]", value).items())
-        return {
-            short(key): BLOT if _SECRET.search(key) and each is not None else redacted(each, secrets, depth + 1)
-            for key, each in fields[:_MOST]
-        }
+    if isinstance(value, str):
+        return short(value)
+    if not isinstance(value, dict | list):
+        return value
+    if depth == detail.levels:
+        return _CUT
     if isinstance(value, list):
-        return [redacted(each, secrets, depth + 1) for each in cast("list[Any]", value)[:_MOST]]
-    return short(value) if isinstance(value, str) else value
+        entries = cast("list[Any]", value)
+        shown = [_cut(each, secrets, detail, depth + 1) for each in entries[: detail.entries]]
+        return shown if len(entries) <= detail.entries else [*shown, _CUT]
+    fields = list(cast("dict[str, Any]", value).items())
+    shown = {
+        short(key): BLOT if _SECRET.search(key) and each is not None else _cut(each, secrets, detail, depth + 1)
+        for key, each in fields[: detail.entries]
+    }
+    return shown if len(fields) <= detail.entries else {**shown, _CUT: _CUT}
+
+
+def _short(text: str, characters: int) -> str:
+    return text if len(text) <= characters else f"{text[:characters]}{_CUT}"
 
 
 class Tampered(Exception):

@@ -6,16 +6,20 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
 from agent.audit.line import redacted
 from agent.commands.root import app
+from engines.action import Effect, Params, action
 from engines.errors import DeadlineExceeded
-from tests.fakes.driver import Gate
+from tests.fakes import ENGINE
+from tests.fakes.driver import STAND_INS, FakeServer, Gate
 from tests.fakes.service import PASSWORD, TOKENS, Valet, running, until
 from tests.fakes.users import FakeUsers
 
@@ -142,14 +146,14 @@ async def test_a_route_that_destroys_has_a_line_before_it_does(valet: Valet, mon
     monkeypatch.setattr(FakeUsers, "delete", deletes)
     monkeypatch.setattr(valet.service.backups, "delete", deletes)
     backup = (await valet.ask("POST", f"{ONE}/backups")).json()["database_backup"]
-    for path, action, status, end in (
+    for path, task, status, end in (
         ("users/self-hosted", "delete-user", 409, "conflict"),
         (f"backups/{backup['id']}", "delete-backup", 204, "ok"),
     ):
         before = await told(valet)
         assert (await valet.ask("DELETE", f"{ONE}/{path}")).status_code == status
-        assert seen.pop() == [*before, (action, None, "begun")]
-        assert await told(valet) == [*before, (action, None, "begun"), (action, status, end)]
+        assert seen.pop() == [*before, (task, None, "begun")]
+        assert await told(valet) == [*before, (task, None, "begun"), (task, status, end)]
 
 
 async def test_a_client_of_a_route_that_leaves_is_in_it(valet: Valet):
@@ -186,9 +190,63 @@ def test_params_are_cut_to_what_a_person_can_read():
     for _ in range(300):
         deep = [deep]
     assert len(json.dumps(redacted(deep))) < 50
-    assert len(redacted("x" * 5000)) == 1001
-    assert len(redacted(list(range(5000)))) == 100
+    assert redacted("x" * 5000) == "x" * 1000 + "…"
+    assert redacted(list(range(5000))) == [*range(100), "…"]
+    assert redacted({str(each): each for each in range(101)})["…"] == "…"
     assert redacted({"password": None, "a": 1.5, "b": True}) == {"password": None, "a": 1.5, "b": True}
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {f"key {number}": {"x" * 500: ["y" * 500] * 20} for number in range(50)},
+        ["x" * 1000] * 100,
+        [[[[["x"] * 9] * 9] * 9] * 9] * 9,
+        {"\0" * 900 + str(number): "\0" * 900 for number in range(100)},
+        {"€" * 30 + str(number): [{"€" * 30: "€" * 30}] * 10 for number in range(10)},
+    ],
+)
+def test_the_params_of_a_line_are_cut_as_a_whole(params: Any):
+    cut = redacted(params)
+    assert 100 < len(orjson.dumps(cut)) <= 8192
+    assert type(cut) is type(params)
+    assert "…" in orjson.dumps(cut).decode()
+
+
+def test_of_large_params_every_field_is_still_there():
+    params = {"much": ["x" * 1000] * 100, "password": "hunter-two", "more": {"api_token": "t0"}, "name": "prod"}
+    cut = redacted(params, ["x" * 999])
+    assert (cut["password"], cut["more"], cut["name"]) == ("[secret]", {"api_token": "[secret]"}, "prod")
+    assert set(cut["much"]) == {"[secret]x"}
+    assert len(redacted(params)["much"]) < 100
+
+
+class Colours(Params):
+    """A colour for each of many."""
+
+    colours: dict[str, list[str]]
+
+
+@action("paint", effect=Effect.WRITE)
+async def paint(server: FakeServer, params: Colours) -> int:
+    """Paint many at once."""
+    await server.perform("paint")
+    return sum(len(each) for each in params.colours.values())
+
+
+async def test_large_params_are_carried_out_whole_and_their_line_says_that_it_is_cut(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(STAND_INS, "fake", replace(ENGINE, added={"paint": paint}))
+    async with running() as valet:
+        colours = {f"thing {number}": ["blue" * 50] * 20 for number in range(200)}
+        response = await valet.act("paint", {"colours": colours})
+        assert response.json() == {"ok": 1, "result": 4000}
+        (line,) = await audit_of(valet)
+        assert len(json.dumps(line)) < 10_000
+        assert line["params"]["colours"]["thing 0"]
+        assert line["params"]["colours"]["…"] == "…"
+        assert (await valet.ask("DELETE", f"{ONE}/users/{'x' * 30_000}", "reader")).status_code == 403
+        _, line = await audit_of(valet)
+        assert line["path"] == f"{ONE}/users/".ljust(1000, "x") + "…"
 
 
 async def test_pages_follow_each_other_and_json_lines_are_for_who_accepts_them(valet: Valet):

@@ -1,5 +1,7 @@
 """How often a token may ask."""
 
+import json
+
 import pytest
 
 from agent.errors import RateLimited
@@ -66,11 +68,33 @@ async def test_a_request_over_the_rate_is_429_and_does_not_reach_the_engine():
         assert (await valet.act("set-mode", "FAST", token="operator")).status_code == 200
 
 
-async def test_what_a_token_may_not_do_is_not_counted():
+async def test_what_a_token_may_not_do_is_counted_too_so_that_it_fills_no_disk():
+    nested = {f"key {number}": {"x" * 500: ["y" * 500] * 20} for number in range(50)}
     async with running(limits={"destructive": "1/hour"}) as valet:
-        for _ in range(5):
-            assert (await valet.act("drop-thing", {"name": "x"}, token="operator")).status_code == 403
+        answers = [await valet.act("drop-thing", nested, token="reader") for _ in range(20)]
+        assert [answer.status_code for answer in answers] == [403, *[429] * 19]
+        audit = (await valet.ask("GET", "/api/audit")).json()["audit"]
+        assert [(line["who"], line["code"]) for line in audit] == [("reader", "forbidden")]
+        assert len(json.dumps(audit)) < 10_000
         assert (await valet.act("drop-thing", {"name": "x"}, token="admin")).status_code == 404
+
+
+@pytest.mark.parametrize("limit", ["write", "destructive"])
+async def test_a_route_that_a_token_may_not_use_is_counted_by_what_it_would_do(limit: str):
+    method, path = {"write": ("PATCH", ""), "destructive": ("DELETE", "/backups/none")}[limit]
+    async with running(limits={limit: "1/hour"}) as valet:
+        answers = [await valet.ask(method, f"/api/databases/ad-one{path}", "reader", json={}) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [403, 429, 429]
+        assert len((await valet.ask("GET", "/api/audit")).json()["audit"]) == 1
+        assert (await valet.act("list-things", token="reader")).status_code == 200
+
+
+async def test_a_dry_run_that_a_token_may_not_ask_for_is_counted_as_a_read():
+    async with running(limits={"read": "1/hour", "destructive": "1/hour"}) as valet:
+        asked = {"action_name": "drop-thing", "params": {"name": "first"}, "dry_run": True}
+        answers = [await valet.ask("POST", "/api/databases/ad-one/action", "reader", json=asked) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [403, 429]
+        assert (await valet.act("drop-thing", {"name": "first"}, token="reader")).status_code == 403
 
 
 async def test_every_route_with_a_token_counts_as_a_read():
