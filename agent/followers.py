@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -46,7 +47,8 @@ class Followers:
     def __init__(self, logs: Logs) -> None:
         self._logs = logs
         self._feeds: dict[str, _Feed] = {}
-        self._joining = asyncio.Lock()
+        # One each: who waits for an engine that does not answer keeps nobody from the log of another.
+        self._joining: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @asynccontextmanager
     async def following(self, database: Database) -> AsyncGenerator[Follower]:
@@ -55,7 +57,7 @@ class Followers:
         Raises: RateLimited, when enough follow already; and what reading the log raises
         """
         follower = Follower()
-        async with self._joining:
+        async with self._joining[database.id]:
             feed = self._feeds.get(database.id)
             if feed is None:
                 feed = self._feeds[database.id] = _Feed(await self._logs.read(database, WINDOW))

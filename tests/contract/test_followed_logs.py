@@ -17,6 +17,7 @@ from agent import followers
 from agent.api import logs
 from agent.followers import MOST_FOLLOWERS, added
 from agent.logs import ShownLine
+from tests.fakes.driver import Gate
 from tests.fakes.service import URL, Valet, listening, running, until
 
 ROOT = Path(__file__).parents[2]
@@ -167,6 +168,26 @@ async def test_nothing_is_read_once_nobody_follows_any_more(
         monkeypatch.setattr("agent.logs.end_of_file", lambda *given: reads.append(given))
         await asyncio.sleep(0.2)
         assert reads == []
+
+
+async def test_who_would_follow_a_frozen_engine_keeps_nobody_from_another_log(valet: Valet, file: Path) -> None:
+    following = valet.service.followers.following
+    gate = valet.server("ad-two").gate = Gate()
+
+    async def follow_the_frozen() -> None:
+        async with following(valet.database("ad-two")):
+            pass
+
+    async with asyncio.TaskGroup() as frozen:
+        for _ in range(2):
+            frozen.create_task(follow_the_frozen())
+        await until(lambda: gate.waiting)
+        async with asyncio.timeout(2), following(valet.database("ad-one")) as follower:
+            write(file, "one")
+            assert (await follower.lines.get()).text.endswith("one")
+        assert gate.waiting == 1  # of those who wait for one log, one reads it
+        gate.open.set()
+    assert valet.service.followers.count() == 0
 
 
 async def test_one_who_takes_nothing_is_let_go_and_the_others_go_on(
