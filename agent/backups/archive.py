@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
-from agent.backups.storage import Check
+from agent.backups.storage import Check, GivenUp
 from engines.backup import BLOCK
 from engines.errors import BackupDamaged
 
@@ -23,10 +23,6 @@ COMPRESSION = 1
 
 Told = Callable[[float], None]
 """Told the share that is done, from 0 to 1."""
-
-
-class GivenUp(Exception):
-    """Nobody waits for this work any more."""
 
 
 async def stoppable(work: Callable[[Check], T]) -> T:

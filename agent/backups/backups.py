@@ -100,7 +100,7 @@ class DatabaseBackups:
             return before
         if not backup.is_done:
             raise BackupUnfinished
-        await asyncio.to_thread(self.storage.size, backup.place)
+        await self._require_archive(backup)
         if backup.logical_database is not None:
             await make_room(database, backup.logical_database)
         await require_ready_at(database, backup.logical_database)
@@ -149,18 +149,18 @@ class DatabaseBackups:
     async def link(self, backup: Backup) -> str:
         """Give the path and query of a link that downloads an archive without a token, for `LINK_SECONDS`.
 
-        Raises: BackupUnfinished, ArchiveNotFound; Precondition, when the state cannot be written
+        Raises: BackupUnfinished, ArchiveNotFound; Precondition, when the state cannot be written or the storage read
         """
         if not backup.is_done:
             raise BackupUnfinished
-        await asyncio.to_thread(self.storage.size, backup.place)
+        await self._require_archive(backup)
         expires = int(time.time()) + LINK_SECONDS
         return f"/api/backups/{backup.id}/download?expires={expires}&signature={await self._sign(backup.id, expires)}"
 
     async def linked(self, backup_id: str, expires: str, signature: str) -> Backup:
         """Find the backup of a link.
 
-        Raises: LinkInvalid, BackupNotFound, ArchiveNotFound; Precondition, when the state cannot be read
+        Raises: LinkInvalid, BackupNotFound, ArchiveNotFound; Precondition, when state or storage cannot be read
         """
         if not (expires.isascii() and expires.isdigit() and len(expires) <= 12 and signature.isascii()):
             raise LinkInvalid
@@ -168,7 +168,7 @@ class DatabaseBackups:
         if not hmac.compare_digest(right, signature) or int(expires) < time.time():
             raise LinkInvalid
         backup = await self.find(backup_id)
-        await asyncio.to_thread(self.storage.size, backup.place)
+        await self._require_archive(backup)
         return backup
 
     async def read(self, backup: Backup, first: int, length: int) -> AsyncGenerator[bytes]:
@@ -184,6 +184,15 @@ class DatabaseBackups:
                 yield block
         finally:
             source.close()
+
+    async def _require_archive(self, backup: Backup) -> None:
+        """Raises: ArchiveNotFound; Precondition, when the storage cannot be read"""
+        from engines.errors import Precondition
+
+        try:
+            await asyncio.to_thread(self.storage.size, backup.place)
+        except OSError as problem:
+            raise Precondition(f"The archive cannot be read: {problem.strerror or problem}.") from problem
 
     async def _sign(self, backup_id: str, expires: int) -> str:
         # Of the state, so that another dbvalet that shares it can answer the link.

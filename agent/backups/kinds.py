@@ -283,17 +283,22 @@ class CleanUp:
         """
         run.progress(0, "cleaning up after an interrupted restore")
         async with target(run.database, run.operation.params.get(LOGICAL)) as backups:
-            await _undo(backups)
+            # However long it takes: one that is stopped half-way may have to begin anew.
+            await _undo(backups, at_once=False)
         return []
 
     recover = run
 
 
-async def _undo(backups: Backups) -> None:
+async def _undo(backups: Backups, *, at_once: bool = True) -> None:
+    """Finish or undo what a restore has begun; `at_once`: within `CLEAN_UP_SECONDS`.
+
+    Raises: LeftBehind, whatever the cause: what is left must not be forgotten
+    """
     try:
-        async with asyncio.timeout(CLEAN_UP_SECONDS):
+        async with asyncio.timeout(CLEAN_UP_SECONDS if at_once else None):
             await backups.clean_up()
-    except (EngineError, TimeoutError, OSError) as problem:
+    except Exception as problem:  # a bug is in the log, by its cause
         reason = str(problem) or "the engine does not answer"
         raise LeftBehind(
             f"It was cut off, and what it had begun cannot be undone yet ({reason}):"

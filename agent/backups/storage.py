@@ -5,16 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, ParamSpec, TypeVar, cast
 
-from agent.errors import ArchiveNotFound
+from agent.errors import AgentError, ArchiveNotFound
 from engines.backup import BLOCK
-from engines.errors import BackupDamaged
+from engines.errors import BackupDamaged, EngineError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Check = Callable[[], None]
-"""Raises when the work is to be given up; called with every block."""
+"""Raises GivenUp when the work is to be given up; called with every block."""
+
+
+class GivenUp(Exception):
+    """Nobody waits for this work any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +31,21 @@ class Written:
 
     size: int
     sha256: str
+
+
+def _as_os_errors(method: Callable[P, T]) -> Callable[P, T]:
+    """Turn what a storage's own library raises into OSError: a bucket that cannot be reached is no bug."""
+
+    @wraps(method)
+    def told(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except (OSError, AgentError, EngineError, GivenUp):
+            raise
+        except Exception as problem:
+            raise OSError(f"{type(problem).__name__}: {problem}") from problem
+
+    return told
 
 
 class Storage:
@@ -34,6 +57,7 @@ class Storage:
         self._options = options
         self._opened: tuple[Any, str] | None = None
 
+    @_as_os_errors
     def write(self, name: str, make: Callable[[BinaryIO], None], check: Check) -> Written:
         """Let `make` write a file under a temporary name, read it back, and give it its name only then.
 
@@ -55,6 +79,7 @@ class Storage:
             raise
         return written
 
+    @_as_os_errors
     def open(self, name: str) -> BinaryIO:
         """Open a file to read it from any position.
 
@@ -66,6 +91,7 @@ class Storage:
         except FileNotFoundError:
             raise ArchiveNotFound from None
 
+    @_as_os_errors
     def size(self, name: str) -> int:
         """Give the size of a file in bytes.
 
@@ -77,6 +103,7 @@ class Storage:
         except FileNotFoundError:
             raise ArchiveNotFound from None
 
+    @_as_os_errors
     def remove(self, name: str) -> None:
         """Remove a file, and what was written of it under its temporary name; absent ones are well.
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _USERS = frozenset({"invalid_params", "precondition", "privilege_missing", "not_found", "conflict", "protected"})
 """Codes of causes that whoever asked can do something about."""
 
+_OF_ENGINES = (EngineError, TimeoutError, OSError)
+"""Why something may be left behind that is no bug."""
+
 
 def outcome_of(operation: Operation, task: asyncio.Future[list[str]], asked: bool, log: Log) -> Outcome:
     """Tell the outcome of a task that is done; `asked`: somebody wanted it cancelled. A bug is logged."""
@@ -32,6 +35,8 @@ def outcome_of(operation: Operation, task: asyncio.Future[list[str]], asked: boo
             late = ("It was done already when it was to be cancelled.",) if asked else ()
             return Outcome(status=Status.FINISHED, notes=(*task.result(), *late))
         case AgentError() | EngineError():
+            if isinstance(problem, LeftBehind) and not isinstance(problem.__cause__, _OF_ENGINES):
+                log.error("bug", operation=operation.id, database=operation.database_id, exc_info=problem.__cause__)
             status = Status.USER_ERROR if problem.code in _USERS else Status.ERROR
             return Outcome(status=status, error=problem.message, clean_up_due=isinstance(problem, LeftBehind))
         case OSError():

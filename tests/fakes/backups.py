@@ -1,5 +1,6 @@
 """The fake engine's backups: its things, as a file of JSON, and as much noise as a test wants."""
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -50,6 +51,7 @@ class FakeBackups:
 
     async def clean_up(self) -> None:
         await self._passed("clean_up")
+        await asyncio.sleep(self._controls.clean_up_seconds)
         self._controls.half_done = False
 
     async def _passed(self, step: str) -> None:

@@ -49,6 +49,8 @@ class FakeBackupControls:
     """Bytes of noise in each dump."""
     half_done: bool = False
     """Whether a restore was cut off and not cleaned up."""
+    clean_up_seconds: float = 0
+    """How long it takes; one that is stopped begins anew."""
     done: list[str] = field(default_factory=list[str])
 
 

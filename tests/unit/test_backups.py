@@ -588,6 +588,58 @@ async def test_a_restore_that_was_cut_off_ends_though_the_engine_hangs(state: st
         await until(lambda: "clean_up" in valet.server().backups.done)
 
 
+async def test_what_takes_long_to_clean_up_is_cleaned_up(state: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kinds, "CLEAN_UP_SECONDS", 0.1)
+    async with running(state=state) as valet:
+        controls = valet.server().backups
+        done = await make(valet)
+        controls.problems["swap"] = BackupFailed("cut off")
+        controls.gates["swap"] = gate = Gate()
+        begun = await restore(valet, done)
+        await until(lambda: gate.waiting)
+        controls.clean_up_seconds = 0.5
+        gate.open.set()
+        found = await restored(valet, begun)
+        assert "that is done as soon as the engine can be reached" in found["error"]
+        assert controls.half_done
+        await until(lambda: not controls.half_done)
+
+
+async def test_a_bug_in_the_cleaning_up_does_not_let_it_be_forgotten(valet: Valet):
+    controls = valet.server().backups
+    done = await make(valet)
+    controls.problems["swap"] = BackupFailed("cut off")
+    controls.gates["swap"] = gate = Gate()
+    begun = await restore(valet, done)
+    await until(lambda: gate.waiting)
+    controls.problems["clean_up"] = AttributeError("planted-bug")
+    gate.open.set()
+    assert "that is done as soon as the engine can be reached" in (await restored(valet, begun))["error"]
+    assert "planted-bug" in valet.lines("bug")[0]["exception"]
+    del controls.problems["clean_up"]
+    await until(lambda: not controls.half_done)
+
+
+async def test_a_storage_that_fails_in_its_own_words_is_no_bug(valet: Valet, monkeypatch: pytest.MonkeyPatch):
+    done = await make(valet)
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("EndpointConnectionError")
+
+    for path, method in (("archive", "GET"), ("restore", "POST")):
+        with monkeypatch.context() as broken:
+            broken.setattr(valet.service.backups.storage, "_at", refuse)
+            answer = await valet.ask(method, f"{ONE}/backups/{done['id']}/{path}")
+        assert (answer.status_code, answer.json()["code"]) == (409, "precondition"), path
+        assert "EndpointConnectionError" in answer.json()["error"]
+    monkeypatch.setattr(valet.service.backups.storage, "_at", refuse)
+    answer = await valet.ask("DELETE", f"{ONE}/backups/{done['id']}")
+    assert (answer.status_code, answer.json()["code"]) == (409, "precondition")
+    failed = await ended(valet, await begin(valet))
+    assert (failed["status"], "EndpointConnectionError" in failed["error"]) == ("error", True)
+    assert valet.lines("bug") == []
+
+
 async def test_large_backups_are_never_whole_in_memory(valet: Valet):
     valet.server().backups.padding = 200_000_000
     before = _memory()

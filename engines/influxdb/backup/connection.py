@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgpack
 from influxdb.exceptions import InfluxDBClientError
@@ -17,7 +17,7 @@ from influxdb.exceptions import InfluxDBClientError
 from engines import errors
 from engines.address import Address
 from engines.backup import Progress
-from engines.influxdb.driver import Client, Rows, cause_of, certificates
+from engines.influxdb.driver import Client, Rows, cause_of, certificates, foreign_server
 
 T = TypeVar("T")
 
@@ -94,14 +94,27 @@ class Connection(Client):
             )
             with answer:
                 unpacker = msgpack.Unpacker(strict_map_key=False, unicode_errors="surrogateescape")
-                more = False
+                more = seen = False
                 for block in answer.iter_content(READ_BYTES):
                     self.check()
                     unpacker.feed(block)
-                    for part in unpacker:
+                    for part in self._parts_of(unpacker):
                         more = yield from self._series_of(part, answer.status_code)
+                        seen = True
+                if not seen:
+                    raise foreign_server(self._url)
                 if more:
                     raise errors.ConnectionLost("InfluxDB ended its answer before its end.")
+
+    def _parts_of(self, unpacker: msgpack.Unpacker) -> Generator[dict[str, Any]]:
+        """Give the pieces of an answer that are whole; what is none of InfluxDB's is of something before it."""
+        try:
+            for part in unpacker:
+                if not isinstance(part, dict):
+                    raise foreign_server(self._url)
+                yield cast(dict[str, Any], part)
+        except ValueError as foreign:
+            raise foreign_server(self._url) from foreign
 
     def _series_of(self, part: dict[str, Any], status: int) -> Generator[Series, None, bool]:
         """Give what is in one piece of an answer, and whether it says that another follows."""

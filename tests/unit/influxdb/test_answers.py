@@ -1,15 +1,18 @@
 """What is read from the answers of InfluxDB, without a server."""
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from engines.errors import BackupDamaged
+from engines.address import parse_address
+from engines.errors import BackupDamaged, EngineUnavailable
 from engines.influxdb.backup import files
 from engines.influxdb.backup.catalogue import Place, count
-from engines.influxdb.backup.connection import Series
+from engines.influxdb.backup.connection import Connection, Series
 from engines.influxdb.retention import servers_name
 from engines.influxdb.users import InfluxUsers
 
@@ -73,3 +76,24 @@ async def test_a_backup_of_another_engine_is_told_as_one(
     monkeypatch.setattr(files, "read_manifest", read_manifest)
     with pytest.raises(BackupDamaged, match=f"This is a backup of {engine}, not of InfluxDB"):
         await files.read_backup(tmp_path)
+
+
+@pytest.mark.parametrize("answer", [b"<html>502 Bad Gateway</html>", b'{"error":"no"}', b"\xc1", b"\x81\xa1\xff"])
+def test_an_answer_that_is_none_of_influxdbs_is_no_bug(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = Connection(parse_address("influxdb://u:p@db.example/app", 8086), threading.Event(), lambda *_: None)
+
+    class Answer:
+        status_code = 502
+
+        def __enter__(self) -> "Answer":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            return
+
+        def iter_content(self, _size: int) -> Iterator[bytes]:
+            yield answer
+
+    monkeypatch.setattr(connection._session, "request", lambda *_, **__: Answer())
+    with pytest.raises(EngineUnavailable):
+        list(connection.stream("SELECT 1", 10))
