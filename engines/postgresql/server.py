@@ -10,7 +10,7 @@ from weakref import WeakSet
 from engines import deadline
 from engines.address import Address
 from engines.engine import Description, Engine, Memory, PoolUse
-from engines.errors import Precondition
+from engines.errors import Conflict, Precondition
 from engines.postgresql import ENGINE
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ SELECT pg_catalog.current_setting('server_version_num')::int AS version_num,
 
 class UnreadableText(Precondition):
     """The server holds text that is not in the encoding it claims to be in, and refuses to give it."""
+
+
+class UndefinedObject(Conflict):
+    """What a statement names is not there (any more)."""
 
 
 class PostgresServer:

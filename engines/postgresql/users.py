@@ -10,9 +10,17 @@ import asyncio
 import time
 
 from engines import deadline
-from engines.errors import Conflict, DeadlineExceeded, EngineError, Precondition, PrivilegeMissing
+from engines.errors import (
+    Conflict,
+    ConnectionLost,
+    DeadlineExceeded,
+    EngineError,
+    Precondition,
+    PrivilegeMissing,
+    UserNotFound,
+)
 from engines.postgresql.quoting import quote_identifier, quote_literal
-from engines.postgresql.server import PostgresServer
+from engines.postgresql.server import PostgresServer, UndefinedObject
 from engines.users import User
 
 SINCE = 140000
@@ -110,6 +118,13 @@ SELECT CASE dependency.dbid WHEN 0 THEN pg_catalog.pg_describe_object(dependency
 """
 """Temporary tables end with their sessions."""
 
+CONNECTION_LIMIT = """
+SELECT rolconnlimit AS connections FROM pg_catalog.pg_roles WHERE rolname = %(name)s
+"""
+
+# Not NOLOGIN: a role that is not to log in is no user, and one whose deletion was interrupted must stay listed.
+LIMIT_CONNECTIONS = "BEGIN ALTER ROLE {user} CONNECTION LIMIT {connections}; END"
+
 SESSIONS = "SELECT pid FROM pg_catalog.pg_stat_activity WHERE usename = %(name)s"
 
 END_SESSIONS = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = %(name)s"
@@ -156,6 +171,13 @@ END
 """
 
 SESSIONS_END_WITHIN = 5.0
+
+LIMITED = (
+    "It cannot log in (CONNECTION LIMIT 0), perhaps by a deletion that was interrupted: delete it again, or lift that."
+)
+
+TO_PUT_BACK = 2.0
+"""Seconds that a deletion leaves for letting the user log in again when it does not come about."""
 
 
 class PostgresUsers:
@@ -206,25 +228,45 @@ class PostgresUsers:
     async def delete(self, name: str) -> None:
         """Lock a role out, end its sessions, and drop it with what was granted to it.
 
-        Raises: Conflict, when it owns something; PrivilegeMissing, EngineUnavailable
+        Raises: UserNotFound; Conflict, when it owns something; PrivilegeMissing, EngineUnavailable
         """
+        rows = await self._server.read(CONNECTION_LIMIT, {"name": name})
+        if not rows:
+            raise UserNotFound
+        connections = int(rows[0]["connections"])
         owned = [str(row["what"]) for row in await self._server.read(OWNED, {"name": name})]
         if owned:
             raise Conflict(
                 f"The user owns {', '.join(owned)}: whose that is to be is not dbvalet's to say. As it or as a "
                 f"superuser: REASSIGN OWNED BY {quote_identifier(name)} TO another; then delete it."
+                + (f" {LIMITED}" if connections == 0 else "")
             )
-        await self._do("BEGIN ALTER ROLE {user} NOLOGIN; END", name)
         try:
-            await self._end_sessions(name)
-            await self._do(DROP, name)
+            with deadline.within(deadline.remaining() - TO_PUT_BACK):
+                await self._do(LIMIT_CONNECTIONS, name, connections="0")
+                await self._end_sessions(name)
+                await self._do(DROP, name)
         except BaseException as problem:
-            # Whatever it was: an application must not be locked out by a deletion that did not come about.
-            try:
-                await self._do("BEGIN ALTER ROLE {user} LOGIN; END", name)
-            except EngineError as also:
-                problem.add_note(f"The user may be unable to log in: ALTER ROLE … LOGIN failed: {also.message}")
-            raise
+            if await self._put_back(name, connections, problem):
+                raise
+
+    async def _put_back(self, name: str, connections: int, problem: BaseException) -> bool:
+        """Let a user log in again after whatever it was; tell whether it is there.
+
+        An application must not be locked out by a deletion that did not come about.
+        """
+        unable = connections == 0
+        try:
+            await self._do(LIMIT_CONNECTIONS, name, connections=str(connections))
+        except UserNotFound:
+            # It is gone: the answer that said so was lost. Any other problem is not one of this deletion's end.
+            return not isinstance(problem, ConnectionLost | DeadlineExceeded)
+        except EngineError as also:
+            unable = True
+            problem.add_note(f"ALTER ROLE … CONNECTION LIMIT {connections} failed: {also.message}")
+        if unable and isinstance(problem, EngineError):
+            problem.message = f"{problem.message} {LIMITED}"
+        return True
 
     async def _end_sessions(self, name: str) -> None:
         ends_at = time.monotonic() + min(SESSIONS_END_WITHIN, deadline.remaining() / 2)
@@ -250,6 +292,8 @@ class PostgresUsers:
         try:
             # With params, if none, so that it is not kept as one of the statements that are asked again and again.
             await self._server.write(f"DO {quote_literal(block)}".replace("%", "%%"), {})
+        except UndefinedObject as gone:
+            raise UserNotFound from gone
         except PrivilegeMissing as refused:
             raise self._missing(name) from refused
 

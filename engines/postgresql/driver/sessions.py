@@ -25,7 +25,7 @@ from engines.errors import (
     PrivilegeMissing,
 )
 from engines.postgresql.driver.connection import Connection, Params, Row
-from engines.postgresql.server import UnreadableText
+from engines.postgresql.server import UndefinedObject, UnreadableText
 from engines.postgresql.session import CONNECT_TIMEOUT, STATEMENT_TIMEOUT, parameters
 
 # The pool warns of what is told to those who wait for a session anyway.
@@ -54,6 +54,7 @@ CAUSES: dict[str, type[EngineError]] = {
     "25006": Precondition,  # a standby
     "3F000": Precondition,  # there is no schema `public`
     "23505": AlreadyExists,  # CREATE … IF NOT EXISTS by two sessions at the same moment
+    "42704": UndefinedObject,  # a role that was dropped meanwhile
     "42710": AlreadyExists,
 }
 """Causes by SQLSTATE or its class: https://www.postgresql.org/docs/current/errcodes-appendix.html"""

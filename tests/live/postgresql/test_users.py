@@ -1,0 +1,140 @@
+"""Users of a live PostgreSQL while others change users too, and when a deletion is interrupted."""
+
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+
+from engines import deadline
+from engines.errors import Conflict, DeadlineExceeded, EngineUnavailable, UserNotFound
+from engines.users import create_user, delete_user, find_user, made_password
+from tests.live.postgresql.cutting import cutting_wire
+from tests.live.postgresql.deployment import Deployment
+from tests.live.servers import LiveServer
+from tests.live.test_users import login, users_of, with_users
+
+pytestmark = pytest.mark.newest_version
+
+CONNECTION_LIMIT = "SELECT rolconnlimit FROM pg_roles WHERE rolname = %s"
+
+
+@pytest.fixture
+async def deployment(postgresql: LiveServer) -> AsyncIterator[Deployment]:
+    """A deployment whose account may manage users."""
+    async with with_users(postgresql) as made:
+        yield made
+
+
+def name_of(deployment: Deployment, what: str = "reader") -> str:
+    return f"{what}-{deployment.database[4:]}"
+
+
+async def test_a_user_whose_deletion_was_interrupted_is_listed_and_deleted_by_doing_it_again(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users, name = users_of(deployment.server), name_of(deployment)
+    await create_user(users, name, made_password(), read_only=True)
+    write, alive = deployment.server.write, True
+
+    async def until_it_is_killed(statement: str, params: object = None) -> list[dict[str, object]]:
+        nonlocal alive
+        if "pg_terminate_backend" in statement:
+            alive = False
+        if not alive:
+            raise EngineUnavailable("The server is restarted.")
+        return await write(statement, {})
+
+    monkeypatch.setattr(deployment.server, "write", until_it_is_killed)
+    with pytest.raises(EngineUnavailable) as refused:
+        await delete_user(users, name)
+    assert "cannot log in (CONNECTION LIMIT 0)" in refused.value.message
+    monkeypatch.undo()
+    assert await deployment.value(CONNECTION_LIMIT, [name]) == 0
+    await find_user(users, name)
+    await delete_user(users, name)
+    assert await deployment.value(CONNECTION_LIMIT, [name]) is None
+
+
+async def test_nobody_logs_in_while_a_user_is_deleted_and_its_own_limit_is_put_back(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users, name, password = users_of(deployment.server), name_of(deployment), made_password()
+    await create_user(users, name, password, read_only=True)
+    await deployment.admin.execute(f'ALTER ROLE "{name}" CONNECTION LIMIT 7'.encode())
+    write = deployment.server.write
+
+    async def nothing_ends(statement: str, params: object = None) -> list[dict[str, object]]:
+        if "pg_terminate_backend" in statement:
+            with pytest.raises(psycopg.OperationalError, match="too many connections for role"):
+                await login(deployment, name, password)
+            raise DeadlineExceeded("Sessions of the user do not end; it is still there.")
+        return await write(statement, {})
+
+    monkeypatch.setattr(deployment.server, "write", nothing_ends)
+    with pytest.raises(DeadlineExceeded) as refused:
+        await delete_user(users, name)
+    assert refused.value.message == "Sessions of the user do not end; it is still there."
+    monkeypatch.undo()
+    assert await deployment.value(CONNECTION_LIMIT, [name]) == 7
+    await login(deployment, name, password)
+    await delete_user(users, name)
+
+
+async def test_a_deletion_that_is_refused_says_that_the_user_cannot_log_in(deployment: Deployment) -> None:
+    users, name = users_of(deployment.server), name_of(deployment, "writer")
+    await create_user(users, name, made_password(), read_only=False)
+    await deployment.admin.execute(f'ALTER ROLE "{name}" CONNECTION LIMIT 0'.encode())
+    await deployment.admin.execute(f'CREATE TABLE its (n int); ALTER TABLE its OWNER TO "{name}"'.encode())
+    with pytest.raises(Conflict, match=r"table public\.its.*cannot log in \(CONNECTION LIMIT 0\)"):
+        await delete_user(users, name)
+    await deployment.admin.execute(b"DROP TABLE its")
+    await delete_user(users, name)
+
+
+async def test_a_user_whose_deletion_had_no_answer_is_told_as_deleted(deployment: Deployment) -> None:
+    name = name_of(deployment)
+    await create_user(users_of(deployment.server), name, made_password(), read_only=True)
+    async with cutting_wire(deployment.live, b"DROP ROLE") as wire:
+        server = deployment.connect_valet(deployment.url(host="127.0.0.1", port=str(wire.port)))
+        try:
+            await delete_user(users_of(server), name)
+            assert wire.cuts == 1
+        finally:
+            await server.close()
+    assert await deployment.value(CONNECTION_LIMIT, [name]) is None
+
+
+async def test_a_user_that_somebody_else_drops_meanwhile_is_not_found(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users, name = users_of(deployment.server), name_of(deployment)
+    await create_user(users, name, made_password(), read_only=True)
+    write = deployment.server.write
+
+    async def after_a_drop(statement: str, params: object = None) -> list[dict[str, object]]:
+        if "DROP ROLE" in statement:
+            await write(statement, {})
+        return await write(statement, {"name": name} if "%(name)s" in statement else {})
+
+    monkeypatch.setattr(deployment.server, "write", after_a_drop)
+    with pytest.raises(UserNotFound):
+        await delete_user(users, name)
+
+
+async def test_a_user_can_log_in_again_when_the_time_for_its_deletion_is_up(deployment: Deployment) -> None:
+    users, name, password = users_of(deployment.server), name_of(deployment), made_password()
+    await create_user(users, name, password, read_only=True)
+    async with deployment.admin.transaction():
+        await deployment.admin.execute(
+            f'GRANT TEMPORARY ON DATABASE "{deployment.database}" TO "{deployment.user}"'.encode()
+        )
+        with deadline.within(3.5), pytest.raises(DeadlineExceeded) as late:
+            try:
+                await delete_user(users, name)
+            finally:
+                # Without any left, a slower server would not have put it back.
+                assert deadline.remaining() > 1
+    assert "CONNECTION LIMIT" not in late.value.message
+    assert await deployment.value(CONNECTION_LIMIT, [name]) == -1
+    await login(deployment, name, password)
+    await delete_user(users, name)
