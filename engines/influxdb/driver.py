@@ -41,6 +41,9 @@ CAUSES: tuple[tuple[re.Pattern[str], Cause], ...] = (
     (re.compile(r"^retention policy conflicts with an existing policy"), lambda _: errors.AlreadyExists()),
     (re.compile(r"^retention policy not found"), lambda _: errors.RetentionPolicyNotFound()),
     (re.compile(r"^retention policy duration "), lambda text: errors.InvalidParams({"duration": [text]})),
+    # Before what else begins with "user": these are of another than dbvalet's own.
+    (re.compile(r"^user already exists"), lambda _: errors.AlreadyExists()),
+    (re.compile(r"^user not found"), lambda _: errors.UserNotFound()),
     (re.compile(r"^invalid name"), lambda _: errors.InvalidParams({"name": ["InfluxDB does not take this name"]})),
     (re.compile(r"^name too long"), lambda _: errors.InvalidParams({"name": ["is too long for InfluxDB"]})),
     (

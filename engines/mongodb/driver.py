@@ -66,6 +66,7 @@ CAUSES: dict[int, Callable[[str], errors.EngineError]] = {
     12586: lambda _: errors.Conflict("An index is being built in this logical database; try again when it is done."),
     14031: lambda text: errors.EngineUnavailable(f"MongoDB cannot do this just now: {text}"),  # OutOfDiskSpace
     13297: lambda _: errors.AlreadyExists("This name differs from an existing one only in case."),
+    51003: lambda _: errors.AlreadyExists(),  # a user
 }
 
 

@@ -40,6 +40,10 @@ class UndefinedObject(Conflict):
     """What a statement names is not there (any more)."""
 
 
+class ChangedMeanwhile(Conflict):
+    """Another transaction changed the same row of a catalogue first; nothing was done, and it may be tried again."""
+
+
 class PostgresServer:
     """The live side of one database."""
 

@@ -20,7 +20,7 @@ from engines.errors import (
     UserNotFound,
 )
 from engines.postgresql.quoting import quote_identifier, quote_literal
-from engines.postgresql.server import PostgresServer, UndefinedObject
+from engines.postgresql.server import ChangedMeanwhile, PostgresServer, UndefinedObject
 from engines.users import User
 
 SINCE = 140000
@@ -179,6 +179,9 @@ LIMITED = (
 TO_PUT_BACK = 2.0
 """Seconds that a deletion leaves for letting the user log in again when it does not come about."""
 
+AGAIN_WITHIN = 0.5
+"""Seconds that must be left for a statement that met another change to be tried again."""
+
 
 class PostgresUsers:
     """Users of one PostgreSQL database."""
@@ -289,13 +292,22 @@ class PostgresUsers:
         }
         parts = _parts(body)
         block = "".join(texts[part] if position % 2 else part for position, part in enumerate(parts))
-        try:
-            # With params, if none, so that it is not kept as one of the statements that are asked again and again.
-            await self._server.write(f"DO {quote_literal(block)}".replace("%", "%%"), {})
-        except UndefinedObject as gone:
-            raise UserNotFound from gone
-        except PrivilegeMissing as refused:
-            raise self._missing(name) from refused
+        while True:
+            try:
+                # With params, if none, so that it is not kept as one of the statements that are asked again and again.
+                await self._server.write(f"DO {quote_literal(block)}".replace("%", "%%"), {})
+                return
+            except ChangedMeanwhile:
+                # GRANT … ON DATABASE rewrites the database's one row of pg_database, whoever it is for. No lock of
+                # dbvalet's own is taken against it: administrators would not know of it, and who is to be deleted
+                # could hold it.
+                if deadline.remaining() < AGAIN_WITHIN:
+                    raise
+                await asyncio.sleep(0.02)
+            except UndefinedObject as gone:
+                raise UserNotFound from gone
+            except PrivilegeMissing as refused:
+                raise self._missing(name) from refused
 
     def _missing(self, name: str) -> PrivilegeMissing:
         account = quote_identifier(self._server.address.user or "valet")

@@ -25,7 +25,7 @@ from engines.errors import (
     PrivilegeMissing,
 )
 from engines.postgresql.driver.connection import Connection, Params, Row
-from engines.postgresql.server import UndefinedObject, UnreadableText
+from engines.postgresql.server import ChangedMeanwhile, UndefinedObject, UnreadableText
 from engines.postgresql.session import CONNECT_TIMEOUT, STATEMENT_TIMEOUT, parameters
 
 # The pool warns of what is told to those who wait for a session anyway.
@@ -58,6 +58,10 @@ CAUSES: dict[str, type[EngineError]] = {
     "42710": AlreadyExists,
 }
 """Causes by SQLSTATE or its class: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+
+CONCURRENTLY = ("tuple concurrently updated", "tuple concurrently deleted")
+"""Two transactions changed one row of a catalogue. PostgreSQL has no SQLSTATE for it but that of any internal error,
+and does not translate the text: https://github.com/postgres/postgres/blob/REL_18_0/src/backend/access/heap/heapam.c"""
 
 
 class Sessions:
@@ -260,6 +264,8 @@ class Sessions:
         if state == "57014":
             return EngineUnavailable(f"{self._where}: dbvalet's statement was cancelled by somebody else.")
         cause = CAUSES.get(state) or CAUSES.get(state[:2])
+        if state == "XX000" and error.diag.message_primary in CONCURRENTLY:
+            cause = ChangedMeanwhile
         if cause is None and connection.closed:
             cause = ConnectionLost
         return cause and cause(f"{self._where}: {error.diag.message_primary or 'the connection was cut'}.")

@@ -8,7 +8,7 @@ import pytest
 from influxdb.exceptions import InfluxDBClientError
 
 from engines import deadline
-from engines.errors import Precondition, PrivilegeMissing, Protected, UserNotFound
+from engines.errors import AlreadyExists, Precondition, PrivilegeMissing, Protected, UserNotFound
 from engines.influxdb.server import InfluxServer
 from engines.influxdb.users import InfluxUsers
 from engines.users import change_password, create_user, delete_user, made_password
@@ -136,6 +136,16 @@ async def test_a_writer_writes_here_and_nowhere_else(server: InfluxServer, influ
     assert writer.write_points([{"measurement": "things", "fields": {"n": 2}}], database=DATABASE)
     with pytest.raises(InfluxDBClientError):
         writer.write_points([{"measurement": "things", "fields": {"n": 2}}], database="another")
+
+
+async def test_who_is_made_or_taken_away_by_somebody_else_meanwhile_is_told_so(server: InfluxServer) -> None:
+    users = InfluxUsers(server)
+    await users.create("writer", made_password(), read_only=False)
+    with pytest.raises(AlreadyExists):
+        await users.create("writer", made_password(), read_only=False)
+    await users.delete("writer")
+    with pytest.raises(UserNotFound):
+        await users.delete("writer")
 
 
 async def test_users_with_more_rights_are_left_alone(

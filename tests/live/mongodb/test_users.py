@@ -136,6 +136,16 @@ async def test_a_writer_writes_here_and_nowhere_else(users: Users, root: Root, m
     assert root[DATABASE]["mine"].find_one()
 
 
+async def test_who_is_made_or_taken_away_by_somebody_else_meanwhile_is_told_so(users: Users, root: Root) -> None:
+    allow(root)
+    await users.create("writer", made_password(), read_only=False)
+    with pytest.raises(AlreadyExists):
+        await users.create("writer", made_password(), read_only=False)
+    await users.delete("writer")
+    with pytest.raises(UserNotFound):
+        await users.delete("writer")
+
+
 async def test_users_with_more_rights_are_left_alone(users: Users, root: Root) -> None:
     allow(root)
     roles = {"admin_of_it": ["dbOwner"], "of_two": ["read", {"role": "read", "db": "another"}], "of_none": []}

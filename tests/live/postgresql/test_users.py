@@ -1,5 +1,6 @@
 """Users of a live PostgreSQL while others change users too, and when a deletion is interrupted."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -9,7 +10,7 @@ from engines import deadline
 from engines.errors import Conflict, DeadlineExceeded, EngineUnavailable, UserNotFound
 from engines.users import create_user, delete_user, find_user, made_password
 from tests.live.postgresql.cutting import cutting_wire
-from tests.live.postgresql.deployment import Deployment
+from tests.live.postgresql.deployment import Deployment, until
 from tests.live.servers import LiveServer
 from tests.live.test_users import login, users_of, with_users
 
@@ -121,6 +122,22 @@ async def test_a_user_that_somebody_else_drops_meanwhile_is_not_found(
         await delete_user(users, name)
 
 
+async def test_a_user_is_created_while_an_administrator_grants_on_the_database(deployment: Deployment) -> None:
+    users, name = users_of(deployment.server), name_of(deployment)
+    async with deployment.admin.transaction():
+        await deployment.admin.execute(
+            f'GRANT TEMPORARY ON DATABASE "{deployment.database}" TO "{deployment.user}"'.encode()
+        )
+        creating = asyncio.create_task(create_user(users, name, made_password(), read_only=True))
+
+        async def waits() -> bool:
+            return await deployment.value("SELECT count(*) FROM pg_locks WHERE NOT granted") == 1
+
+        await until(waits)
+    assert (await creating).read_only
+    await delete_user(users, name)
+
+
 async def test_a_user_can_log_in_again_when_the_time_for_its_deletion_is_up(deployment: Deployment) -> None:
     users, name, password = users_of(deployment.server), name_of(deployment), made_password()
     await create_user(users, name, password, read_only=True)
@@ -138,3 +155,11 @@ async def test_a_user_can_log_in_again_when_the_time_for_its_deletion_is_up(depl
     assert await deployment.value(CONNECTION_LIMIT, [name]) == -1
     await login(deployment, name, password)
     await delete_user(users, name)
+
+
+async def test_users_are_created_and_deleted_at_the_same_time(deployment: Deployment) -> None:
+    users = users_of(deployment.server)
+    names = [name_of(deployment, f"user{number}") for number in range(8)]
+    for _ in range(3):
+        await asyncio.gather(*(create_user(users, name, made_password(), read_only=False) for name in names))
+        await asyncio.gather(*(delete_user(users, name) for name in names))

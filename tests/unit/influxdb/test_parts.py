@@ -17,6 +17,7 @@ from engines.errors import (
     InvalidParams,
     PrivilegeMissing,
     RetentionPolicyNotFound,
+    UserNotFound,
 )
 from engines.influxdb import ENGINE
 from engines.influxdb.driver import cause_of, certificates
@@ -70,6 +71,8 @@ OF_A_STATEMENT = [
     ("invalid name", InvalidParams),
     ("name too long", InvalidParams),
     ("database not found: app", EngineUnavailable),
+    ("user already exists", AlreadyExists),
+    ("user not found", UserNotFound),
     ("query-timeout limit exceeded", DeadlineExceeded),
     ("query interrupted", DeadlineExceeded),
     ("max-concurrent-queries limit exceeded(1, 1)", EngineUnavailable),

@@ -90,6 +90,7 @@ def test_a_silent_server_is_told_as_one() -> None:
         (12587, Conflict),
         (13297, AlreadyExists),
         (14031, EngineUnavailable),
+        (51003, AlreadyExists),
     ],
 )
 def test_codes_are_the_causes_that_they_stand_for(code: int, cause: type[Exception]) -> None:
