@@ -78,6 +78,13 @@ class NoServer(errors.EngineUnavailable):
     """The time for this action is up and no server is known that would take it."""
 
 
+class NotOnMost(errors.EngineUnavailable):
+    """A write that the primary did, of which it did not hear in time that most members of its replica set have it.
+
+    No ConnectionLost, as a look at the primary would show it as done.
+    """
+
+
 class NamespaceNotFound(errors.NotFound):
     """The collection or logical database is not there (any more)."""
 
@@ -173,18 +180,28 @@ class Client:
     async def write(self, database: str, command: dict[str, Any]) -> dict[str, Any]:
         """Run a command that changes something, once.
 
-        Raises: ConnectionLost, when it may or may not have been done; and as `read`
+        Raises: ConnectionLost, when it may or may not have been done; NotOnMost; and as `read`
         """
         # Without this a server that is killed within the next 100 ms forgets what it acknowledged. With it the answer
         # comes after the journal is on disk, and in a replica set after most members have it.
         durable = {"w": "majority", "wtimeout": max(int(deadline.remaining() * 1000), 1)}
         try:
-            return await self._command(database, {**command, "writeConcern": durable})
+            reply = await self._command(database, {**command, "writeConcern": durable})
         except NoAnswer as silent:
             raise errors.DeadlineExceeded(f"{silent.message} {UNKNOWN}") from silent
         except NoServer as gone:
             # The monitor may have given up a server that had the command already.
             raise errors.ConnectionLost(f"{gone.message} {UNKNOWN}") from gone
+        # The driver raises neither of these for a command, as the reply says `ok: 1`.
+        for refused in reply.get("writeErrors", []):
+            with self._named_causes():
+                raise driver_errors.OperationFailure(refused["errmsg"], refused["code"], refused)
+        if late := reply.get("writeConcernError"):
+            raise NotOnMost(
+                "It was done on the primary, and is not known to be on most members of the replica set, so it is lost "
+                f"if another becomes primary: {late.get('errmsg', 'no text')}. Look before trying again."
+            )
+        return reply
 
     async def _command(self, database: str, command: dict[str, Any]) -> dict[str, Any]:
         """Run one command on the primary, stopped by the server itself when the deadline has passed.

@@ -1,10 +1,11 @@
-"""What was said to be done is still done when the server is killed the moment after."""
+"""What was said to be done is still done when the server is killed the moment after, or another becomes primary."""
 
 import pymongo
 import pytest
 
 from engines.address import parse_address
 from engines.engine import perform
+from engines.errors import EngineUnavailable
 from engines.mongodb import ENGINE
 from tests.live.accounts import account_on
 from tests.live.servers import LiveServer, spawn
@@ -27,6 +28,33 @@ async def test_what_was_said_done_outlives_a_kill(mongodb: LiveServer) -> None:
         private.kill()
         private.start()
         assert "kept1" not in databases_of(private)
+        await server.close()
+
+
+async def test_what_most_members_are_not_known_to_have_is_not_said_done(mongodb: LiveServer) -> None:
+    late = {"code": 64, "errmsg": "waiting for replication timed out"}
+    # The server does what it is told and then answers as if its replica set had not followed in time.
+    with spawn("mongodb", mongodb.version, options=["--setParameter", "enableTestCommands=1"]) as private:
+        server = ENGINE.connect(parse_address(account_on(private), ENGINE.default_port))
+        for name, params, command in (
+            ("create-database", {"database_name": "kept"}, "create"),
+            ("reset-database", {"database_name": "kept"}, "drop"),
+            ("delete-database", {"database_name": "kept"}, "dropDatabase"),
+        ):
+            with pymongo.MongoClient[dict[str, object]](private.url()) as root:
+                if command == "drop":
+                    root["kept"]["things"].insert_one({})
+                root.admin.command(
+                    {
+                        "configureFailPoint": "failCommand",
+                        "mode": {"times": 1},
+                        "data": {"failCommands": [command], "writeConcernError": late},
+                    }
+                )
+            action = ENGINE.actions[name]
+            with pytest.raises(EngineUnavailable, match=r"done on the primary.*waiting for replication timed out"):
+                await perform(server, action, action.validate(params))
+            assert ("kept" in databases_of(private)) is (name != "delete-database")
         await server.close()
 
 

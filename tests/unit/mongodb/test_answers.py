@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from engines import deadline
+from engines.errors import Conflict, ConnectionLost, EngineUnavailable, PrivilegeMissing
 from engines.mongodb import contents
+from engines.mongodb.driver import Client
 from engines.mongodb.health import _line
 from engines.mongodb.server import MongoServer
 from engines.mongodb.users import MongoUsers
@@ -107,3 +109,28 @@ def test_a_line_of_the_log_is_of_its_moment(text: str, at: datetime) -> None:
 @pytest.mark.parametrize("text", ["", "words", '{"t":{"$date":"2020-05-01T12', '{"s":"I"}', '{"t":{"$date":1}}'])
 def test_a_line_that_tells_no_moment_is_none(text: str) -> None:
     assert _line(text) is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "cause", "text"),
+    [
+        ({"ok": 1, "writeConcernError": {"code": 189, "errmsg": "x"}}, EngineUnavailable, "done on the primary.*: x"),
+        ({"ok": 1, "n": 0, "writeErrors": [{"index": 0, "code": 13, "errmsg": "x"}]}, PrivilegeMissing, "refused: x"),
+        ({"ok": 1, "n": 0, "writeErrors": [{"index": 0, "code": 112, "errmsg": "x"}]}, Conflict, "another change"),
+    ],
+)
+async def test_a_write_that_is_not_wholly_done_is_not_told_as_done(
+    reply: dict[str, Any], cause: type[Exception], text: str
+) -> None:
+    async def command(database: str, command: dict[str, Any]) -> dict[str, Any]:
+        assert (database, command["drop"], command["writeConcern"]["w"]) == ("app", "t", "majority")
+        return reply
+
+    client: Any = Client.__new__(Client)
+    client._command = command
+    with deadline.within(5), pytest.raises(cause, match=text) as refused:
+        await client.write("app", {"drop": "t"})
+    # Of a lost connection the outcome is looked up, on the primary alone.
+    assert not isinstance(refused.value, ConnectionLost)
+    reply.clear()
+    assert await client.write("app", {"drop": "t"}) == {}
