@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
+from uuid import uuid4
 
 from pydantic import AfterValidator, Field, StringConstraints
 from typing_extensions import TypedDict
@@ -116,10 +117,17 @@ async def look_whether_as_asked(server: InfluxServer, params: NewRetentionPolicy
     return [] if found is None else [AS_ASKED if found == as_shown(params) else str(found)]
 
 
-async def look_whether_there(server: InfluxServer, params: ExistingRetentionPolicy) -> list[str]:
-    """Tell whether there is a policy of this name. It has nothing that a later one of its name could not have."""
+async def look_at_shards(server: InfluxServer, params: ExistingRetentionPolicy) -> list[str]:
+    """List the shards of a policy, whose ids no later one of its name has.
+
+    Where it has none, or only an admin may list them, nothing tells it from a later one: it is another at each look, so
+    that only its absence says anything.
+    """
     found = await find(server, params.name)
-    return [] if found is None else [str(found)]
+    if found is None:
+        return []
+    shards, _ = await shards_of(server, params.name)
+    return [f"{found} shard {shard}" for shard in shards] or [f"{found} {uuid4()}"]
 
 
 def as_shown(params: NewRetentionPolicy) -> RetentionPolicy:
@@ -210,7 +218,7 @@ async def add_retention_policy(server: InfluxServer, params: NewRetentionPolicy)
     effect=Effect.DESTRUCTIVE,
     privileges=("READ", "WRITE"),
     example_params={"name": "30-days"},
-    aftermath=Aftermath(look=look_whether_there, goal=Goal.GONE),
+    aftermath=Aftermath(look=look_at_shards, goal=Goal.GONE),
     preview=preview_del,
 )
 async def del_retention_policy(server: InfluxServer, params: ExistingRetentionPolicy) -> None:

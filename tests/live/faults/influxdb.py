@@ -46,6 +46,14 @@ class InfluxPlace(Place):
     def add(self) -> None:
         self.run(f'CREATE RETENTION POLICY month ON "{self.database}" DURATION 30d REPLICATION 1')
 
+    def add_with_a_point(self) -> None:
+        """A policy has nothing of its own but the shards of its points."""
+        self.add()
+        with self.client() as client:
+            client.write_points(
+                [{"measurement": "of_month", "fields": {"value": 1}}], database=self.database, retention_policy="month"
+            )
+
     def drop(self) -> None:
         self.run(f'DROP RETENTION POLICY month ON "{self.database}"')
 
@@ -108,12 +116,14 @@ def add(place: InfluxPlace) -> Iterator[Case]:
 
 @contextmanager
 def delete(place: InfluxPlace) -> Iterator[Case]:
-    place.add()
+    place.add_with_a_point()
     yield Case(
         "del-retention-policy",
         {"name": "month"},
         is_done=lambda: "month" not in place.policies(),
-        prepare=place.add,
+        prepare=place.add_with_a_point,
+        meanwhile=place.add_with_a_point,
+        is_left_alone=lambda: "month" in place.policies(),
     )
     place.drop()
 

@@ -1,16 +1,20 @@
 """A connection that is cut under a statement: a read is sent again, a write never."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import influxdb as bare
 import pytest
 
+from engines.aftermath import Goal, Verdict, judge
+from engines.engine import look
 from engines.errors import Conflict, ConnectionLost
+from engines.influxdb import ENGINE
 from engines.influxdb.influxql import identifier
 from engines.influxdb.server import InfluxServer
 from tests.live.cutting_proxy import CuttingProxy, cutting_proxy
 from tests.live.influxdb.conftest import act, connect, policies
+from tests.live.influxdb.test_refusals import until
 from tests.live.servers import LiveServer
 
 
@@ -134,3 +138,55 @@ async def test_what_was_done_is_no_refusal_when_the_account_may_not_look_any_mor
         assert "p" in policies(root, database)
     finally:
         root.query(f"GRANT ALL PRIVILEGES TO {identifier(user)}", method="POST")
+
+
+def make_policy(root: bare.InfluxDBClient, database: str, *, points: int) -> None:
+    root.query(f"CREATE RETENTION POLICY p ON {identifier(database)} DURATION 30d REPLICATION 1", method="POST")
+    for number in range(points):
+        root.write_points([{"measurement": "m", "fields": {"n": number}}], database=database, retention_policy="p")
+
+
+async def told(server: InfluxServer, before: Sequence[str] | None) -> Verdict:
+    return judge(Goal.GONE, before, await look_at_policy(server))
+
+
+async def look_at_policy(server: InfluxServer) -> Sequence[str] | None:
+    action = ENGINE.actions["del-retention-policy"]
+    return await look(server, action, action.validate({"name": "p"}))
+
+
+@pytest.mark.parametrize("points", [0, 2])
+@pytest.mark.parametrize("points_anew", [0, 1])
+async def test_a_policy_that_is_made_anew_is_not_taken_for_the_one_that_was_to_be_deleted(
+    server: InfluxServer,
+    root: bare.InfluxDBClient,
+    proxy: CuttingProxy,
+    database: str,
+    *,
+    points: int,
+    points_anew: int,
+) -> None:
+    make_policy(root, database, points=points)
+    before = await look_at_policy(server)
+    assert await told(server, before) is (Verdict.NOT_DONE if points else Verdict.UNKNOWN)
+    proxy.lose_answer(b"q=DROP")
+    with pytest.raises(ConnectionLost):
+        await server.write(f"DROP RETENTION POLICY p ON {identifier(database)}")
+    # The server answers before it is done, and goes on without the client.
+    await until(lambda: "p" not in policies(root, database))
+    assert await told(server, before) is Verdict.DONE
+    make_policy(root, database, points=points_anew)
+    assert await told(server, before) is Verdict.UNKNOWN
+
+
+async def test_who_may_not_list_shards_cannot_tell_a_policy_from_the_next_of_its_name(
+    server: InfluxServer, root: bare.InfluxDBClient, database: str
+) -> None:
+    make_policy(root, database, points=1)
+    user = identifier(server.address.user or "")
+    root.query(f"GRANT ALL ON {identifier(database)} TO {user}", method="POST")
+    root.query(f"REVOKE ALL PRIVILEGES FROM {user}", method="POST")
+    try:
+        assert await told(server, await look_at_policy(server)) is Verdict.UNKNOWN
+    finally:
+        root.query(f"GRANT ALL PRIVILEGES TO {user}", method="POST")
