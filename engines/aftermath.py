@@ -18,6 +18,8 @@ class Goal(StrEnum):
     """There is nothing any more."""
     ENDED = "ended"
     """None of those that were there is there any more; others may be."""
+    FORGOTTEN = "forgotten"
+    """None of those that were there is there any more; others come all the time, and change nothing of it."""
     THERE = "there"
     """It is `AS_ASKED`."""
     CHANGED = "changed"
@@ -64,6 +66,10 @@ def judge(goal: Goal, before: Sequence[str] | None, now: Sequence[str] | None) -
             done = bool(was) and not is_now
         case Goal.ENDED:
             done = bool(was) and not was & is_now
+        case Goal.FORGOTTEN:
+            if not was:
+                return Verdict.UNKNOWN
+            return Verdict.NOT_DONE if was & is_now else Verdict.DONE
         case Goal.THERE:
             done = is_now != was and AS_ASKED in is_now
         case _:  # Goal.CHANGED

@@ -96,11 +96,14 @@ SELECT COALESCE(pg_catalog.max(calls), 0) AS calls
 
 STATS_SINCE = (1, 11)
 
-SINCE = """
-SELECT min(stats_since)::text AS since
+COUNTED_SINCE = """
+SELECT pg_catalog.concat_ws(' ', userid, queryid, toplevel, EXTRACT(epoch FROM stats_since)) AS counted
   FROM {schema}.pg_stat_statements(false)
  WHERE dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+ ORDER BY calls DESC, userid, queryid, toplevel
+ LIMIT 20
 """
+"""The last of all that the server forgets by itself, when it has no room for new ones (pg_stat_statements.max)."""
 
 RESET_OF_DATABASE = (1, 7)
 
@@ -156,11 +159,15 @@ async def look_whether_enabled(server: PostgresServer) -> list[str]:
 
 
 async def look_since_when(server: PostgresServer) -> list[str] | None:
-    """Tell since when statements of this database are counted; None before PostgreSQL 17, which does not say it."""
+    """Tell since when the statements of this database that ran most often are counted.
+
+    None before PostgreSQL 17, which does not say it. The oldest count of all would tell less: it goes when somebody
+    resets that one statement, or the server needs its room.
+    """
     extension = await _find_extension(server)
     if extension.version < STATS_SINCE:
         return None
-    return [str(row["since"]) for row in await server.read(SINCE.format(schema=extension.schema))]
+    return [str(row["counted"]) for row in await server.read(COUNTED_SINCE.format(schema=extension.schema))]
 
 
 async def preview_enable(server: PostgresServer) -> Preview:
@@ -233,7 +240,7 @@ async def enable_statements(server: PostgresServer) -> None:
     privileges=(MAY_READ, MAY_RESET),
     settings=(PRELOADED, CREATED),
     deadline=10.0,
-    aftermath=Aftermath(look=look_since_when, goal=Goal.CHANGED),
+    aftermath=Aftermath(look=look_since_when, goal=Goal.FORGOTTEN),
     preview=preview_reset,
 )
 async def reset_statements(server: PostgresServer) -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import psycopg
 import pytest
 
 from engines import deadline
-from engines.engine import perform
+from engines.aftermath import Verdict, judge
+from engines.engine import look, perform
 from engines.errors import Conflict, ConnectionLost, DeadlineExceeded, Precondition, PrivilegeMissing
 from engines.postgresql import ENGINE
 from tests.live.images import newest
@@ -264,6 +265,35 @@ async def test_a_change_whose_answer_was_lost_is_looked_up_and_found_done(
         await server.close()
     assert await deployment.value(IS_CREATED) == "public"
     assert await listed(deployment, "marker_j") == []
+
+
+async def test_a_reset_of_one_statement_by_somebody_else_is_not_taken_for_the_reset_of_all(
+    deployment: Deployment, postgresql: LiveServer
+) -> None:
+    action = ENGINE.actions["pg-stat-statements-reset"]
+
+    async def told(before: Sequence[str] | None) -> Verdict:
+        return judge(action.aftermath.goal, before, await look(deployment.server, action, None))
+
+    session = await deployment.session()
+    for columns in range(1, 26):
+        await session.execute(f"SELECT {', '.join('1' * columns)}".encode())
+    before = await look(deployment.server, action, None)
+    if postgresql.version_tuple < (17,):
+        assert before is None
+        return
+    await deployment.admin.execute(
+        """
+        SELECT pg_stat_statements_reset(userid, dbid, queryid) FROM pg_stat_statements
+         WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+         ORDER BY stats_since LIMIT 1
+        """
+    )
+    await count(deployment, "marker_m", 100)
+    assert await told(before) is Verdict.NOT_DONE
+    await deployment.act("pg-stat-statements-reset")
+    await count(deployment, "marker_m", 100)
+    assert await told(before) is Verdict.DONE
 
 
 @pytest.mark.parametrize("acknowledged", [False, True])
