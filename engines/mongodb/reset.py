@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.action import Effect, action
 from engines.aftermath import Aftermath, Goal
-from engines.errors import AlreadyExists, Conflict, DeadlineExceeded, LogicalDatabaseNotFound
+from engines.errors import AlreadyExists, Conflict, DeadlineExceeded, LogicalDatabaseNotFound, PrivilegeMissing
 from engines.mongodb.contents import functions_in, measured, profile_stays, require_on, users_of
 from engines.mongodb.databases import BUCKETS, PLACEHOLDER, collections, existing_names, look_into, refuse_system
 from engines.names import ExistingLogicalDatabase, named
@@ -103,23 +103,38 @@ async def check_resettable(server: MongoServer, name: str) -> None:
 async def empty(server: MongoServer, name: str) -> None:
     """Drop everything but one empty collection.
 
-    Raises: Conflict, when new ones go on appearing
+    Raises: PrivilegeMissing, when nothing was removed; Conflict, when something was, or new ones go on appearing
     """
     keep = await placeholder(server, name, await collections(server, name))
-    for _ in range(PASSES):
-        present = {collection["name"] for collection in await collections(server, name)}
-        functions = 0
-        if "system.js" in present:
-            # It cannot be dropped (code 20), so its documents are deleted: each is a function.
-            reply = await server.write(name, {"delete": "system.js", "deletes": [{"q": {}, "limit": 0}]})
-            functions = reply["n"]
-        if "system.profile" in present:
-            await drop_profile(server, name)
-        doomed = to_be_dropped(present) - {keep}
-        if not doomed and not functions:
-            return
-        for collection in sorted(doomed):
-            await drop(server, name, collection)
+    removed, needed = 0, ""
+    try:
+        for _ in range(PASSES):
+            needed = "listCollections"
+            present = {collection["name"] for collection in await collections(server, name)}
+            functions = 0
+            if "system.js" in present:
+                needed = "remove"
+                # It cannot be dropped (code 20), so its documents are deleted: each is a function.
+                reply = await server.write(name, {"delete": "system.js", "deletes": [{"q": {}, "limit": 0}]})
+                functions = reply["n"]
+                removed += functions > 0
+            needed = "dropCollection"
+            if "system.profile" in present:
+                removed += await drop_profile(server, name)
+            doomed = to_be_dropped(present) - {keep}
+            if not doomed and not functions:
+                return
+            for collection in sorted(doomed):
+                removed += await drop(server, name, collection)
+    except PrivilegeMissing as refused:
+        if not removed:
+            raise
+        # Not a refusal: that would say that nothing was done.
+        were = "1 collection was" if removed == 1 else f"{removed} collections were"
+        raise Conflict(
+            f"{were} removed, then: {refused.message}. Missing: {needed}. "
+            f"Remedy: {server.engine.requirements[needed].remedy(server)} Then doing it again completes it."
+        ) from refused
     raise Conflict("New collections or functions go on appearing: a client is writing to it.")
 
 
@@ -157,23 +172,24 @@ async def choose_placeholder(server: MongoServer, name: str, present: list[dict[
     return next(candidate for candidate in candidates if candidate not in by_name), False
 
 
-async def drop_profile(server: MongoServer, name: str) -> None:
+async def drop_profile(server: MongoServer, name: str) -> bool:
     """Drop the profiler's collection, which holds queries and so values of documents, unless profiling is on."""
     from engines.mongodb.driver import IllegalOperation
 
     try:
-        await drop(server, name, "system.profile")
+        return await drop(server, name, "system.profile")
     except IllegalOperation:
         # The server refuses it then, and what is switched on is not for a reset to switch off.
-        return
+        return False
 
 
-async def drop(server: MongoServer, name: str, collection: str) -> None:
-    """Drop a collection or a view, or find it gone."""
+async def drop(server: MongoServer, name: str, collection: str) -> bool:
+    """Drop a collection or a view, or find it gone; tell whether it was there."""
     from engines.mongodb.driver import NamespaceNotFound
 
     try:
         await server.write(name, {"drop": collection})
     except NamespaceNotFound:
         # A time-series collection takes its buckets along, and an application may drop too.
-        return
+        return False
+    return True

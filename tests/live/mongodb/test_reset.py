@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engines import deadline
-from engines.errors import Conflict, ConnectionLost, DeadlineExceeded, Protected
+from engines.errors import Conflict, ConnectionLost, DeadlineExceeded, PrivilegeMissing, Protected
 from engines.mongodb.databases import PLACEHOLDER
 from engines.mongodb.reset import reset_database
 from engines.mongodb.server import MongoServer
@@ -188,3 +188,39 @@ async def test_when_its_time_is_up_it_says_that_a_part_may_be_done(server: Mongo
         root.admin.command({"fsyncUnlock": 1})
     await act(server, "reset-database", full)
     assert_nothing_of_before(root, full)
+
+
+async def test_a_reset_that_is_refused_half_way_is_no_refusal_of_all(
+    mongodb: LiveServer, root: Root, fresh: str
+) -> None:
+    root.admin.command(
+        {
+            "createRole": "half_way",
+            "privileges": [
+                {"resource": {"cluster": True}, "actions": ["listDatabases"]},
+                {"resource": {"db": fresh, "collection": ""}, "actions": ["collStats", "listCollections"]},
+                {"resource": {"db": fresh, "collection": PLACEHOLDER}, "actions": ["createCollection"]},
+                *({"resource": {"db": fresh, "collection": each}, "actions": ["dropCollection"]} for each in "ab"),
+            ],
+            "roles": [],
+        }
+    )
+    root.admin.command({"createUser": "half", "pwd": "p", "roles": ["half_way"]})
+    for each in "abcd":
+        root[fresh][each].insert_one({})
+    server = connect(mongodb.url("half", "p", "app"))
+    try:
+        with pytest.raises(Conflict) as told:
+            await act(server, "reset-database", fresh)
+        assert "2 collections were removed, then: MongoDB refused: not authorized" in told.value.message
+        assert "Missing: dropCollection. Remedy: db.getSiblingDB(" in told.value.message
+        assert "Missing: remove" not in told.value.message
+        assert told.value.message.endswith("Then doing it again completes it.")
+        assert set(root[fresh].list_collection_names()) == {PLACEHOLDER, "c", "d"}
+        with pytest.raises(PrivilegeMissing):
+            await act(server, "reset-database", fresh)
+        assert set(root[fresh].list_collection_names()) == {PLACEHOLDER, "c", "d"}
+    finally:
+        await server.close()
+        root.admin.command({"dropUser": "half"})
+        root.admin.command({"dropRole": "half_way"})
