@@ -10,14 +10,14 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from agent.databases import Database
-from agent.errors import OperationEnded, OperationNotFound, OperationOpen
+from agent.errors import AgentError, OperationEnded, OperationNotFound, OperationOpen
 from agent.log import Log
 from agent.once import begun
 from agent.operations.keeper import Keeper
 from agent.operations.kind import LOGICAL, Kind, Run
 from agent.state.state import State
 from agent.tasks import Task
-from engines.errors import Precondition
+from engines.errors import EngineError, Precondition
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -62,9 +62,10 @@ class Operations:
         self.kinds = kinds
         self._log = log
         self._keeper = Keeper(state, self.owner, log)
+        self._beginning: dict[str, asyncio.Task[Operation]] = {}
         self._working: dict[str, asyncio.Task[None]] = {}
         self._last_beats: dict[str, tuple[int, float]] = {}
-        """Of the operations of others: a heartbeat, and when it was first seen here."""
+        """Of the operations that nobody works on here: a heartbeat, and when it was first seen."""
         self._cleaned_up_at: dict[str, float] = {}
         """When that was last tried."""
         self._watcher: asyncio.Task[None] | None = None
@@ -88,10 +89,11 @@ class Operations:
         key = begun.get()
         if key is not None:
             params = {**params, ASKED_UNDER: key.mark}
+        operation_id = token_hex(12)
 
         def work(connection: Connection) -> Operation:
             operation = record.Operation(
-                id=token_hex(12),
+                id=operation_id,
                 database_id=database.id,
                 type=kind,
                 status=record.Status.PENDING,
@@ -111,14 +113,26 @@ class Operations:
             rows(connection, operation)
             return operation
 
+        async def begun_and_worked_on() -> Operation:
+            try:
+                operation = await self._state.run(work)
+            except IntegrityError:
+                raise await self._open(database.id) from None
+            self._log.info("operation_began", operation=operation.id, type=kind, who=started_by, database=database.id)
+            self._work(operation, self.kinds[kind].run)
+            return operation
+
         self.claim()
+        # A row is committed by its thread even when nobody waits for it any more: it is worked on then, too.
+        beginning = asyncio.create_task(begun_and_worked_on())
+        self._beginning[operation_id] = beginning
+        beginning.add_done_callback(lambda _: self._beginning.pop(operation_id))
         try:
-            operation = await self._state.run(work)
-        except IntegrityError:
-            raise await self._open(database.id) from None
-        self._log.info("operation_began", operation=operation.id, type=kind, who=started_by, database=database.id)
-        self._work(operation, self.kinds[kind].run)
-        return operation
+            await asyncio.wait([beginning])
+        except asyncio.CancelledError:
+            beginning.add_done_callback(self._told_nobody)
+            raise
+        return beginning.result()
 
     async def begun_before(self, database_id: str) -> Operation | None:
         """Give what an earlier request with the key of this one has begun, if its end was not seen; None otherwise.
@@ -203,6 +217,8 @@ class Operations:
         """Stop the operations that run here and leave them to whoever comes next, to be brought to an end."""
         if self._watcher is not None:
             self._watcher.cancel()
+        if self._beginning:
+            await asyncio.wait(list(self._beginning.values()), timeout=CLOSE_SECONDS)
         working = list(self._working.values())
         for task in working:
             task.cancel()
@@ -244,6 +260,12 @@ class Operations:
         if not task.cancelled() and (problem := task.exception()) is not None:
             self._log.error("bug", exc_info=problem)
 
+    def _told_nobody(self, beginning: asyncio.Task[Operation]) -> None:
+        """Look at what became of a beginning whose client has left; what was refused is nothing to tell then."""
+        problem = None if beginning.cancelled() else beginning.exception()
+        if problem is not None and not isinstance(problem, AgentError | EngineError):
+            self._log.error("bug", exc_info=problem)
+
     async def _watch(self) -> None:
         while True:
             try:
@@ -263,20 +285,24 @@ class Operations:
         from agent.operations import record
 
         ids = list(self._databases)
-        others = await self._state.run(lambda connection: record.open_elsewhere(connection, ids, self.owner))
+        found = await self._state.run(lambda connection: record.open_ones(connection, ids))
+        # Some may be of this process: their commit was not seen to succeed, or their end could not be written.
+        here = self._beginning.keys() | self._working.keys()
+        idle = [each for each in found if each.owner != self.owner or each.id not in here]
         undeclared = await self._state.run(lambda connection: record.open_of_others(connection, ids))
-        self._last_beats = {each.id: self._last_beats.get(each.id, (-1, 0.0)) for each in others + undeclared}
+        self._last_beats = {each.id: self._last_beats.get(each.id, (-1, 0.0)) for each in idle + undeclared}
         for each in undeclared:
             if self._is_abandoned(each, UNDECLARED_SECONDS):
                 await self._end_undeclared(each)
-        for each in others:
+        for each in idle:
             # A kind that is not known is of a newer dbvalet.
             if each.type not in self.kinds or not self._is_abandoned(each, ABANDONED_SECONDS):
                 continue
             self.claim()
             if await self._state.run(lambda connection, each=each: record.take_over(connection, each, self.owner)):
                 self._log.warning("operation_taken_over", operation=each.id, type=each.type, database=each.database_id)
-                self._forget(each.owner)
+                if each.owner != self.owner:
+                    self._forget(each.owner)
                 self._work(replace(each, owner=self.owner), self.kinds[each.type].recover)
         for due in await self._state.run(lambda connection: record.with_clean_up_due(connection, ids)):
             database = self._databases[due.database_id]

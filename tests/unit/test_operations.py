@@ -2,9 +2,11 @@
 
 import asyncio
 import errno
+import gc
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -269,6 +271,107 @@ async def test_an_owner_that_was_taken_for_dead_stops(tmp_path: Path):
         assert kind.undone == [operation.id]
         assert (await shown(first, operation))["finished_at"] is None
         thief.close()
+
+
+async def test_an_operation_that_lost_its_state_for_a_while_is_brought_to_an_end_by_its_own_dbvalet(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch
+):
+    async def refuse(*_: Any) -> None:
+        raise Precondition("The state cannot be used.")
+
+    kind_of(valet).gate = Gate()
+    operation = await begin(valet)
+    await until(lambda: kind_of(valet).ran)
+    with monkeypatch.context() as patched:
+        patched.setattr(keeper, "LOST_SECONDS", 0.1)
+        patched.setattr(keeper.Keeper, "_beat", refuse)
+        await until(lambda: valet.lines("operation_lost"))
+    found = await ended(valet, operation)
+
+    assert (found["status"], found["notes"], kind_of(valet).undone) == ("finished", ["recovered"], [operation.id])
+    kind_of(valet).gate = None
+    assert (await ended(valet, await begin(valet)))["notes"] == ["a note"]
+
+
+@contextmanager
+def slow_commits(monkeypatch: pytest.MonkeyPatch, seconds: float, then: Exception | None = None) -> Iterator[None]:
+    """Let those who begin an operation learn only after a while that it is committed, or that it failed."""
+    in_transaction = State._in_transaction
+
+    def slowly(self: State, work: Callable[[Any], Any]) -> Any:
+        result = in_transaction(self, work)
+        if work.__qualname__.startswith("Operations.begin."):
+            time.sleep(seconds)
+            if then is not None:
+                raise then
+        return result
+
+    with monkeypatch.context() as patched:
+        patched.setattr(State, "_in_transaction", slowly)
+        yield
+
+
+async def test_an_operation_whose_client_leaves_while_it_is_committed_is_worked_on(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(runner, "ABANDONED_SECONDS", 1000.0)
+    with slow_commits(monkeypatch, 0.3):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await begin(valet)
+        await until(lambda: valet.lines("operation_ended"))
+
+    (operation,) = await valet.service.operations.newest("ad-one")
+    assert (operation.status, kind_of(valet).ran) == ("finished", [operation.id])
+
+
+async def test_what_is_refused_when_its_client_has_left_is_told_nobody_and_a_bug_is_logged(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(runner, "ABANDONED_SECONDS", 1000.0)
+    problems = (Precondition("The state cannot be used."), RuntimeError("planted-bug"))
+    unseen: list[Any] = []
+    loop = asyncio.get_running_loop()
+    # The loop is that of all tests: what others have left to it is theirs.
+    monkeypatch.setattr(loop, "_exception_handler", lambda _, context: unseen.append(context.get("exception")))
+    operations = valet.service.operations
+    for problem in problems:
+        with slow_commits(monkeypatch, 0.2, problem):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await begin(valet, "ad-one" if isinstance(problem, Precondition) else "ad-two")
+            await until(lambda: not operations._beginning)
+    gc.collect()
+    await until(lambda: valet.lines("bug"))
+
+    assert ["planted-bug" in line["exception"] for line in valet.lines("bug")] == [True]
+    assert [each for each in unseen if each in problems] == []
+
+
+async def test_an_operation_whose_commit_was_not_seen_to_succeed_is_brought_to_an_end(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch
+):
+    with slow_commits(monkeypatch, 0.0, Precondition("The state cannot be used.")), pytest.raises(Precondition):
+        await begin(valet)
+    (operation,) = await valet.service.operations.newest("ad-one")
+    found = await ended(valet, operation)
+
+    assert (found["notes"], kind_of(valet).ran, kind_of(valet).recovered) == (["recovered"], [], [operation.id])
+    await asyncio.sleep(2 * runner.ABANDONED_SECONDS)
+    assert kind_of(valet).recovered == [operation.id]
+
+
+async def test_an_operation_that_is_begun_while_dbvalet_ends_is_left_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    state = f"sqlite:///{tmp_path}/state.db"
+    async with running(state=state) as valet:
+        kind = valet.service.operations.kinds["fake"] = FakeKind()
+        kind.gate = Gate()
+        with slow_commits(monkeypatch, 0.3), pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await begin(valet)
+    assert [line["type"] for line in valet.lines("operation_left")] == ["fake"]
 
 
 def _steal(connection: Any, operation: Operation, owner: str = "thief") -> None:

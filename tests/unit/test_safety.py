@@ -1,5 +1,7 @@
 """Backup before destroy, on the fake engine; `tests/live/test_safety.py` has it on live ones."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,11 @@ import pytest
 
 from agent.backups import safety
 from agent.operations import keeper, runner
+from agent.state.state import State
 from engines.errors import BackupFailed
 from tests.contract.decoders import go_failure
 from tests.fakes.driver import Gate
-from tests.fakes.service import URL, Valet, configuration, running
+from tests.fakes.service import URL, Valet, configuration, running, until
 from tests.unit.test_backups import ONE, ended, grow_old, listed, make, restored
 
 SAFE = [{"id": "ad-one", "url": URL, "backup_before_destroy": True}, {"id": "ad-two", "url": URL}]
@@ -163,6 +166,31 @@ async def test_an_engine_that_does_not_answer_destroys_nothing(monkeypatch: pyte
         assert (refused.status_code, refused.json()["code"]) == (503, "engine_unavailable")
         assert valet.server().things["second"] == "red"
         assert await listed(valet) == []
+
+
+async def test_a_backup_whose_request_gave_up_while_it_was_begun_is_made_and_blocks_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    in_transaction = State._in_transaction
+
+    def slowly(self: State, work: Callable[[Any], Any]) -> Any:
+        result = in_transaction(self, work)
+        if work.__qualname__.startswith("Operations.begin."):
+            time.sleep(2)
+        return result
+
+    async with running(databases=SAFE) as valet:
+        add_second(valet)
+        with monkeypatch.context() as patched:
+            patched.setattr(safety, "BEGIN_SECONDS", 1)
+            patched.setattr(State, "_in_transaction", slowly)
+            refused = await drop(valet)
+            assert (refused.status_code, refused.json()["code"]) == (503, "engine_unavailable")
+            await until(lambda: valet.lines("operation_ended"))
+        (made,) = await listed(valet)
+        assert made["status"] == "done"
+        assert valet.server().things["second"] == "red"
+        assert (await drop(valet)).status_code == 200
 
 
 async def test_a_dry_run_tells_whether_a_backup_comes_first_and_makes_none() -> None:
