@@ -96,7 +96,9 @@ async def test_an_operation_runs_once_and_is_taken_over_when_its_dbvalet_dies(
         async def nothing(*_: Any) -> None:
             return
 
-        monkeypatch.setattr(operations, "_leave", nothing)
+        monkeypatch.setattr(operations._keeper, "_leave", nothing)
+        assert operations._watcher is not None
+        operations._watcher.cancel()
         operations._working[operation.id].cancel()
         await until(lambda: kind.recovered, 20)
         await until(lambda: second.lines("operation_ended"))

@@ -226,7 +226,7 @@ async def abandon(valet: Valet, operation: Operation) -> None:
     """Let the owner of an operation die without a word."""
     operations = valet.service.operations
     keeper = operations._working[operation.id]
-    setattr(operations, "_leave", _nothing)  # noqa: B010 - a method cannot be assigned to
+    setattr(operations._keeper, "_leave", _nothing)  # noqa: B010 - a method cannot be assigned to
     if operations._watcher:
         operations._watcher.cancel()
     keeper.cancel()
