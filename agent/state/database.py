@@ -17,6 +17,10 @@ _ONE_AT_A_TIME = 0x6462766C
 """The advisory lock under which a PostgreSQL state is migrated: several dbvalets may start at once."""
 
 
+_DEAD_LINK = {"keepalives_idle": 4, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+"""A host or a network that is gone is noticed within 10 s."""
+
+
 def open_file(path: Path) -> Engine:
     """Open a state file; each transaction is one of a writer from its first moment, so none fails half-way."""
     engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": 5})
@@ -26,13 +30,25 @@ def open_file(path: Path) -> Engine:
 
 
 def open_server(url: str) -> Engine:
-    """Open a state that several dbvalets share; connects when first used."""
+    """Open a state that several dbvalets share; connects when first used, and waits for nothing for long."""
+    engine = _engine_of(url, pool_size=2, max_overflow=0, pool_pre_ping=True)
+    event.listen(engine, "do_connect", _connect)
+    return engine
+
+
+def migrate_server(url: str) -> None:
+    """Bring the tables of a shared state up to `SCHEMA_VERSION`, however long it or another dbvalet takes for that.
+
+    Raises: SettingsError, when they are those of a newer dbvalet; they are left untouched
+    """
+    migrate(_engine_of(url, poolclass=NullPool))
+
+
+def _engine_of(url: str, **pool: Any) -> Engine:
     return create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
-        pool_size=2,
-        max_overflow=0,
-        pool_pre_ping=True,
-        connect_args={"connect_timeout": 5, "application_name": "dbvalet-state"},
+        connect_args={"connect_timeout": 5, "application_name": "dbvalet-state", **_DEAD_LINK},
+        **pool,
     )
 
 
@@ -80,6 +96,12 @@ def _set_up_file(connection: Any, _record: object) -> None:
     # The driver's own transactions begin at the first write only: two that have read would then refuse each other.
     connection.isolation_level = None
     connection.execute("PRAGMA synchronous = EXTRA")
+
+
+def _connect(_dialect: object, _record: object, arguments: list[Any], more: dict[str, Any]) -> Any:
+    from agent.state.connection import connect
+
+    return connect(*arguments, **more)
 
 
 def _begin_at_once(connection: Connection) -> None:

@@ -151,7 +151,10 @@ class State:
 
         try:
             engine = self._opened()
-            database.migrate(engine)
+            if self._file is None:
+                database.migrate_server(self._server_url)
+            else:
+                database.migrate(engine)
         except (SQLAlchemyError, sqlite3.Error, OSError) as problem:
             raise SettingsError("state", f"it cannot be opened: {reason_of(problem)}") from None
         return engine

@@ -1,6 +1,7 @@
 """A state that several dbvalets share: a PostgreSQL."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from secrets import token_hex
@@ -19,8 +20,10 @@ from agent.audit.journal import pages
 from agent.audit.line import Check, Row
 from agent.errors import SettingsError
 from agent.operations import keeper, runner
+from agent.state import connection, database
 from agent.state.state import State
 from agent.state.tables import metadata
+from engines.errors import Precondition
 from tests.fakes.driver import Gate
 from tests.fakes.kinds import FakeKind
 from tests.fakes.service import Valet, running, until
@@ -164,3 +167,67 @@ async def test_a_line_that_is_written_while_the_audit_is_read_is_no_tampering(
             check.follow(rows)
             check.end_at(last)
         assert check.head.sequence == 3
+
+
+async def refused_in_time(valet: Valet, name: str) -> None:
+    began = time.monotonic()
+    refused = await valet.act("add-thing", {"name": name})
+    assert (refused.status_code, refused.json()["code"]) == (503, "state_unavailable")
+    assert time.monotonic() - began < 25
+    assert name not in valet.server().things
+
+
+async def test_whoever_holds_the_end_of_the_audit_keeps_a_write_waiting_for_seconds(state: str):
+    async with running(state=state) as valet:
+        with psycopg.connect(state) as other:
+            other.execute("SELECT * FROM audit_head FOR UPDATE")
+            await refused_in_time(valet, "one")
+        assert (await valet.act("add-thing", {"name": "one"})).status_code == 200
+        assert valet.lines("bug") == []
+
+
+async def test_a_dbvalet_that_is_stopped_within_a_transaction_loses_it_to_the_others(state: str):
+    stopped = State(state)
+
+    def hold(session: Connection) -> None:
+        record.head(session, lock=True)
+        time.sleep(15)
+        record.head(session)
+
+    async with running(state=state) as valet:
+        held = asyncio.create_task(stopped.run(hold))
+        await asyncio.sleep(0.5)
+        await refused_in_time(valet, "one")
+        async with asyncio.timeout(20):
+            while (await valet.act("add-thing", {"name": "one"})).status_code != 200:  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.1)
+        assert not held.done()
+        with pytest.raises(Precondition, match="The state cannot be used"):
+            await held
+        assert (await stopped.run(record.head)).sequence == 1
+    stopped.close()
+
+
+async def test_a_frozen_state_refuses_writes_and_is_used_again_once_it_answers(state: str, postgresql: LiveServer):
+    async with running(state=state) as valet:
+        assert (await valet.act("add-thing", {"name": "one"})).status_code == 200
+        with postgresql.paused():
+            await asyncio.gather(*(refused_in_time(valet, name) for name in ("two", "three")))
+            await refused_in_time(valet, "four")
+            with pytest.raises(Precondition):
+                await valet.database()._memory.remember("key", 1)
+        for name in ("two", "three", "four"):
+            assert (await valet.act("add-thing", {"name": name})).status_code == 200
+        await valet.database()._memory.remember("key", 1)
+        assert valet.lines("bug") == []
+
+
+async def test_a_start_waits_for_another_that_migrates(state: str):
+    State(state).close()
+    with psycopg.connect(state) as other, ThreadPoolExecutor(1) as threads:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", (database._ONE_AT_A_TIME,))
+        started = threads.submit(State, state)
+        await asyncio.sleep(connection.SILENT_SECONDS + 2)
+        assert not started.done()
+        other.rollback()
+        started.result(30).close()
