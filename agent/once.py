@@ -26,7 +26,7 @@ from engines.aftermath import Verdict
 from engines.errors import EngineError, InvalidParams, Precondition
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import ColumnElement, Connection, Row
 
 HEADER = "Idempotency-Key"
 
@@ -43,6 +43,11 @@ SILENT = timedelta(seconds=180)
 NOT_AGAIN = (
     f"An earlier request with this `{HEADER}` was begun and nobody saw its end. What the engine shows does not tell "
     "whether it was done, or has been changed by others since: it is not done again. Look, then ask with a new key."
+)
+
+TAKEN_OVER = (
+    f"This took so long that another request with its `{HEADER}` was let through, and what that one was answered is "
+    "kept. What this one has done is not undone. Ask again with the same key for the answer that is kept, and look."
 )
 
 WITHOUT_END = frozenset({"engine_unavailable", "deadline_exceeded", "state_unavailable", "internal"})
@@ -262,23 +267,33 @@ class Once:
             raise KeyInProgress from None
 
     def keep(self, asked: Asked, answer: Answer, connection: Connection) -> None:
-        """Keep the answer, in the transaction of its line."""
+        """Keep the answer, in the transaction of its line.
+
+        Raises: AnswerUnknown, when another dbvalet has taken the request over
+        """
+        from agent.state.tables import idempotency_keys as keys
+
+        text = orjson.dumps({"status": answer.status, "code": answer.code, "body": answer.body.decode()}).decode()
+        kept = connection.execute(keys.update().where(self._is_ours(asked)).values(answer=text))
+        if kept.rowcount != 1:
+            raise AnswerUnknown(TAKEN_OVER)
+
+    def forget(self, asked: Asked, connection: Connection) -> None:
+        """Forget a request that was refused before anything was begun, unless another dbvalet has taken it over."""
+        from agent.state.tables import idempotency_keys as keys
+
+        connection.execute(keys.delete().where(self._is_ours(asked)))
+
+    def _is_ours(self, asked: Asked) -> ColumnElement[bool]:
         from agent.state.tables import idempotency_keys as keys
 
         here = (keys.c.who == asked.who) & (keys.c.key == asked.key)
-        text = orjson.dumps({"status": answer.status, "code": answer.code, "body": answer.body.decode()}).decode()
-        connection.execute(keys.update().where(here).values(answer=text))
-
-    def forget(self, asked: Asked, connection: Connection) -> None:
-        """Forget a request that was refused before anything was begun."""
-        from agent.state.tables import idempotency_keys as keys
-
-        connection.execute(keys.delete().where(keys.c.who == asked.who, keys.c.key == asked.key))
+        return here & (keys.c.owner == self._owner) & keys.c.answer.is_(None)
 
     async def write(self, change: Callable[[Connection], None]) -> None:
         """Keep or forget where there is no line of the audit to do it with.
 
-        Raises: StateUnavailable
+        Raises: AnswerUnknown, StateUnavailable
         """
         try:
             await self._state.run(change)

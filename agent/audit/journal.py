@@ -101,7 +101,7 @@ class Journal:
     async def end(self, change: Change, status: int | None, code: str) -> None:
         """Write down how it ended; it is on disk when this returns.
 
-        Raises: StateUnavailable
+        Raises: StateUnavailable, AgentError of `change.also`: then that is how it ended
         """
         if not self._on and change.also is None:
             return
@@ -113,6 +113,10 @@ class Journal:
 
         try:
             head = await self._state.run(work)
+        except AgentError as refused:
+            change.also = None
+            await self.end(change, STATUS[refused.code], refused.code)
+            raise
         except Precondition as problem:
             self._log.error(
                 "not_audited",

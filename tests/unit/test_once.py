@@ -4,7 +4,9 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 from agent import once
 from agent.audit.line import Change
-from agent.errors import KeyInProgress, StateUnavailable
+from agent.errors import AnswerUnknown, KeyInProgress, StateUnavailable
 from engines.aftermath import AS_ASKED, Goal, Verdict, judge
 from engines.errors import ConnectionLost, DeadlineExceeded, EngineUnavailable
 from engines.users import User
@@ -261,6 +263,92 @@ async def test_where_no_lock_tells_who_lives_time_does(valet: Valet, monkeypatch
         await second.find(asked)
     monkeypatch.setattr(once, "SILENT", timedelta(seconds=-1))
     assert await second.find(asked) == once.Doubt(before=["before"])
+
+
+async def taken_over(first: Valet, other: Valet, monkeypatch: pytest.MonkeyPatch, asked: Any) -> tuple[Any, Any]:
+    """Give the answers of two dbvalets that carry out one request, of which the first is late."""
+    gate = first.server().gate = Gate()
+    late = asyncio.create_task(asked(first))
+    await until(lambda: gate.waiting)
+    with monkeypatch.context() as patched:
+        patched.setattr(once, "SILENT", timedelta(seconds=-1))
+        answer = await asked(other)
+    gate.open.set()
+    return await late, answer
+
+
+async def lines_of(valet: Valet) -> list[str]:
+    return [line["code"] for line in (await valet.ask("GET", "/api/audit")).json()["audit"]]
+
+
+@pytest.fixture
+async def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Valet, Valet]]:
+    """Two dbvalets of which none can see whether the other lives, as on several hosts."""
+    state = f"sqlite:///{tmp_path}/state.db"
+    async with running(state=state) as first, running(state=state) as other:
+        for each in (first, other):
+            monkeypatch.setattr(each.service.state, "presence", None)
+        yield first, other
+
+
+async def test_one_that_is_late_does_not_replace_the_answer_of_who_took_over(
+    two: tuple[Valet, Valet], monkeypatch: pytest.MonkeyPatch
+):
+    first, other = two
+    late, answer = await taken_over(first, other, monkeypatch, lambda valet: act(valet, "add-thing", SECOND))
+    assert (code(answer), late.status_code, code(late)) == ("ok", 409, "answer_unknown")
+    assert late.json()["error"] == once.TAKEN_OVER
+    assert first.server().performed == ["add-thing second"]  # it says that this is not undone
+    assert await lines_of(other) == ["ok", "answer_unknown"]
+    for each in two:
+        again = await act(each, "add-thing", SECOND)
+        assert (again.content, again.headers["Idempotent-Replayed"]) == (answer.content, "true")
+
+
+async def test_one_that_is_late_and_refused_does_not_replace_it_either(
+    two: tuple[Valet, Valet], monkeypatch: pytest.MonkeyPatch
+):
+    first, other = two
+    first.server().things["second"] = "red"
+    late, answer = await taken_over(first, other, monkeypatch, lambda valet: act(valet, "add-thing", SECOND))
+    assert (code(answer), code(late)) == ("ok", "answer_unknown")
+    assert await lines_of(other) == ["ok", "answer_unknown"]
+    assert (await act(first, "add-thing", SECOND)).content == answer.content
+
+
+async def test_one_that_is_late_forgets_nothing_of_who_took_over(valet: Valet, monkeypatch: pytest.MonkeyPatch):
+    asked = once.Asked(who="admin", key="key-1", fingerprint="f")
+    answer = once.Answer(status=200, code="ok", body=b"{}")
+    state, journal = valet.service.state, valet.service.journal
+    first, second = (once.Once(state, journal, each, lambda: None) for each in "ab")
+    change = Change(
+        request_id="x", who="admin", address=None, method="POST", path=ONE, action="", effect="write", database=None
+    )
+    monkeypatch.setattr(state, "presence", None)
+    await first.begin(asked, change)
+    with monkeypatch.context() as patched:
+        patched.setattr(once, "SILENT", timedelta(seconds=-1))
+        assert await second.find(asked) == once.Doubt(before=None)
+    await first.write(partial(first.forget, asked))
+    with pytest.raises(KeyInProgress):
+        await first.find(asked)
+    await second.write(partial(second.keep, asked, answer))
+    for each in (first, second):
+        await each.write(partial(each.forget, asked))
+        with pytest.raises(AnswerUnknown):
+            await each.write(partial(each.keep, asked, answer))
+    assert await first.find(asked) == replace(answer, replayed=True)
+
+
+async def test_a_route_that_is_late_does_not_replace_it_either(
+    two: tuple[Valet, Valet], monkeypatch: pytest.MonkeyPatch
+):
+    first, other = two
+    body = {"database_user": {"name": "somebody", "read_only": True}}
+    late, answer = await taken_over(first, other, monkeypatch, lambda valet: post(valet, "/users", body))
+    assert (answer.status_code, late.status_code, code(late)) == (201, 409, "answer_unknown")
+    assert late.json()["error"] == once.TAKEN_OVER
+    assert await lines_of(other) == ["ok", "answer_unknown"]
 
 
 async def test_an_answer_that_cannot_be_kept_is_told(valet: Valet):
