@@ -263,7 +263,7 @@ class BackupFirstFailed(AgentError):
 
 
 class AnswerUnknown(AgentError):
-    """What became of an earlier request with this `Idempotency-Key` cannot be told, or its answer not given again."""
+    """What became of a request with this `Idempotency-Key` cannot be told, or not again, or another took it over."""
 
     code = "answer_unknown"
 

@@ -29,6 +29,10 @@ Every answer carries `X-Request-Id`, the request's own if it sent a usable one. 
 `error`, a text for people, and `code`, which does not change."""
 
 
+_ONLY_REFUSED = frozenset({"not_supported", "forbidden", "not_found"})
+"""Codes of routes that are there to say what dbvalet does not do: no answer of them is kept."""
+
+
 def described(
     *codes: str,
     token: bool = True,
@@ -52,6 +56,8 @@ def described(
         every += ["state_unavailable"]
         # Of a request with a key, whose body is read before the route asks for it.
         every += ["in_progress", "invalid_params", "too_large", "malformed"]
+        if "not_supported" not in codes or not _ONLY_REFUSED.issuperset(codes):
+            every.append("answer_unknown")  # where it does something, it may be too late for its key
     extra: dict[str, Any] = {
         "x-failures": [code for code in STATUS if code in every],
         "security": [{"token": []}] if token else [],

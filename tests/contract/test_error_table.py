@@ -12,6 +12,7 @@ import orjson
 import pytest
 from sqlalchemy import update
 
+from agent import once
 from agent.api import edge
 from agent.api.errors import STATUS
 from agent.errors import NotSupported
@@ -354,6 +355,26 @@ def while_the_first_runs(method: str, path: str) -> Provoke:
         assert response.headers["Retry-After"] == "1"
         assert valet.server().performed == []
         return response
+
+    return provoke
+
+
+def taken_over_meanwhile(method: str, path: str) -> Provoke:
+    async def provoke(valet: Valet) -> httpx.Response:
+        from agent.state.tables import idempotency_keys as keys
+
+        begin = once.Once.begin
+
+        async def then_lose(self: once.Once, *arguments: Any) -> None:
+            await begin(self, *arguments)
+            await valet.service.state.run(lambda connection: connection.execute(keys.update().values(owner="another")))
+
+        await plant(valet)
+        content = changing(method, path) or BODIES.get((method, path))
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(once.Once, "begin", then_lose)
+            query = "?feature=force-ssl" if (method, path) == ("DELETE", f"{OF_ONE}/features") else ""
+            return await valet.ask(method, path.format(**ONE) + query, content=content, headers=KEY)
 
     return provoke
 
@@ -911,6 +932,8 @@ for (method, where), rows in ROWS.items():
     if method != "GET" and "forbidden" in rows:
         rows["state_unavailable"] = [without_the_audit(method, where)]
         rows["in_progress"] = [while_the_first_runs(method, where)]
+        if where not in REFUSED:
+            rows["answer_unknown"] = [taken_over_meanwhile(method, where)]
         for cause, provoke in with_a_key(method, where).items():
             rows.setdefault(cause, []).append(provoke)
 ROWS[ACTION]["not_supported"] = [
@@ -927,9 +950,9 @@ for code, action_tried in (
     ("not_found", b'{"action_name":"drop-thing","params":{"name":"none"},"dry_run":true}'),
 ):
     ROWS[ACTION][code].append(body(action_tried))
-ROWS[ACTION]["answer_unknown"] = [after_a_lost_answer]
+ROWS[ACTION]["answer_unknown"].append(after_a_lost_answer)
 for where in ("/api/databases/{database_id}/users", "/api/databases/{database_id}/users/{user_name}/reset_password"):
-    ROWS["POST", where]["answer_unknown"] = [
+    ROWS["POST", where]["answer_unknown"] += [
         after_an_answer_with_a_password(where),
         after_an_end_that_nobody_saw("POST", where),
     ]
@@ -942,7 +965,7 @@ for how, where in (
     ("DELETE", A_USER),
 ):
     query = "?feature=force-ssl" if (how, where) == ("DELETE", f"{OF_ONE}/features") else ""
-    ROWS[how, where]["answer_unknown"] = [after_an_end_that_nobody_saw(how, where, query)]
+    ROWS[how, where]["answer_unknown"].append(after_an_end_that_nobody_saw(how, where, query))
 
 CASES = [
     pytest.param(route, code, provoke, id=f"{route[0]} {route[1]} {code} {number}")
