@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -25,6 +26,11 @@ FILE_SCHEME = "sqlite:///"
 
 _THREADS = 2
 """Of its own, so that a heartbeat never waits for threads that drivers, programs or slow downloads keep busy."""
+
+
+QUEUED_SECONDS = 8.0
+"""How long something may wait for one of them: while the state does not answer, what queues up is refused with the
+rest, so that no request waits for all that came before it."""
 
 
 class Values(Protocol):
@@ -92,7 +98,7 @@ class State:
         if self._file is None or self._engine is not None:
             return True
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._file.holds_work)
+            return await _on(self._threads, self._file.holds_work)
         except OSError as problem:
             raise Precondition(sentence(problem)) from problem
 
@@ -101,7 +107,7 @@ class State:
 
         Raises: Precondition, when the state cannot be used; IntegrityError, when a row may not be
         """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._in_transaction, work)
+        return await _on(self._threads, lambda: self._in_transaction(work))
 
     def now(self, connection: Connection) -> datetime:
         """Give the time by the one clock of all who share this state."""
@@ -198,11 +204,24 @@ class DatabaseMemory:
 
     async def _asked(self, method: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._threads, method, self._database_id, *arguments
-            )
+            return await _on(self._threads, lambda: method(self._database_id, *arguments))
         except OSError as problem:
             raise Precondition(sentence(problem)) from problem
+
+
+async def _on(threads: ThreadPoolExecutor, method: Callable[[], T]) -> T:
+    """Let a thread of the state do something, unless it waits for one for too long.
+
+    Raises: Precondition, and whatever `method` raises
+    """
+    asked_at = time.monotonic()
+
+    def in_time() -> T:
+        if time.monotonic() - asked_at > QUEUED_SECONDS:
+            raise Precondition(sentence(OSError("the state cannot be used: it does not answer in time")))
+        return method()
+
+    return await asyncio.get_running_loop().run_in_executor(threads, in_time)
 
 
 def reason_of(problem: Exception) -> str:

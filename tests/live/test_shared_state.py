@@ -182,6 +182,7 @@ async def test_whoever_holds_the_end_of_the_audit_keeps_a_write_waiting_for_seco
         with psycopg.connect(state) as other:
             other.execute("SELECT * FROM audit_head FOR UPDATE")
             await refused_in_time(valet, "one")
+            await asyncio.gather(*(refused_in_time(valet, f"thing {number}") for number in range(20)))
         assert (await valet.act("add-thing", {"name": "one"})).status_code == 200
         assert valet.lines("bug") == []
 

@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError
 
 from agent.errors import SettingsError
 from agent.state import database
+from agent.state import state as state_module
 from agent.state.file import APPLICATION_ID, SCHEMA_VERSION, StateFile
 from agent.state.state import State
 from agent.state.tables import metadata, schedule_slots
@@ -325,6 +326,27 @@ async def test_values_wait_for_no_thread_that_others_keep_busy(file: Path):
         end.set()
         await asyncio.gather(*busy)
         state.close()
+
+
+async def test_what_waits_too_long_for_its_turn_is_refused_and_not_done_later(
+    state: State, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(state_module, "QUEUED_SECONDS", 0.1)
+    await state.run(take_slot("first", state))
+    end = threading.Event()
+    busy = [asyncio.create_task(state.run(lambda _: end.wait())) for _ in range(state_module._THREADS)]
+    await asyncio.sleep(0)
+    late = [
+        asyncio.create_task(each)
+        for each in (state.memory_of("").remember("key", 1), state.run(lambda _: None), state.run(lambda _: None))
+    ]
+    await asyncio.sleep(0.3)
+    end.set()
+    for each in await asyncio.gather(*late, return_exceptions=True):
+        assert isinstance(each, Precondition)
+        assert each.message.startswith("The state cannot be used: it does not answer in time. The key `state` of")
+    assert await asyncio.gather(*busy) == [True] * len(busy)
+    assert await state.memory_of("").recall("key") is None
 
 
 def one_more(number: int | None) -> int:
