@@ -1,7 +1,7 @@
 """The routes beside the actions that change something: each has its line in the audit before its answer leaves.
 
 There are three kinds of requests with a key whose end nobody saw. What begins an operation finds the operation. What
-declares `answer_unknown` says by `begin_change` that it begins: nothing tells how that ended, so it is not done again.
+has `says_when_begun` calls `begin_change` before it does: nothing tells how that ended, so it is not done again.
 The others do the same to the same thing however often they are asked.
 """
 
@@ -104,7 +104,7 @@ class ChangeRoute(APIRoute):
                 await _send(found, send)
                 return
             mark = begun.set(Begun(mark=asked.mark, in_doubt=found is not None))
-            tells = "answer_unknown" in (self.openapi_extra or {})["x-failures"]
+            tells = (self.openapi_extra or {}).get("x-says-when-begun", False)
             scope[IN_DOUBT] = tells and found is not None
             try:
                 written.is_begun = found is not None

@@ -95,7 +95,6 @@ def install(app: FastAPI) -> None:
         "privilege_missing",
         "not_found",
         "precondition",
-        "answer_unknown",
         "invalid_params",
         "engine_unavailable",
         "deadline_exceeded",
@@ -108,6 +107,7 @@ def install(app: FastAPI) -> None:
             "malformed",
             "too_large",
             method="POST",
+            says_when_begun=True,
             body=FeatureBody,
             response_model=SwitchedBody,
             tags=["features"],
@@ -118,6 +118,11 @@ def install(app: FastAPI) -> None:
         path,
         disable_feature,
         **described(
-            *failures, method="DELETE", response_model=SwitchedBody, tags=["features"], operation_id="disable_feature"
+            *failures,
+            method="DELETE",
+            says_when_begun=True,
+            response_model=SwitchedBody,
+            tags=["features"],
+            operation_id="disable_feature",
         ),
     )

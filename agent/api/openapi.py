@@ -41,6 +41,7 @@ def described(
     response_class: type[Response] = JSONResponse,
     gives: Mapping[str, str] | None = None,
     query: Mapping[str, Mapping[str, Any]] | None = None,
+    says_when_begun: bool = False,
     **more: Any,
 ) -> dict[str, Any]:
     """Give what `add_api_route` needs of a route whose answer is made by hand and that fails with these codes.
@@ -48,7 +49,7 @@ def described(
     With `token`, also for want of one and over the rate; and every route can meet a bug. `body` is the model of its
     request. `gives` says where in its answer the parameters of other paths stand (JSON pointers by name): the document
     links it with each route that they lead to. `query` holds the schemas of what its query may say; with `required`
-    in one it must.
+    in one it must. With `says_when_begun` it calls `begin_change`, see `agent.api.changes`.
     """
     every = [*codes, "internal", *(("unauthenticated", "rate_limited") if token else ())]
     changes = method != "GET" and "forbidden" in codes  # see `agent.api.changes`
@@ -64,6 +65,8 @@ def described(
     }
     if gives:
         extra["x-gives"] = gives
+    if says_when_begun:
+        extra["x-says-when-begun"] = True
     parameters = [_query_parameter(name, schema) for name, schema in (query or {}).items()]
     if changes:
         parameters.append(KEY_PARAMETER)
@@ -129,6 +132,7 @@ def document(app: FastAPI, engines: Mapping[str, Engine]) -> dict[str, Any]:
 
 def _link(operation: dict[str, Any], path: str, paths: Mapping[str, dict[str, Any]]) -> None:
     """Say where one can go from an answer: to each route whose path holds something that it gives, and nothing new."""
+    operation.pop("x-says-when-begun", None)
     given: dict[str, str] = {name: f"$response.body#{place}" for name, place in operation.pop("x-gives", {}).items()}
     known = {**{name: f"$request.path.{name}" for name in _names_in(path)}, **given}
     links = {

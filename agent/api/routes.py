@@ -64,8 +64,8 @@ def install(app: FastAPI, hot: Route, engines: Mapping[str, Engine], *, metrics_
             databases.change_database,
             **described(
                 *CHANGES,
-                "answer_unknown",
                 method=method,
+                says_when_begun=True,
                 body=databases.ChangeBody,
                 response_model=databases.DatabaseBody,
                 tags=["databases"],

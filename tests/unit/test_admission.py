@@ -123,10 +123,11 @@ async def test_whether_an_engine_is_silent_is_seen_by_the_look(monkeypatch: pyte
 
 async def test_what_was_begun_under_a_key_stays_in_doubt_when_asking_again_is_shed() -> None:
     async with running(limits={"concurrent": 1}) as valet:
-        ask = {"json": {"database_user": {"name": "somebody"}}, "headers": {"Idempotency-Key": "k"}}
+        body = {"action_name": "add-thing", "params": {"name": "second"}}
+        ask = {"json": body, "headers": {"Idempotency-Key": "k"}}
         valet.server().problem = EngineUnavailable()
-        assert (await valet.ask("POST", "/api/databases/ad-one/users", **ask)).json()["code"] == "engine_unavailable"
+        assert (await valet.ask("POST", "/api/databases/ad-one/action", **ask)).json()["code"] == "engine_unavailable"
         with valet.database().admitted(Effect.WRITE):
-            assert (await valet.ask("POST", "/api/databases/ad-one/users", **ask)).json()["code"] == "overloaded"
+            assert (await valet.ask("POST", "/api/databases/ad-one/action", **ask)).json()["code"] == "overloaded"
         kept = await valet.service.state.run(lambda connection: connection.execute(idempotency_keys.select()).all())
         assert [row.key for row in kept] == ["k"]
