@@ -116,7 +116,7 @@ class MySQLUsers:
     async def create(self, name: str, password: str, *, read_only: bool) -> None:
         """Make an account that reads all of the deployment's database, and writes it unless it is to be read-only.
 
-        Raises: PrivilegeMissing, AlreadyExists, EngineUnavailable
+        Raises: PrivilegeMissing, AlreadyExists, EngineUnavailable; Conflict, when it has stayed without its privileges
         """
         await self._server.log_in()
         account = account_of(f"{name}@%")
@@ -124,11 +124,19 @@ class MySQLUsers:
         identified = self._identified(password)
 
         def job(session: Session) -> None:
+            session.prepare_to_write()
             session.execute(f"CREATE USER {account} {identified}")
             try:
                 session.execute(f"GRANT {privileges} ON {pattern(self._server.address.database)}.* TO {account}")
-            except EngineError:
-                session.execute(f"DROP USER {account}")
+            except EngineError as refused:
+                try:
+                    # Which makes a new connection if that one was cut.
+                    session.prepare_to_write()
+                    session.execute(f"DROP USER {account}")
+                except EngineError:
+                    raise Conflict(
+                        f"The user was created, and did not get its privileges: {refused.message} Delete it."
+                    ) from refused
                 raise
 
         await self._write(job)
@@ -142,6 +150,7 @@ class MySQLUsers:
         identified = self._identified(password)
 
         def job(session: Session) -> None:
+            session.prepare_to_write()
             session.execute(f"ALTER USER {account.quoted} {identified}")
 
         await self._write(job)
@@ -164,6 +173,7 @@ class MySQLUsers:
             raise self._missing()
 
         def job(session: Session) -> None:
+            session.prepare_to_write()
             session.execute(f"DROP USER {account.quoted}")
 
         await self._write(job)
@@ -180,6 +190,7 @@ class MySQLUsers:
                 raise DeadlineExceeded("The user is gone, and its sessions do not end.")
 
             def job(session: Session, numbers: tuple[int, ...] = tuple(int(row[0]) for row in sessions)) -> None:
+                session.prepare_to_write()
                 for number in numbers:
                     try:
                         session.execute(f"KILL {number:d}")

@@ -34,7 +34,7 @@ class AnyServer:
         return self.held
 
     async def write(self, job: Any) -> None:
-        job(SimpleNamespace(execute=self.executed.append))
+        job(SimpleNamespace(execute=self.executed.append, prepare_to_write=lambda: None))
 
 
 @pytest.mark.parametrize("held", [(), ("PROCESS",), ("CONNECTION_ADMIN",), ("SUPER",)])

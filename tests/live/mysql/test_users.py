@@ -1,0 +1,84 @@
+"""Users whose making or deletion is refused half-way: told as it is, and nothing left behind."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import cast
+
+import pytest
+
+from engines.errors import ConnectionLost, PrivilegeMissing
+from engines.mysql.driver import Session
+from engines.mysql.facts import Flavour
+from engines.mysql.user_rights import user_grants
+from engines.mysql.users import MySQLUsers
+from engines.users import change_password, create_user, delete_user, made_password
+from tests.live.mysql.conftest import Root, connect
+from tests.live.servers import LiveServer
+
+pytestmark = pytest.mark.each_flavour
+
+VALET = "valet_of_users"
+PLAIN = "pass-of-the-valet-0123"
+APP = "app_of_users"
+
+
+@pytest.fixture
+def rights(mysql: LiveServer, root: Root) -> Iterator[list[str]]:
+    """What lets an account manage users, which it has not yet; users of the test go away."""
+    names = (f"'{VALET}'@'%'", f"'{APP}'@'%'", f"'{APP}'@'10.9.9.9'")
+    root.run(*(f"DROP USER IF EXISTS {name}" for name in names))
+    root.run(f"CREATE USER {VALET} IDENTIFIED BY '{PLAIN}'", f"GRANT SELECT ON app.* TO {VALET}")
+    yield user_grants(f"'{VALET}'@'%'", "app", cast("Flavour", mysql.flavour), mysql.version_tuple)
+    root.run(*(f"DROP USER IF EXISTS {name}" for name in names))
+
+
+@pytest.fixture
+async def users(mysql: LiveServer, rights: list[str]) -> AsyncIterator[MySQLUsers]:
+    assert rights
+    server = connect(mysql.url(VALET, PLAIN, "app"))
+    yield MySQLUsers(server)
+    await server.close()
+
+
+def accounts(root: Root, user: str = APP) -> list[str]:
+    return [row[0] for row in root.rows("SELECT Host FROM mysql.user WHERE User = %s ORDER BY Host", user)]
+
+
+async def test_an_account_that_may_not_make_users_is_told_the_grant(
+    users: MySQLUsers, rights: list[str], root: Root
+) -> None:
+    root.run(*(each.replace("CREATE USER, ", "") for each in rights))
+    root.run(f"CREATE USER {APP} IDENTIFIED BY 'x'", f"GRANT SELECT ON app.* TO {APP}")
+    with pytest.raises(PrivilegeMissing, match="GRANT CREATE USER"):
+        await create_user(users, "another_one", made_password(), read_only=True)
+    with pytest.raises(PrivilegeMissing, match="GRANT CREATE USER"):
+        await change_password(users, APP, made_password())
+    with pytest.raises(PrivilegeMissing, match="GRANT CREATE USER"):
+        await delete_user(users, APP)
+    assert accounts(root) == ["%"]
+    assert accounts(root, "another_one") == []
+
+
+async def test_a_user_that_may_not_be_given_its_privileges_is_not_made(
+    users: MySQLUsers, rights: list[str], root: Root
+) -> None:
+    root.run(*(each.replace(" WITH GRANT OPTION", "") for each in rights))
+    with pytest.raises(PrivilegeMissing, match="WITH GRANT OPTION"):
+        await create_user(users, APP, made_password(), read_only=True)
+    assert accounts(root) == []
+
+
+async def test_a_user_whose_grant_was_cut_is_not_left_without_privileges(
+    users: MySQLUsers, rights: list[str], root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root.run(*rights)
+    execute = Session.execute
+
+    def cut_at_the_grant(self: Session, statement: str, *args: object) -> object:
+        if statement.startswith("GRANT"):
+            self.close()
+        return execute(self, statement, *args)
+
+    monkeypatch.setattr(Session, "execute", cut_at_the_grant)
+    with pytest.raises(ConnectionLost):
+        await create_user(users, APP, made_password(), read_only=True)
+    assert accounts(root) == []
