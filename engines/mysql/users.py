@@ -66,7 +66,7 @@ SESSIONS_END_WITHIN = 5.0
 SYSTEM = ("mysql.", "mariadb.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Account:
     """A user and from where; the name by which it is listed says the host unless that is any."""
 
@@ -158,9 +158,19 @@ class MySQLUsers:
     async def delete(self, name: str) -> None:
         """Drop an account, then end its sessions: a session outlives its account otherwise.
 
-        Raises: Conflict, when something is defined in its name; PrivilegeMissing, EngineUnavailable
+        Raises: Conflict, when something is defined in its name or another account has it too; PrivilegeMissing,
+        EngineUnavailable
         """
-        account = (await self._accounts())[name]
+        accounts = await self._accounts()
+        account = accounts[name]
+        namesakes = sorted(each for each in accounts.values() if each.user == account.user and each != account)
+        if namesakes:
+            # The process list has the client's host, not the account's: whose session it is cannot be told.
+            raise Conflict(
+                f"Nothing was deleted: there is also {', '.join(each.quoted for each in namesakes)} with the same user "
+                "name, and the server does not tell whose sessions are whose. Remedy: let an administrator run "
+                f"DROP USER {account.quoted}; and end its sessions by KILL."
+            )
         definer = f"{account.user}@{account.host}"
         defined = await self._server.fetch(DEFINED, *[definer] * 4)
         if defined:

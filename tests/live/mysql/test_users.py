@@ -1,11 +1,12 @@
-"""Users whose making or deletion is refused half-way: told as it is, and nothing left behind."""
+"""Users whose making or deletion is refused half-way: told as it is, nothing left behind, nobody else cut off."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import cast
 
+import pymysql
 import pytest
 
-from engines.errors import ConnectionLost, PrivilegeMissing
+from engines.errors import Conflict, ConnectionLost, PrivilegeMissing
 from engines.mysql.driver import Session
 from engines.mysql.facts import Flavour
 from engines.mysql.user_rights import user_grants
@@ -81,4 +82,23 @@ async def test_a_user_whose_grant_was_cut_is_not_left_without_privileges(
     monkeypatch.setattr(Session, "execute", cut_at_the_grant)
     with pytest.raises(ConnectionLost):
         await create_user(users, APP, made_password(), read_only=True)
+    assert accounts(root) == []
+
+
+async def test_a_session_of_an_account_of_the_same_name_is_left_alone(
+    mysql: LiveServer, users: MySQLUsers, rights: list[str], root: Root
+) -> None:
+    root.run(*rights)
+    for host in ("%", "10.9.9.9"):
+        root.run(f"CREATE USER '{APP}'@'{host}' IDENTIFIED BY '{PLAIN}'", f"GRANT SELECT ON app.* TO '{APP}'@'{host}'")
+    application = pymysql.connect(host=mysql.host, port=mysql.port, user=APP, password=PLAIN)
+    with application, application.cursor() as cursor:
+        for name in (f"{APP}@10.9.9.9", APP):
+            with pytest.raises(Conflict, match="the same user name"):
+                await delete_user(users, name)
+            assert cursor.execute("SELECT 1")
+    assert accounts(root) == ["%", "10.9.9.9"]
+    # Without the other, the one can go.
+    root.run(f"DROP USER '{APP}'@'%'")
+    await delete_user(users, f"{APP}@10.9.9.9")
     assert accounts(root) == []
