@@ -19,6 +19,7 @@ from engines.errors import (
 )
 from engines.mysql.facts import DATABASE_PRIVILEGES, Flavour, granted_on, like
 from engines.mysql.identifiers import SYSTEM_SCHEMAS, Identifier, shown
+from engines.mysql.made import known_by
 from engines.names import ExistingLogicalDatabase, LogicalDatabase, NewLogicalDatabase, named
 from engines.preview import Affected, Change, Preview, preview_of
 
@@ -53,8 +54,6 @@ LOWERS = 1
 
 GRANTED = "SELECT DISTINCT GRANTEE, TABLE_SCHEMA FROM information_schema.SCHEMA_PRIVILEGES"
 
-MADE = "SELECT TABLE_SCHEMA, TABLE_NAME, CREATE_TIME FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s"
-
 
 async def look_whether_there(server: MySQLServer, params: NewLogicalDatabase) -> list[str]:
     """Tell whether there is a logical database of this name."""
@@ -64,20 +63,13 @@ async def look_whether_there(server: MySQLServer, params: NewLogicalDatabase) ->
 
 
 async def look_into(server: MySQLServer, params: ExistingLogicalDatabase) -> list[str]:
-    """List a logical database and its tables, each with when it was made; the former has nothing of its own."""
+    """Give that by which a logical database is known again."""
     name = params.database_name
 
     def look(session: Session) -> list[str]:
-        return [name, *made_in(session, name, MADE)] if name in names_with(session, name) else []
+        return known_by(session, name) if name in names_with(session, name) else []
 
     return await server.read(look)
-
-
-def made_in(session: Session, name: str, *statements: str) -> list[str]:
-    """List what statements find in a logical database, each with when it was made."""
-    rows = [row for statement in statements for row in session.fetch(statement, name)]
-    # information_schema compares without regard to case.
-    return [f"{thing} {made_at}" for schema, thing, made_at in rows if schema == name]
 
 
 def created(params: NewLogicalDatabase) -> LogicalDatabase:

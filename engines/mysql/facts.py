@@ -148,3 +148,11 @@ def has_dynamic_privileges(flavour: Flavour, version: tuple[int, ...]) -> bool:
 def has_system_users(flavour: Flavour, version: tuple[int, ...]) -> bool:
     """Tell whether the server sets system users apart: MySQL since 8.0.16."""
     return flavour == "mysql" and version >= (8, 0, 16)
+
+
+def drops_at_once(flavour: Flavour, version: tuple[int, ...]) -> bool:
+    """Tell whether DROP DATABASE is done whole or not at all: MySQL since 8.0; others drop object by object.
+
+    https://dev.mysql.com/doc/refman/9.7/en/atomic-ddl.html
+    """
+    return flavour == "mysql" and version >= (8,)

@@ -9,9 +9,10 @@ from engines import deadline
 from engines.action import Effect, action
 from engines.aftermath import Aftermath, Goal
 from engines.errors import Conflict, ConnectionLost, DeadlineExceeded, EngineUnavailable, PrivilegeMissing
-from engines.mysql.databases import MADE, counted, grants_on, look_up, made_in
+from engines.mysql.databases import counted, grants_on, look_up
 from engines.mysql.facts import granted, granted_on, has_system_users
 from engines.mysql.identifiers import Identifier, shown
+from engines.mysql.made import made_in
 from engines.mysql.requirements import REQUIREMENTS
 from engines.names import ExistingLogicalDatabase, named
 from engines.preview import Affected, Change, Preview, preview_of
@@ -32,12 +33,6 @@ ROUTINES = """
       FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = %s"""
 
 EVENTS = "SELECT EVENT_SCHEMA, EVENT_NAME, 'EVENT' FROM information_schema.EVENTS WHERE EVENT_SCHEMA = %s"
-
-ROUTINES_MADE = """
-    SELECT ROUTINE_SCHEMA, ROUTINE_NAME, CREATED
-      FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = %s"""
-
-EVENTS_MADE = "SELECT EVENT_SCHEMA, EVENT_NAME, CREATED FROM information_schema.EVENTS WHERE EVENT_SCHEMA = %s"
 
 # MySQL since 9.2: code in JavaScript that routines share.
 LIBRARIES = """
@@ -103,7 +98,7 @@ async def look_into(server: MySQLServer, params: ExistingLogicalDatabase) -> lis
     def look(session: Session) -> list[str]:
         if not granted_on(session.facts.grants, name) >= {*SHOWING}:
             raise PrivilegeMissing
-        return made_in(session, name, MADE, ROUTINES_MADE, EVENTS_MADE)
+        return made_in(session, name)
 
     return await server.read(look)
 

@@ -4,6 +4,7 @@ import pytest
 
 from engines.mysql.facts import (
     account_of,
+    drops_at_once,
     flavour_of,
     granted,
     granted_on,
@@ -70,6 +71,7 @@ def test_what_versions_have(flavour: str, version: tuple[int, ...], dynamic: boo
     assert flavour in ("mysql", "mariadb")
     assert has_dynamic_privileges(flavour, version) == dynamic
     assert has_system_users(flavour, version) == system_users
+    assert drops_at_once(flavour, version) == dynamic, "since the same version"
 
 
 def test_the_start_is_the_difference_of_the_servers_own_clock() -> None:
