@@ -13,6 +13,7 @@ from engines.errors import (
     Conflict,
     ConnectionLost,
     DeadlineExceeded,
+    EngineError,
     EngineUnavailable,
     InvalidParams,
     PrivilegeMissing,
@@ -23,7 +24,7 @@ from engines.mysql.identifiers import shown
 from engines.preview import Affected, Change, Preview, preview_of
 
 if TYPE_CHECKING:
-    from engines.mysql.driver import Session
+    from engines.mysql.driver import Rows, Session
     from engines.mysql.facts import Facts
     from engines.mysql.server import MySQLServer
 
@@ -71,13 +72,29 @@ async def get_sqlmode(server: MySQLServer) -> str:
 
 
 async def look_at_mode(server: MySQLServer, params: SqlMode) -> list[str]:
-    """Tell whether the mode is the one that is asked for, or which one it is.
+    """Tell whether the mode is the one that is asked for and kept over a restart, or which one it is.
+
+    Nothing stands for one that the server's next restart would undo: to set it again completes it.
 
     Raises: InvalidParams
     """
-    wanted = await server.write(lambda session: tried(session, ",".join(names_in(params))))
-    [(mode,)] = await server.fetch(GET)
-    return [AS_ASKED if modes(mode) == wanted else f"mode {mode}"]
+
+    names = names_in(params)
+
+    def look(session: Session) -> tuple[bool, str, bool]:
+        [(mode,)], facts = session.fetch(GET), session.facts
+        kept = session.fetch(KEPT) if has_dynamic_privileges(facts.flavour, facts.version) else ()
+        wanted = tried(session, ",".join(names))
+        return modes(mode) == wanted, mode, lasts(kept, wanted)
+
+    is_wanted, mode, lasting = await server.read(look)
+    if not is_wanted:
+        return [f"mode {mode}"]
+    remembered: Any = await server.memory.recall(MEMORY)
+    if remembered is not None:
+        # It is set again after the next restart, whatever the server has kept itself.
+        lasting = modes(remembered["mode"]) == frozenset(names)
+    return [AS_ASKED] if lasting else []
 
 
 async def preview_mode(server: MySQLServer, params: SqlMode) -> Preview:
@@ -127,7 +144,14 @@ async def set_sqlmode(server: MySQLServer, params: SqlMode) -> None:
     mode = ",".join(names_in(params))
     try:
         async with server.sql_mode_lock:
-            await _set(server, mode)
+            remembered = await _set(server, mode)
+            try:
+                await _remember(server, remembered)
+            except EngineError as failed:
+                raise EngineUnavailable(
+                    f"The mode is set until the server's next restart, and could not be kept beyond: {failed.message} "
+                    "Setting it again completes it."
+                ) from failed
     except (ConnectionLost, DeadlineExceeded) as unfinished:
         raise await with_what_is_true(server, unfinished) from unfinished
 
@@ -143,11 +167,13 @@ async def restore(server: MySQLServer, started_at: datetime) -> bool:
         remembered: Any = await server.memory.recall(MEMORY)
         if remembered is None or remembered["started_at"] == started_at.isoformat():
             return False
-        await _set(server, remembered["mode"])
+        await _remember(server, await _set(server, remembered["mode"]))
         return True
 
 
-async def _set(server: MySQLServer, mode: str) -> None:
+async def _set(server: MySQLServer, mode: str) -> dict[str, str] | None:
+    """Set the mode, and give what is to be remembered of it: nothing where the server keeps it itself."""
+
     def work(session: Session) -> tuple[bool, Facts]:
         wanted = tried(session, mode)
         session.prepare_to_write()
@@ -159,8 +185,7 @@ async def _set(server: MySQLServer, mode: str) -> None:
                 # MySQL has set it all the same, until it is restarted (seen on 9.7).
                 session.execute(SET, before)
                 raise NotPersisted(f"{failed.message} The mode is as it was.") from failed
-            [(loads, kept)] = session.execute(KEPT) or ((False, None),)
-            lasting = bool(loads) and kept is not None and modes(kept) == wanted
+            lasting = lasts(session.execute(KEPT), wanted)
         else:
             session.execute(SET, mode)
             lasting = False
@@ -170,10 +195,19 @@ async def _set(server: MySQLServer, mode: str) -> None:
         return lasting, session.facts
 
     lasting, facts = await server.write(work)
-    remembered = None if lasting else {"mode": mode, "started_at": facts.started_at.isoformat()}
-    if lasting and await server.memory.recall(MEMORY) is None:
+    return None if lasting else {"mode": mode, "started_at": facts.started_at.isoformat()}
+
+
+async def _remember(server: MySQLServer, remembered: dict[str, str] | None) -> None:
+    if remembered is None and await server.memory.recall(MEMORY) is None:
         return
     await server.memory.remember(MEMORY, remembered)
+
+
+def lasts(kept: Rows, wanted: frozenset[str]) -> bool:
+    """Tell by the rows of `KEPT` whether the server will begin with this mode."""
+    [(loads, mode)] = kept or ((False, None),)
+    return bool(loads) and mode is not None and modes(mode) == wanted
 
 
 async def with_what_is_true(

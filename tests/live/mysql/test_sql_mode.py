@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from engines.engine import ForgetfulMemory
-from engines.errors import InvalidParams
-from engines.mysql import sql_mode
+from engines.aftermath import Goal, Verdict, judge
+from engines.engine import ForgetfulMemory, look
+from engines.errors import EngineUnavailable, InvalidParams, Precondition
+from engines.mysql import ENGINE, sql_mode
 from engines.mysql.server import MySQLServer
 from tests.live.mysql.conftest import Root, act, connect, make_account
 from tests.live.servers import LiveServer
@@ -163,6 +164,38 @@ async def test_a_cleared_mode_survives_a_restart_of_the_server_and_of_dbvalet(pr
     assert await act(third, "get-sqlmode") == "IGNORE_SPACE"
     await third.close()
     root.close()
+
+
+class Failing(ForgetfulMemory):
+    """A memory that cannot be written at first."""
+
+    fails = True
+
+    async def remember(self, key: str, value: object) -> None:
+        if self.fails:
+            self.fails = False
+            raise Precondition("The disk is full.")
+        await super().remember(key, value)
+
+
+@pytest.mark.one_mariadb
+async def test_a_mode_that_could_not_be_remembered_is_told_and_set_again_by_the_retry(private: LiveServer) -> None:
+    server = connect(make_account(private), Failing())
+    setting = ENGINE.actions["set-sqlmode"]
+
+    async def seen() -> list[str]:
+        return list(await look(server, setting, DOCUMENTED) or [])
+
+    await act(server, "get-sqlmode")
+    before = await seen()
+    with pytest.raises(EngineUnavailable, match=r"set until the server's next restart.*The disk is full"):
+        await act(server, "set-sqlmode", DOCUMENTED)
+    assert judge(Goal.THERE, before, await seen()) is Verdict.NOT_DONE
+    await act(server, "set-sqlmode", DOCUMENTED)
+    assert judge(Goal.THERE, before, await seen()) is Verdict.DONE
+    private.restart()
+    assert await act(server, "get-sqlmode") == DOCUMENTED
+    await server.close()
 
 
 async def test_mysql_keeps_it_itself_and_mariadb_is_remembered(account: str, root: Root) -> None:

@@ -7,7 +7,8 @@ import pymysql
 import pytest
 
 from engines import errors
-from engines.engine import GrantsFor
+from engines.aftermath import Goal, Verdict, judge
+from engines.engine import ForgetfulMemory, GrantsFor
 from engines.mysql import sql_mode
 from engines.mysql.driver import cause_of
 from engines.mysql.grants import backup_grants
@@ -72,16 +73,55 @@ def test_libraries_are_asked_for_where_there_are_some(
     assert (LIBRARIES in asked) is asks
 
 
+WANTED = "NO_ZERO_DATE,ANSI_QUOTES"
+KEPT = {"mode": WANTED, "started_at": "2026-01-01T00:00:00+00:00"}
+
+
+class WithMode:
+    """A session of a server that has a mode, and has persisted one."""
+
+    def __init__(self, mode: str, persisted: list[tuple[int, str]] | None) -> None:
+        self.facts = SimpleNamespace(flavour="mariadb" if persisted is None else "mysql", version=(9, 7))
+        self.rows = {sql_mode.GET: [(mode,)], sql_mode.KEPT: persisted or []}
+
+    def fetch(self, statement: str, *args: str) -> list[tuple[Any, ...]]:
+        if args:
+            self.rows[sql_mode.TRIED] = [(",".join(sorted(args[0].split(","))),)]
+        return self.rows.get(statement, [])
+
+    def close(self) -> None:
+        pass
+
+
 @pytest.mark.parametrize(
-    ("mode", "seen"), [("ANSI_QUOTES,NO_ZERO_DATE", sql_mode.AS_ASKED), ("ANSI_QUOTES", "mode ANSI_QUOTES")]
+    ("mode", "persisted", "remembered", "seen"),
+    [
+        ("ANSI_QUOTES,NO_ZERO_DATE", None, KEPT, [sql_mode.AS_ASKED]),
+        ("ANSI_QUOTES,NO_ZERO_DATE", None, KEPT | {"mode": "ANSI_QUOTES,NO_ZERO_DATE"}, [sql_mode.AS_ASKED]),
+        ("ANSI_QUOTES,NO_ZERO_DATE", None, None, []),
+        ("ANSI_QUOTES,NO_ZERO_DATE", None, KEPT | {"mode": "ANSI_QUOTES"}, []),
+        ("ANSI_QUOTES", None, KEPT, ["mode ANSI_QUOTES"]),
+        ("ANSI_QUOTES,NO_ZERO_DATE", [(1, WANTED)], None, [sql_mode.AS_ASKED]),
+        ("ANSI_QUOTES,NO_ZERO_DATE", [(1, "ANSI_QUOTES")], None, []),
+        ("ANSI_QUOTES,NO_ZERO_DATE", [(0, WANTED)], None, []),
+        ("ANSI_QUOTES,NO_ZERO_DATE", [], None, []),
+        ("ANSI_QUOTES,NO_ZERO_DATE", [(0, WANTED)], KEPT, [sql_mode.AS_ASKED]),
+        ("ANSI_QUOTES,NO_ZERO_DATE", [(1, WANTED)], KEPT | {"mode": "ANSI_QUOTES"}, []),
+    ],
 )
-async def test_a_mode_is_as_asked_whatever_the_order_of_its_names(mode: str, seen: str) -> None:
-    async def write(job: object) -> frozenset[str]:
-        return sql_mode.modes("NO_ZERO_DATE,ANSI_QUOTES")
+async def test_a_mode_is_as_asked_once_it_is_kept_whatever_the_order_of_its_names(
+    mode: str, persisted: list[tuple[int, str]] | None, remembered: dict[str, str] | None, seen: list[str]
+) -> None:
+    session = WithMode(mode, persisted)
 
-    async def fetch(statement: str) -> list[tuple[str]]:
-        return [(mode,)]
+    async def read(job: Any) -> Any:
+        return job(session)
 
-    server: Any = SimpleNamespace(write=write, fetch=fetch)
-    params = "NO_ZERO_DATE,ANSI_QUOTES"
-    assert await sql_mode.look_at_mode(server, params) == [seen]
+    memory = ForgetfulMemory()
+    await memory.remember(sql_mode.MEMORY, remembered)
+    server: Any = SimpleNamespace(read=read, memory=memory)
+    now = await sql_mode.look_at_mode(server, WANTED)
+    assert now == seen
+    verdict = {True: Verdict.DONE, False: Verdict.NOT_DONE}[seen == [sql_mode.AS_ASKED]]
+    if seen in ([], [sql_mode.AS_ASKED]):
+        assert judge(Goal.THERE, ["mode STRICT_ALL_TABLES"], now) is verdict
