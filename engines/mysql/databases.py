@@ -187,17 +187,13 @@ async def create_database(server: MySQLServer, params: NewLogicalDatabase) -> Lo
     """
     name = params.database_name
 
-    def create(session: Session) -> None:
-        check_new(session, name)
-        session.prepare_to_write()
-        session.execute(CREATE, Identifier(name))
-
     names = await names_after(
         server,
         name,
-        create,
-        lambda names: kept_as(name, names, server.facts.folds_case) is not None,
-        "The logical database was not created.",
+        lambda session: check_new(session, name),
+        CREATE,
+        holds=lambda names: kept_as(name, names, server.facts.folds_case) is not None,
+        otherwise="The logical database was not created.",
     )
     created = kept_as(name, names, server.facts.folds_case) or name
     return LogicalDatabase(name=created, protected=server.is_own(created))
@@ -222,17 +218,14 @@ async def delete_database(server: MySQLServer, params: ExistingLogicalDatabase) 
     """
     name = params.database_name
 
-    def delete(session: Session) -> None:
-        check_deletable(server, session, name)
-        session.prepare_to_write()
-        session.execute(DELETE, Identifier(name))
-
     await names_after(
         server,
         name,
-        delete,
-        lambda names: name not in names,
-        "The logical database is still there, perhaps without some of its tables; doing it again completes it.",
+        lambda session: check_deletable(server, session, name),
+        DELETE,
+        holds=lambda names: name not in names,
+        otherwise="The logical database is still there, perhaps without some of its tables; "
+        "doing it again completes it.",
     )
 
 
@@ -290,21 +283,38 @@ def names_with(session: Session, name: str) -> list[str]:
 async def names_after(
     server: MySQLServer,
     name: str,
-    job: Callable[[Session], None],
+    check: Callable[[Session], None],
+    statement: str,
+    *,
     holds: Callable[[Collection[str]], bool],
     otherwise: str,
 ) -> list[str]:
-    """Run a job that writes, make sure of what it was for, and give the names that there are then, one or none of this
-    name among them.
+    """Check, run a statement that writes, make sure of what it was for, and give the names that there are then, one or
+    none of this name among them.
 
-    When it was cut or came late, what is true decides, as its statement has been stopped by then; `otherwise` tells
+    When the statement was cut or came late, what is true decides, as it has been stopped by then; `otherwise` tells
     what holds when it was not done.
 
-    Raises: whatever the job raises, Conflict (somebody else undid it at once)
+    Raises: whatever the check raises, Conflict (somebody else undid it at once)
     """
+    sent = False
+
+    def work(session: Session) -> None:
+        nonlocal sent
+        sent = False  # the pool may run this once more, on a new login
+        check(session)
+        session.prepare_to_write()
+        sent = True
+        session.execute(statement, Identifier(name))
+
     try:
-        await server.write(job)
+        await server.write(work)
     except (ConnectionLost, DeadlineExceeded) as unfinished:
+        if not sent:
+            # What is true by now is of others.
+            raise type(unfinished)(
+                f"{unfinished.message} The change itself was not sent to the engine."
+            ) from unfinished
         try:
             names = await server.look(lambda session: names_with(session, name))
         except (EngineUnavailable, DeadlineExceeded, PrivilegeMissing):

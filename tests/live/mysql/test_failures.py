@@ -10,7 +10,7 @@ import pymysql
 import pytest
 
 from engines import deadline
-from engines.errors import ConnectionLost, DeadlineExceeded, EngineUnavailable, Precondition
+from engines.errors import ConnectionLost, DeadlineExceeded, EngineError, EngineUnavailable, Precondition
 from engines.mysql import ENGINE
 from engines.mysql.server import MySQLServer
 from tests.live.mysql.conftest import PASSWORD, USER, Root, act, act_on, connect, make_account, sessions_of, until
@@ -240,6 +240,31 @@ async def test_a_write_that_was_cut_after_it_was_done_is_done(
     await act_on(server, "delete-database", fresh)
     assert fresh not in root.names()
     assert len(statements) == 2
+
+
+@pytest.mark.each_flavour
+@pytest.mark.parametrize("late", [ConnectionLost, DeadlineExceeded])
+async def test_what_was_never_sent_is_not_said_to_be_done_by_what_others_do(
+    server: MySQLServer, root: Root, fresh: str, monkeypatch: pytest.MonkeyPatch, late: type[EngineError]
+) -> None:
+    from engines.mysql.driver import Session
+
+    prepare = Session.prepare_to_write
+
+    def meanwhile(statement: str) -> None:
+        def prepare_late(self: Session) -> None:
+            prepare(self)
+            root.run(statement)
+            raise late
+
+        monkeypatch.setattr(Session, "prepare_to_write", prepare_late)
+
+    meanwhile(f"CREATE DATABASE {fresh}")
+    with pytest.raises(late, match="itself was not sent"):
+        await act_on(server, "create-database", fresh)
+    meanwhile(f"DROP DATABASE {fresh}")
+    with pytest.raises(late, match="itself was not sent"):
+        await act_on(server, "delete-database", fresh)
 
 
 @pytest.mark.parametrize("action", ["create-database", "set-sqlmode", "get-sqlmode", "list-databases"])
