@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from engines import deadline
 from engines.action import Effect, action
 from engines.aftermath import Aftermath, Goal
-from engines.errors import Conflict, ConnectionLost, DeadlineExceeded, EngineUnavailable, PrivilegeMissing
+from engines.engine import lacking
+from engines.errors import (
+    Conflict,
+    ConnectionLost,
+    DeadlineExceeded,
+    EngineError,
+    EngineUnavailable,
+    PrivilegeMissing,
+)
 from engines.mysql.databases import counted, grants_on, look_up
 from engines.mysql.facts import granted, granted_on, has_system_users
 from engines.mysql.identifiers import Identifier, shown
@@ -40,19 +48,20 @@ LIBRARIES = """
       FROM information_schema.LIBRARIES WHERE LIBRARY_SCHEMA = %s"""
 
 # Triggers go with their tables, a package body with its package, an index or a sequence's table with its object.
-# In this order: an event could fill a table again.
+# In this order: an event could fill a table again, and MySQL refuses to drop what a system user has defined, which may
+# be anything but a table: that is met before any data is gone.
 DROP = {
     "EVENT": "DROP EVENT IF EXISTS %s.%s",
-    "VIEW": "DROP VIEW IF EXISTS %s.%s",
-    "SYSTEM VIEW": "DROP VIEW IF EXISTS %s.%s",
-    "BASE TABLE": "DROP TABLE IF EXISTS %s.%s",
-    "SYSTEM VERSIONED": "DROP TABLE IF EXISTS %s.%s",
-    "SEQUENCE": "DROP SEQUENCE IF EXISTS %s.%s",
     "PROCEDURE": "DROP PROCEDURE IF EXISTS %s.%s",
     "FUNCTION": "DROP FUNCTION IF EXISTS %s.%s",
     "PACKAGE": "DROP PACKAGE IF EXISTS %s.%s",
     "PACKAGE BODY": "DROP PACKAGE BODY IF EXISTS %s.%s",
     "LIBRARY": "DROP LIBRARY IF EXISTS %s.%s",
+    "VIEW": "DROP VIEW IF EXISTS %s.%s",
+    "SYSTEM VIEW": "DROP VIEW IF EXISTS %s.%s",
+    "BASE TABLE": "DROP TABLE IF EXISTS %s.%s",
+    "SYSTEM VERSIONED": "DROP TABLE IF EXISTS %s.%s",
+    "SEQUENCE": "DROP SEQUENCE IF EXISTS %s.%s",
 }
 
 ROUNDS = 3
@@ -158,6 +167,7 @@ async def reset_database(server: MySQLServer, params: ExistingLogicalDatabase) -
     Raises: Protected, LogicalDatabaseNotFound, Conflict
     """
     name = params.database_name
+    removed: list[Found] = []
 
     def reset(session: Session) -> None:
         check(server, session, name)
@@ -166,7 +176,7 @@ async def reset_database(server: MySQLServer, params: ExistingLogicalDatabase) -
             session.execute(NO_FOREIGN_KEYS)
             if session.facts.flavour == "mariadb":
                 session.execute(WITH_PACKAGES)
-            empty(session, name)
+            empty(session, name, removed)
         finally:
             # Its mode and its foreign_key_checks are not what the next user expects.
             session.close()
@@ -175,6 +185,10 @@ async def reset_database(server: MySQLServer, params: ExistingLogicalDatabase) -
         await server.write(reset)
     except (ConnectionLost, DeadlineExceeded) as unfinished:
         raise await with_what_is_left(server, name, unfinished) from unfinished
+    except PrivilegeMissing as refused:
+        if not removed:
+            raise
+        raise await with_what_is_gone(server, len(removed), refused) from refused
 
 
 def check(server: MySQLServer, session: Session, name: str) -> None:
@@ -201,10 +215,10 @@ def check_privileges(server: MySQLServer, session: Session, name: str) -> None:
         )
 
 
-def empty(session: Session, name: str) -> None:
-    """Drop what is there until nothing is.
+def empty(session: Session, name: str, removed: list[Found]) -> None:
+    """Drop what is there until nothing is, and note down what is gone.
 
-    Raises: Conflict, when something is there again and again
+    Raises: PrivilegeMissing; Conflict, when something is there again and again
     """
     for _ in range(ROUNDS):
         found = sorted(objects_in(session, name), key=lambda each: list(DROP).index(each.kind))
@@ -212,6 +226,7 @@ def empty(session: Session, name: str) -> None:
             return
         for each in found:
             session.execute(DROP[each.kind], Identifier(name), Identifier(each.name))
+            removed.append(each)
     left = list(objects_in(session, name))
     if left:
         raise Conflict(f"Somebody makes new objects in it all the time: {len(left)} are there after {ROUNDS} rounds.")
@@ -280,4 +295,17 @@ async def with_what_is_left(
         return unfinished
     return type(unfinished)(
         f"{unfinished.message} {left} tables and views are left in the logical database; doing it again completes it."
+    )
+
+
+async def with_what_is_gone(server: MySQLServer, removed: int, refused: PrivilegeMissing) -> Conflict:
+    """Make the error of an attempt that was refused half-way; PrivilegeMissing would say that nothing was done."""
+    try:
+        missing = await lacking(server, (*SHOWING, "SYSTEM_USER"))
+    except EngineError:
+        missing = []
+    told = " ".join([refused.message, *missing])
+    return Conflict(
+        f"{counted(removed, 'object')} {'was' if removed == 1 else 'were'} removed, then the engine refused: {told} "
+        "Doing it again completes it."
     )

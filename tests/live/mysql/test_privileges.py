@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from engines.engine import GrantsFor, lacking
-from engines.errors import PrivilegeMissing
+from engines.errors import Conflict, PrivilegeMissing
 from engines.mysql import ENGINE
 from engines.mysql.server import MySQLServer
 from tests.live.admins import as_admin
@@ -110,6 +110,31 @@ async def test_reset_never_says_that_it_is_done_while_something_is_hidden(
         await act_on(refused, "reset-database", filled)
     for privilege in missing:
         assert f"GRANT {privilege} ON" in told.value.message
+
+
+@pytest.mark.newest_mysql
+async def test_a_reset_that_is_refused_has_removed_nothing_or_says_what(
+    refused: MySQLServer, root: Root, filled: str
+) -> None:
+    root.run(
+        f"GRANT DROP, ALTER ROUTINE, EVENT ON *.* TO {PLAIN}",
+        f"CREATE PROCEDURE {filled}.b() SELECT 1",
+        f"CREATE VIEW {filled}.v AS SELECT 1",
+        f"CREATE FUNCTION {filled}.f() RETURNS INT DETERMINISTIC RETURN 1",
+    )
+    for _ in range(2):
+        # Whichever root has defined: what the server refuses comes before the tables, which it does not.
+        with pytest.raises(PrivilegeMissing, match="GRANT SYSTEM_USER"):
+            await act_on(refused, "reset-database", filled)
+        assert root.rows(f"SELECT * FROM {filled}.t") == [(1,)]
+        root.run(f"DROP VIEW IF EXISTS {filled}.v")
+    root.run(f"CREATE DEFINER = {PLAIN} PROCEDURE {filled}.a() SELECT 1")
+    with pytest.raises(Conflict, match=r"1 object was removed.*GRANT SYSTEM_USER.*again completes it"):
+        await act_on(refused, "reset-database", filled)
+    assert root.rows(f"SELECT * FROM {filled}.t") == [(1,)]
+    root.run(f"GRANT SYSTEM_USER ON *.* TO {PLAIN}")
+    await act_on(refused, "reset-database", filled)
+    assert root.rows(f"SHOW TABLES FROM {filled}") == []
 
 
 async def test_get_sqlmode_needs_nothing(refused: MySQLServer, root: Root) -> None:
