@@ -187,7 +187,10 @@ class MySQLUsers:
             session.execute(f"DROP USER {account.quoted}")
 
         await self._write(job)
-        await self._end_sessions(account.user)
+        try:
+            await self._end_sessions(account.user)
+        except PrivilegeMissing as refused:
+            raise Conflict(f"The user is gone, and its sessions could not be ended: {refused.message}") from refused
 
     @property
     def _ends_sessions(self) -> set[str]:

@@ -12,7 +12,7 @@ from engines import errors
 from engines.mysql import driver, program_objects, swap
 from engines.mysql.contents import scan
 from engines.mysql.driver import Session
-from engines.mysql.users import Account, MySQLUsers
+from engines.mysql.users import SESSIONS, Account, MySQLUsers
 
 
 class AnyServer:
@@ -53,6 +53,22 @@ async def test_a_user_whose_sessions_can_be_ended_is_deleted(held: tuple[str, ..
     server: Any = AnyServer(*held)
     await MySQLUsers(server).delete("ann")
     assert server.executed == [f"DROP USER {Account('ann', '%', '').quoted}"]
+
+
+async def test_a_user_that_is_gone_while_its_sessions_may_not_be_ended_is_not_told_as_a_refusal() -> None:
+    server: Any = AnyServer("PROCESS", "CONNECTION_ADMIN")
+
+    async def fetch(statement: str, *_: object) -> list[tuple[Any, ...]]:
+        return [(7,)] if statement == SESSIONS else await AnyServer.fetch(server, statement)
+
+    async def write(job: Any) -> None:
+        await AnyServer.write(server, job)
+        if "KILL 7" in server.executed:
+            raise errors.PrivilegeMissing
+
+    server.fetch, server.write = fetch, write
+    with pytest.raises(errors.Conflict, match="The user is gone, and its sessions could not be ended"):
+        await MySQLUsers(server).delete("ann")
 
 
 @pytest.mark.parametrize(
