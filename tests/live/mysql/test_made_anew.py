@@ -26,8 +26,8 @@ PROCEDURE = "CREATE PROCEDURE {}.p() SELECT 1"
 EVENT = "CREATE EVENT {}.e ON SCHEDULE EVERY 1 DAY DO SELECT 1"
 
 
-async def seen(server: MySQLServer, name: str) -> list[str] | None:
-    action = ENGINE.actions["delete-database"]
+async def seen(server: MySQLServer, name: str, by: str = "delete-database") -> list[str] | None:
+    action = ENGINE.actions[by]
     found = await look(server, action, action.validate({"database_name": name}))
     return None if found is None else list(found)
 
@@ -55,6 +55,21 @@ async def test_what_is_made_anew_is_not_taken_for_what_was_there(server: MySQLSe
             assert judge(Goal.GONE, was[name], await seen(server, name)) is Verdict.UNKNOWN, (before, since)
     finally:
         root.drop(*pairs)
+
+
+async def test_a_view_that_is_made_anew_is_not_left_over_by_a_reset(
+    server: MySQLServer, root: Root, filled: str
+) -> None:
+    root.run(VIEW.format(filled))
+    was = await seen(server, filled, "reset-database")
+    assert judge(Goal.GONE, was, await seen(server, filled, "reset-database")) is Verdict.NOT_DONE
+    root.run(f"DROP VIEW {filled}.v")
+    assert judge(Goal.GONE, was, await seen(server, filled, "reset-database")) is Verdict.NOT_DONE
+    root.run(f"DROP TABLE {filled}.t")
+    assert judge(Goal.GONE, was, await seen(server, filled, "reset-database")) is Verdict.DONE
+    await asyncio.sleep(1.05)
+    root.run(VIEW.format(filled))
+    assert judge(Goal.GONE, was, await seen(server, filled, "reset-database")) is Verdict.UNKNOWN
 
 
 @pytest.mark.parametrize("inside", [[TABLE], [PROCEDURE], [EVENT], [TABLE, VIEW, PROCEDURE, EVENT]])
