@@ -16,7 +16,16 @@ from engines.mongodb.backup import journal
 from engines.mongodb.backup.connection import Connection
 from engines.mongodb.backup.files import Backup, Collection, batches_in, data_of, read_backup
 from engines.mongodb.backup.journal import Entry, refuse_write_errors
-from engines.mongodb.backup.swap import create, create_indexes, drop, finish, names_of_indexes, present, settle
+from engines.mongodb.backup.swap import (
+    create,
+    create_indexes,
+    drop,
+    finish,
+    names_of_indexes,
+    present,
+    settle,
+    wrap,
+)
 
 DUPLICATE_KEY = 11000
 
@@ -88,9 +97,12 @@ async def _load(connection: Connection, backup: Backup, entries: list[Entry], pr
         await create(connection, entry.temporary, collection if collection.kind == "collection" else None)
         with data_of(backup.folder, collection).open("rb") as file:
             batches = batches_in(file, collection.name)
-            inserted = 0
+            read = inserted = 0
             while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+                if collection.kind == "timeseries":
+                    wrap(batch, read)
                 inserted += await _insert(connection, entry.temporary, batch)
+                read += len(batch)
                 done += len(batch)
                 batch.clear()
                 progress(90 * done / max(total, done), f"documents of {collection.name}")
@@ -144,6 +156,9 @@ async def _replace(connection: Connection, name: str, document: RawBSONDocument)
 
 async def _check_count(connection: Connection, entry: Entry, inserted: int) -> None:
     found = int((await connection.ask({"count": entry.temporary}))["n"])
+    if entry.collection.kind == "timeseries":
+        # None of them can have replaced another.
+        inserted = entry.collection.documents
     # A capped collection that was written to during the dump may have given more than it holds.
     capped = bool(entry.collection.options_document().get("capped"))
     if found != inserted and not (capped and found < inserted):

@@ -13,7 +13,7 @@ from bson.raw_bson import RawBSONDocument
 from engines.errors import BackupFailed, Conflict
 from engines.mongodb.backup import journal
 from engines.mongodb.backup.catalogue import collections_of, indexes_of
-from engines.mongodb.backup.connection import Connection
+from engines.mongodb.backup.connection import RAW, Connection
 from engines.mongodb.backup.files import Collection, Kind
 from engines.mongodb.backup.journal import DURABLE, JOURNAL, Entry, refuse_write_errors
 from engines.mongodb.backup.rights import FUNCTIONS
@@ -126,6 +126,18 @@ async def _rename(connection: Connection, name: str, to: str) -> None:
     )
 
 
+def wrap(batch: list[RawBSONDocument], number: int) -> None:
+    """Put each measurement into a document with a number of its own, beginning with this one, for its loaded copy.
+
+    A time series may hold an `_id` more than once, or measurements without; a plain collection neither.
+    """
+    batch[:] = [RawBSONDocument(bson.encode({"_id": at, "m": each}), RAW) for at, each in enumerate(batch, number)]
+
+
+def _unwrap(batch: list[RawBSONDocument]) -> list[RawBSONDocument]:
+    return [each["m"] for each in batch]
+
+
 async def _fill_time_series(connection: Connection, entry: Entry) -> None:
     """Make a time-series collection anew from its loaded copy, which goes last: until then this can begin again."""
     name = entry.collection.name
@@ -133,8 +145,11 @@ async def _fill_time_series(connection: Connection, entry: Entry) -> None:
     await create(connection, name, entry.collection)
     await create_indexes(connection, name, entry.collection)
     async for batch in connection.batches({"find": entry.temporary}):
+        documents = _unwrap(batch)
         # Unordered, as each document would be a write of its own.
-        reply = await connection.ask({"insert": name, "documents": batch, "ordered": False, "writeConcern": DURABLE})
+        reply = await connection.ask(
+            {"insert": name, "documents": documents, "ordered": False, "writeConcern": DURABLE}
+        )
         refuse_write_errors(reply)
         if int(reply["n"]) != len(batch):
             raise BackupFailed(f"{name}: of {len(batch)} documents MongoDB took {reply['n']}.")

@@ -14,7 +14,7 @@ from engines.mongodb.backup import MongoBackups
 from engines.mongodb.backup.files import DATA, METADATA, stem_of
 from engines.mongodb.grants import BACKUP_ACTIONS, BACKUP_FUNCTION_ACTIONS, BACKUP_ROLE
 from tests.live.mongodb.backup_child import backups_of
-from tests.live.mongodb.backup_contents import contents, fill, spoil
+from tests.live.mongodb.backup_contents import NOW, contents, fill, spoil
 from tests.live.mongodb.conftest import USER, Root, connect, quiet, sizes_in
 from tests.live.servers import LiveServer
 
@@ -67,6 +67,23 @@ async def test_a_restored_time_series_is_one(backups: MongoBackups, root: Root, 
     else:
         assert (kinds["series"], kinds["system.buckets.series"]) == ("timeseries", "collection")
         assert root[fresh]["system.buckets.series"].count_documents({}) < root[fresh]["series"].count_documents({})
+
+
+async def test_measurements_of_one_id_and_of_none_all_come_back(
+    backups: MongoBackups, root: Root, fresh: str, tmp_path: Path
+) -> None:
+    if root.server_info()["versionArray"][:2] < [5, 0]:
+        pytest.skip("there are time series since 5.0")
+    root[fresh].create_collection("series", timeseries={"timeField": "t"}, expireAfterSeconds=864_000)
+    measured = [{"_id": 1, "t": NOW, "n": number} for number in range(3)]
+    # The bare command, as the driver would give each an _id.
+    root[fresh].command("insert", "series", documents=[*measured, {"t": NOW, "n": 3}])
+    before = contents(root, fresh)
+    assert len(before["series"][3]) == 4
+    await backups.dump(tmp_path, quiet)
+    root[fresh]["series"].drop()
+    await backups.restore(tmp_path, quiet)
+    assert contents(root, fresh) == before
 
 
 async def test_the_files_say_what_they_hold_and_odd_names_are_safe(
