@@ -47,8 +47,8 @@ class MySQLBackups:
     async def dump(self, folder: Path, progress: Progress) -> Manifest:
         """Write a dump into an empty folder; it is whole and checked when this returns, and gone when this raises.
 
-        Raises: BackupFailed, EngineUnavailable, LogicalDatabaseNotFound, Precondition (no tool), PrivilegeMissing,
-            OSError (disk full)
+        Raises: BackupFailed, Conflict (its structure changes all the time), EngineUnavailable, LogicalDatabaseNotFound,
+            Precondition (no tool), PrivilegeMissing, OSError (disk full)
         """
         try:
             return await dump.dump(self._address, folder, progress)

@@ -8,23 +8,48 @@ from pathlib import Path
 
 from engines.address import Address
 from engines.backup import Manifest, Progress, read_manifest, write_manifest
-from engines.errors import BackupDamaged, BackupFailed, Precondition
-from engines.mysql import contents, program, program_objects, tools
+from engines.errors import BackupDamaged, BackupFailed, Conflict, Precondition
+from engines.mysql import contents, program, tools
 from engines.mysql.backup_rights import demand, missing_to_dump
+from engines.mysql.changes import changes, read_structure
 from engines.mysql.connection import connected
 from engines.mysql.contents import PROGRAM, TABLES, Contents, Inventory
 from engines.mysql.identifiers import shown
 from engines.mysql.journal import places_of
 from engines.mysql.program import ProgramObject
 
+ATTEMPTS = 3
+"""How often a dump begins again when tables or program objects change while it is made."""
+
+MOST_TOLD = 5
+"""Changes."""
+
 LARGEST_PACKET = "SELECT @@GLOBAL.max_allowed_packet"
 
 
-async def dump(address: Address, folder: Path, progress: Progress) -> Manifest:
-    """Write a dump into an empty folder.
+class Moved(Exception):
+    """Tables or program objects were made, changed or renamed while they were dumped; the text says which."""
 
-    Raises: BackupFailed, LogicalDatabaseNotFound, Precondition, PrivilegeMissing, EngineUnavailable, OSError
+
+async def dump(address: Address, folder: Path, progress: Progress) -> Manifest:
+    """Write a dump into an empty folder; begin again when the structure changes meanwhile.
+
+    Raises: BackupFailed, Conflict (the structure changes all the time), LogicalDatabaseNotFound, Precondition,
+        PrivilegeMissing, EngineUnavailable, OSError
     """
+    told = ""
+    for _ in range(ATTEMPTS + 1):
+        try:
+            return await _dump_once(address, folder, progress)
+        except Moved as moved:
+            told = str(moved)
+    raise Conflict(
+        f"The structure of {shown(address.database)} changed each time while it was dumped: {told}. No backup was "
+        "made: try again when that is over."
+    )
+
+
+async def _dump_once(address: Address, folder: Path, progress: Progress) -> Manifest:
     async with connected(address) as connection:
         facts = connection.facts
         try:
@@ -34,6 +59,7 @@ async def dump(address: Address, folder: Path, progress: Progress) -> Manifest:
         database = await connection.run(lambda session: places_of(session, address.database).database)
         await connection.run(lambda session: demand(missing_to_dump(session, database)))
         before = await connection.run(lambda session: contents.take_inventory(session, database))
+        structure = await connection.run(lambda session: read_structure(session, database))
         encrypted = await connection.is_encrypted()
     target = folder / TABLES
 
@@ -50,9 +76,12 @@ async def dump(address: Address, folder: Path, progress: Progress) -> Manifest:
     # A connection that was kept meanwhile might have been cut for its silence.
     async with connected(address) as connection:
         progress(91, "Reading views, routines, triggers and events")
-        objects = await connection.run(lambda session: program_objects.read_program(session, database))
+        since = await connection.run(lambda session: read_structure(session, database))
         after = await connection.run(lambda session: contents.take_inventory(session, database))
         packet = (await connection.execute(LARGEST_PACKET))[0][0]
+    if changed := changes(structure, since):
+        raise Moved(listed(changed))
+    objects = since.objects
     await asyncio.to_thread((folder / PROGRAM).write_bytes, program.write(objects, database, before.collation))
     progress(93, "Checking what was written")
     await asyncio.to_thread(contents.check_trailer, target)
@@ -85,6 +114,12 @@ async def dump(address: Address, folder: Path, progress: Progress) -> Manifest:
     )
     progress(100, f"{megabytes(sum(file.size for file in manifest.files.values()))} written and checked")
     return manifest
+
+
+def listed(changed: Sequence[str]) -> str:
+    """Write changes for a person."""
+    more = len(changed) - MOST_TOLD
+    return ", ".join([*changed[:MOST_TOLD], *([f"and {more} more"] if more > 0 else [])])
 
 
 def notes_of(inventory: Inventory, objects: Sequence[ProgramObject], *, history: bool) -> list[str]:

@@ -1,0 +1,113 @@
+"""What is made, changed or renamed while a dump is made does not get into it by half."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engines.errors import Conflict
+from tests.live.mysql.backup.conftest import Fakes, Shop, is_empty
+from tests.live.mysql.backup.programs import NAMES
+
+AFTER_THE_TABLES = "Reading views"
+"""What is told when the tables are dumped, and the program objects are not read."""
+
+
+def when_told(shop: Shop, words: str, *statements: str, again: bool = False) -> Callable[[float, str], None]:
+    """Run statements when these words are told, once or each time."""
+    done: list[bool] = []
+
+    def tell(percent: float, told: str) -> None:
+        shop.tell(percent, told)
+        if words in told and (again or not done):
+            done.append(True)
+            shop.run(*(each.format(len(done)) for each in statements))
+
+    return tell
+
+
+async def comes_back(shop: Shop, dumped: Path) -> bool:
+    """Tell whether what was dumped comes back and is what there is now."""
+    before = shop.content()
+    shop.root.drop(shop.name)
+    await shop.backups.restore(dumped, shop.tell)
+    return shop.content() == before
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ("CREATE TABLE zz (a INT)", "CREATE TRIGGER late BEFORE INSERT ON zz FOR EACH ROW SET NEW.a = 1"),
+        ("CREATE TABLE zz (a INT)", "CREATE VIEW late AS SELECT a FROM zz"),
+        ("ALTER TABLE t ADD COLUMN b INT", "CREATE OR REPLACE VIEW v AS SELECT a, b FROM t"),
+        ("DROP VIEW v", "DROP TABLE t"),
+    ],
+    ids=["trigger", "view", "column", "gone"],
+)
+async def test_what_names_something_that_came_too_late_lets_the_dump_begin_again(
+    empty_shop: Shop, dumped: Path, statements: tuple[str, ...]
+) -> None:
+    shop = empty_shop
+    shop.run("CREATE TABLE t (a INT)", "INSERT INTO t VALUES (1)", "CREATE VIEW v AS SELECT a FROM t")
+    await shop.backups.dump(dumped, when_told(shop, AFTER_THE_TABLES, *statements))
+    assert await comes_back(shop, dumped)
+
+
+async def test_a_structure_that_changes_all_the_time_is_a_conflict_and_leaves_no_file(
+    empty_shop: Shop, dumped: Path
+) -> None:
+    shop = empty_shop
+    shop.run("CREATE TABLE t (a INT)", "INSERT INTO t VALUES (1)")
+    tell = when_told(shop, AFTER_THE_TABLES, "CREATE OR REPLACE VIEW v AS SELECT a + {} FROM t", again=True)
+    with pytest.raises(Conflict, match=r"changed each time while it was dumped: the view 'v' was changed\. No backup"):
+        await shop.backups.dump(dumped, tell)
+    assert is_empty(dumped)
+
+
+EXCHANGES = {
+    "by another": ("RENAME TABLE t TO _t_del, _t_gho TO t",),
+    "and dropped": ("RENAME TABLE t TO _t_del, _t_gho TO t", "DROP TABLE _t_del"),
+    "with another": ("RENAME TABLE t TO x, _t_gho TO t, x TO _t_gho",),
+}
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+async def test_a_table_that_is_exchanged_meanwhile_is_never_there_by_half(
+    empty_shop: Shop, dumped: Path, fakes: Fakes, exchange: str
+) -> None:
+    shop = empty_shop
+    at, go = fakes.folder / "at", fakes.folder / "go"
+    fakes.put_before(
+        NAMES[shop.root.live.flavour][0],
+        # The program cannot go on while its output is not read, in the middle of the first table.
+        f'$real "$@" | {{ head -c 100000; echo >{at}; until [ -e {go} ]; do sleep 0.1; done; cat; }}',
+    )
+    shop.run("CREATE TABLE a_first (t LONGTEXT)", *["INSERT INTO a_first VALUES (REPEAT('x', 1000000))"] * 10)
+    shop.run("CREATE TABLE t (a INT PRIMARY KEY)", "INSERT INTO t VALUES (1), (2), (3)")
+    if exchange != "by another":
+        shop.run("DO SLEEP(1.1)")  # the server knows the time of a table to the second
+    shop.run("CREATE TABLE _t_gho LIKE t", "INSERT INTO _t_gho VALUES (1)")
+
+    def tell(percent: float, words: str) -> None:
+        shop.tell(percent, words)
+        if at.exists() and not go.exists():
+            shop.run("INSERT INTO _t_gho VALUES (2), (3)", *EXCHANGES[exchange])
+            go.touch()
+
+    await shop.backups.dump(dumped, tell)
+    assert go.exists()
+    assert await comes_back(shop, dumped)
+
+
+async def test_what_comes_and_goes_meanwhile_does_not_matter(empty_shop: Shop, dumped: Path) -> None:
+    shop = empty_shop
+    shop.run("CREATE TABLE t (a INT AUTO_INCREMENT PRIMARY KEY)", "CREATE TABLE scratch (a INT)", "DO SLEEP(1.1)")
+    tell = when_told(
+        shop, AFTER_THE_TABLES,
+        "CREATE TABLE zz (a INT)", "CREATE VIEW late AS SELECT a FROM zz", "DROP VIEW late", "DROP TABLE zz",
+        "INSERT INTO t VALUES ()", "TRUNCATE scratch", "DO SLEEP(1.1)", "CREATE TABLE later_{} (a INT)",
+        "CREATE EVENT later_{} ON SCHEDULE EVERY 1 DAY STARTS '2036-01-01' DO SELECT 1",
+        again=True,
+    )  # fmt: skip
+    await shop.backups.dump(dumped, tell)
+    assert sum(AFTER_THE_TABLES in words for _, words in shop.told) == 1
