@@ -156,9 +156,14 @@ def for_trial(program: Iterable[ProgramObject]) -> list[ProgramObject]:
     return [tried for each in program if (tried := _for_trial(each)) is not None]
 
 
+def disabled(event: ProgramObject) -> ProgramObject:
+    """Give an event as it is when it is switched off."""
+    return replace(event, statement=ENABLED_EVENT.sub(r"\1 DISABLE", event.statement, count=1))
+
+
 def _for_trial(each: ProgramObject) -> ProgramObject | None:
     if each.kind == "EVENT":
-        return replace(each, statement=ENABLED_EVENT.sub(r"\1 DISABLE", each.statement))
+        return disabled(each)
     if each.kind == "TRIGGER":
         # Without the names of databases in front; a head with a comment in it is left untried.
         statement, found = TRIGGER_HEAD.subn(r"\1\2\3\4", each.statement, count=1)

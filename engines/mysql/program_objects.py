@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from engines.errors import BackupFailed, DeadlineExceeded, EngineError, EngineUnavailable, PrivilegeMissing
 from engines.mysql.contents import VIEWS, character_set_of, tables_in
 from engines.mysql.identifiers import Identifier, shown
-from engines.mysql.program import KINDS, ProgramObject, encodable, in_order, settings_of
+from engines.mysql.program import KINDS, ProgramObject, disabled, encodable, in_order, settings_of
 from engines.mysql.reset import DROP, EVENTS, LIBRARIES, ROUTINES, WITH_PACKAGES
 
 if TYPE_CHECKING:
@@ -167,6 +167,24 @@ def bring_about(
     drop(session, database, [key for key in current if key not in same and (key in keys or key in old)])
     there = set(names_of(session, database))  # a package takes its body along
     make(session, database, [each for each in wanted if each.key not in there])
+
+
+def lacking(session: Session, database: str, wanted: Sequence[ProgramObject]) -> list[str]:
+    """Tell which of the objects that were brought about are not there, or not as they were.
+
+    Of an event whose time has passed the server says a note (1588): it makes none, or with PRESERVE a disabled one.
+    """
+    current = {each.key: each for each in read_program(session, database)}
+    told: list[str] = []
+    for each in wanted:
+        found = current.get(each.key)
+        if each.kind == "EVENT" and found is None:
+            told.append(f"The {each} is not there, as its time has passed: make it again with another.")
+        elif found is None and not each.broken:
+            told.append(f"The {each} is not there any more.")
+        elif each.kind == "EVENT" and not _is_same(found, each) and _is_same(found, disabled(each)):
+            told.append(f"The {each} is disabled, as its time has passed.")
+    return told
 
 
 def _is_same(current: ProgramObject | None, wanted: ProgramObject) -> bool:

@@ -45,6 +45,8 @@ COMES_BACK_SECONDS = 30.0
 
 SWAP_SECONDS = 60.0
 
+TOO_LATE = "Cancelled too late: the tables had been swapped, so it was brought to its end."
+
 SAYS_SOMETHING_SECONDS = 2.0
 
 
@@ -94,6 +96,7 @@ async def restore(address: Address, folder: Path, progress: Progress) -> list[st
             raise
     if outcome is not Outcome.FINISHED:
         raise BackupFailed("Somebody else took away what was restored before it was in its place.")
+    lacked, cancelled = await to_the_end(_lacking(address, places, backup))
     progress(100, "Restored")
     return [
         f"{replaced} The backup is of {backup.manifest.created_at:%Y-%m-%d %H:%M:%S} UTC.",
@@ -102,7 +105,8 @@ async def restore(address: Address, folder: Path, progress: Progress) -> list[st
             for each in backup.objects
             if each.broken
         ),
-        *(["Cancelled too late: the tables had been swapped, so it was brought to its end."] if too_late else []),
+        *lacked,
+        *([TOO_LATE] if too_late or cancelled else []),
     ]
 
 
@@ -185,6 +189,17 @@ async def _settle(address: Address, places: Places) -> Outcome:
                 logger.warning("A restore of %s is left to be cleaned up: %s", places.database, failed)
                 return Outcome.NOTHING
         await asyncio.sleep(0.2)
+
+
+async def _lacking(address: Address, places: Places, backup: Backup) -> list[str]:
+    """Tell what of the backup is not there after all; there is no way back by now, so nothing fails for it."""
+    try:
+        async with connected(address) as connection:
+            return await connection.run(
+                lambda session: program_objects.lacking(session, places.database, backup.objects)
+            )
+    except EngineError as failed:
+        return [f"Whether all views, routines, triggers and events are there could not be read: {failed.message}"]
 
 
 async def to_the_end(work: Coroutine[Any, Any, T]) -> tuple[T, bool]:

@@ -135,6 +135,34 @@ async def test_a_broken_view_is_left_out_and_does_no_harm(shop: Shop, dumped: Pa
     assert ("VIEW", "broken") not in shop.content()
 
 
+async def test_an_event_whose_time_has_passed_is_told(empty_shop: Shop, dumped: Path) -> None:
+    shop, root = empty_shop, empty_shop.root
+    scheduler = root.value("SELECT @@GLOBAL.event_scheduler")
+    root.run("SET GLOBAL event_scheduler = OFF")  # else they might be gone before they are dumped
+    try:
+        shop.run(
+            # Each keeps the time zone that it was made in.
+            "SET time_zone = '+05:00'",
+            "CREATE EVENT once ON SCHEDULE AT NOW() + INTERVAL 1 SECOND DO SELECT 1",
+            "CREATE EVENT kept ON SCHEDULE AT NOW() + INTERVAL 1 SECOND ON COMPLETION PRESERVE DO SELECT 1",
+            "CREATE EVENT off ON SCHEDULE AT NOW() + INTERVAL 1 SECOND ON COMPLETION PRESERVE DISABLE DO SELECT 1",
+            "CREATE EVENT ended ON SCHEDULE EVERY 1 DAY ENDS NOW() + INTERVAL 1 SECOND DO SELECT 1",
+            "CREATE EVENT soon ON SCHEDULE EVERY 1 DAY STARTS '2036-01-01' DO SELECT 1",
+            "SET time_zone = DEFAULT",
+        )
+        await shop.backups.dump(dumped, shop.tell)
+        shop.run("DROP EVENT once", "DROP EVENT kept", "DROP EVENT ended", "DO SLEEP(2.1)")
+        notes = await shop.backups.restore(dumped, shop.tell)
+        assert {row[1] for row in root.rows(f"SHOW EVENTS FROM {shop.name}")} == {"kept", "off", "soon"}
+    finally:
+        root.rows("SET GLOBAL event_scheduler = %s", scheduler)
+    assert sorted(notes[1:]) == [
+        "The event 'ended' is not there, as its time has passed: make it again with another.",
+        "The event 'kept' is disabled, as its time has passed.",
+        "The event 'once' is not there, as its time has passed: make it again with another.",
+    ]
+
+
 async def test_a_dump_is_of_one_moment_while_rows_are_written(empty_shop: Shop, dumped: Path) -> None:
     shop = empty_shop
     shop.run(
