@@ -187,6 +187,7 @@ async def test_whoever_holds_the_end_of_the_audit_keeps_a_write_waiting_for_seco
         assert valet.lines("bug") == []
 
 
+@pytest.mark.long
 async def test_a_dbvalet_that_is_stopped_within_a_transaction_loses_it_to_the_others(state: str):
     stopped = State(state)
 
@@ -209,6 +210,7 @@ async def test_a_dbvalet_that_is_stopped_within_a_transaction_loses_it_to_the_ot
     stopped.close()
 
 
+@pytest.mark.long
 async def test_a_frozen_state_refuses_writes_and_is_used_again_once_it_answers(state: str, postgresql: LiveServer):
     async with running(state=state) as valet:
         assert (await valet.act("add-thing", {"name": "one"})).status_code == 200
@@ -223,6 +225,7 @@ async def test_a_frozen_state_refuses_writes_and_is_used_again_once_it_answers(s
         assert valet.lines("bug") == []
 
 
+@pytest.mark.long
 async def test_a_start_waits_for_another_that_migrates(state: str):
     State(state).close()
     with psycopg.connect(state) as other, ThreadPoolExecutor(1) as threads:
