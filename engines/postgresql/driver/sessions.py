@@ -215,8 +215,12 @@ class Sessions:
             returning.add_done_callback(self._returning.discard)
 
     async def _put(self, connection: Connection) -> None:
+        """Give a session back; it goes back even when the caller leaves while the pool is locked."""
         if self._pool:
-            await self._pool.putconn(connection)
+            returning = asyncio.create_task(self._pool.putconn(connection))
+            self._returning.add(returning)
+            returning.add_done_callback(self._returning.discard)
+            await asyncio.shield(returning)
 
     async def _open(self) -> AsyncConnectionPool[Connection]:
         try:

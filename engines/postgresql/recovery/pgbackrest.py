@@ -169,5 +169,7 @@ def read_history(timeline: int, text: str) -> dict[int, Fork]:
         left = [(int(each[0]), read_lsn(each[1])) for each in lines]
     except (ValueError, IndexError) as problem:
         raise BackupDamaged(f"The history of timeline {timeline} cannot be read.") from problem
+    if not left:
+        raise BackupDamaged(f"The history of timeline {timeline} is empty.")
     children = [number for number, _ in left[1:]] + [timeline]
     return {child: Fork(parent=parent, lsn=lsn) for child, (parent, lsn) in zip(children, left, strict=True)}

@@ -332,6 +332,31 @@ async def test_callers_that_leave_at_any_moment_take_no_session_with_them(deploy
     assert deployment.server.pool_use().open <= 4
 
 
+async def test_a_caller_that_leaves_while_its_session_goes_back_does_not_take_it_along(deployment: Deployment) -> None:
+    server = deployment.connect_valet()
+    assert await server.read("SELECT '1'")
+    kept = server._reading
+    assert kept is not None
+    assert kept._pool is not None
+    reading = asyncio.create_task(server.read("SELECT pg_catalog.pg_sleep(0.2)::text"))
+
+    async def at_work() -> bool:
+        return server.pool_use().in_use == 1
+
+    await until(at_work)
+    async with kept._pool._lock:
+        await asyncio.sleep(0.5)
+        assert not reading.done()
+        reading.cancel()
+        await asyncio.wait({reading})
+
+    async def back() -> bool:
+        return server.pool_use().in_use == 0
+
+    await until(back)
+    await server.close()
+
+
 async def test_a_session_that_comes_just_when_its_caller_leaves_goes_back(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,13 @@ def ended(client: httpx.Client, operation_id: str, seconds: float = LIMIT) -> di
         time.sleep(0.1)
 
 
+def log_of(running: Running) -> str:
+    """End a dbvalet and give what it logged."""
+    running.process.terminate()
+    assert running.process.stdout is not None
+    return b"".join(running.process.stdout.readlines()).decode()
+
+
 def restore(client: httpx.Client, at: datetime) -> dict[str, Any]:
     answer = client.post(f"{ONE}/pitr/restore", json={"restore_time": at.isoformat()})
     assert answer.status_code == 201, answer.text
@@ -115,6 +122,8 @@ def test_a_damaged_repository_is_told_and_nothing_is_stopped(config: Path, clust
             asked = client.post(f"{ONE}/pitr/restore", json={"restore_time": datetime.now(UTC).isoformat()})
         finally:
             cluster.run("sh", "-c", mend)
+        if 500 in (window.status_code, asked.status_code):
+            pytest.fail(log_of(running))
         assert [(each.status_code, each.json()["code"]) for each in (window, asked)] == [(409, "precondition")] * 2
         assert "cannot be read" in window.json()["error"], window.text
         assert client.get(f"{ONE}/pitr/recovery_window").json()["recovery_window"]["earliest_recoverable_at"]

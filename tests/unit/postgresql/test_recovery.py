@@ -148,6 +148,8 @@ def test_a_history_is_read() -> None:
     assert read_history(4, text) == {3: Fork(parent=1, lsn=0x3000148), 4: Fork(parent=3, lsn=0x5000000)}
     with pytest.raises(BackupDamaged):
         read_history(4, "not a history\n")
+    with pytest.raises(BackupDamaged, match="is empty"):
+        read_history(4, "# nothing\n")
 
 
 def program(folder: Path, text: str) -> RecoverySettings:

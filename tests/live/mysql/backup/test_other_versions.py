@@ -77,7 +77,7 @@ async def log_in_as_the_url_says(shop: Shop, dumped: Path) -> None:
             str(row[0]) for row in root.rows("SELECT argument FROM mysql.general_log WHERE command_type = 'Connect'")
         ]
         of_keeper = [login for login in logins if KEEPER in login]
-        assert len(of_keeper) == 2
+        assert len(of_keeper) == 3
         assert all(("using SSL/TLS" in login) == (mode == "REQUIRED") for login in of_keeper), of_keeper
 
 
