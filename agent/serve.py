@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import logging
 import signal
 import sys
@@ -27,6 +26,8 @@ def serve(config: Path | None) -> None:
         signal.signal(number, _end)
     # Nearly all that a start makes stays: looking for garbage in it took a fifth of the time.
     gc.disable()
+    # SQLAlchemy and structlog take it along for what is not done here: 1 MiB.
+    sys.modules.setdefault("greenlet", None)  # pyright: ignore[reportArgumentType] - how Python spells "not to be had"
     settings, app, log = put_together(config)
     from agent.listen import Listener, bind, certificates_of
     from agent.log import StandardLogging
@@ -44,7 +45,6 @@ def put_together(config: Path | None) -> tuple[Settings, FastAPI, Any]:
 
     Raises: SettingsError
     """
-    _import_structlog_without_rich()
     from agent.app import create_app, secrets_of
     from agent.log import make_log
     from agent.settings import load_settings
@@ -52,19 +52,6 @@ def put_together(config: Path | None) -> tuple[Settings, FastAPI, Any]:
     settings = load_settings(config)
     log = make_log(settings.log_level, secrets_of(settings))
     return settings, create_app(settings, log=log), log
-
-
-def _import_structlog_without_rich() -> None:
-    """Keep out rich: structlog takes it, where it is installed, for a renderer that the service has no use for.
-
-    That is 50 ms of the start and 5 MB.
-    """
-    if "structlog" not in sys.modules and "rich" not in sys.modules:
-        sys.modules["rich"] = None  # pyright: ignore[reportArgumentType] - how Python spells "cannot be imported"
-        try:
-            importlib.import_module("structlog")
-        finally:
-            del sys.modules["rich"]
 
 
 def _end(_number: int, _frame: object) -> None:

@@ -132,6 +132,14 @@ def test_the_service_does_not_import_what_only_the_command_line_needs(tmp_path: 
     assert (ended.stdout, ended.stderr) == ("[]\n", "")
 
 
+def test_what_the_toolkit_of_the_state_would_bring_along_is_left_out(tmp_path: Path) -> None:
+    with serving(configuration(tmp_path, ACME)) as running:
+        assert wait_for(running.url, 0).status_code == 200  # a write, which the audit keeps
+        mapped = Path(f"/proc/{running.process.pid}/maps").read_text()
+    assert "/sqlalchemy/" in mapped
+    assert "/greenlet/" not in mapped
+
+
 def test_it_listens_beyond_loopback_when_told_to(tmp_path: Path) -> None:
     with serving(configuration(tmp_path, ACME, listen="0.0.0.0:0", insecure_listen=True)) as running:
         port = running.url.rpartition(":")[2]

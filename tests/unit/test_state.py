@@ -428,3 +428,9 @@ asyncio.run(main())
 
 def test_a_service_that_only_performs_actions_does_not_import_what_keeps_more():
     subprocess.run([sys.executable, "-c", ACTIONS_ONLY], check=True, timeout=60, cwd=Path(__file__).parents[2])
+
+
+def test_the_tables_of_a_file_do_not_import_what_a_server_needs():
+    seen = "import sys, agent.state.tables; print('sqlalchemy.dialects.postgresql' in sys.modules)"
+    tree = Path(__file__).parents[2]
+    assert subprocess.check_output([sys.executable, "-c", seen], timeout=60, cwd=tree) == b"False\n"
