@@ -61,7 +61,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     """
     engines = engines if engines is not None else installed_engines()
     log = log or make_log(settings.log_level, secrets_of(settings))
-    state = State(settings.state_url())
+    state = State(settings.state_url(), stays=True)
     known = declare(settings, engines, state, log)
     _check_action_names(settings, {*TASKS, *(name for each in engines.values() for name in each.actions)})
     keys = SigningKeys(state, log)

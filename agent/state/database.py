@@ -6,10 +6,24 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event, func, inspect, make_url, select, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    NullPool,
+    QueuePool,
+    create_engine,
+    event,
+    func,
+    inspect,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.exc import DisconnectionError
 
 from agent.errors import SettingsError
-from agent.state.file import APPLICATION_ID, SCHEMA_VERSION
+from agent.state.file import APPLICATION_ID, SCHEMA_VERSION, StateFile
+from agent.state.wal import CACHE_KIB
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -21,12 +35,32 @@ _DEAD_LINK = {"keepalives_idle": 4, "keepalives_interval": 2, "keepalives_count"
 """A host or a network that is gone is noticed within 10 s."""
 
 
-def open_file(path: Path) -> Engine:
+def open_file(file: StateFile) -> Engine:
     """Open a state file; each transaction is one of a writer from its first moment, so none fails half-way."""
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": 5})
-    event.listen(engine, "connect", _set_up_file)
+    # Transactions take turns anyhow, and who waits in a queue has its turn sooner than who tries again and again.
+    kept: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_timeout": 10}
+    engine = create_engine(
+        f"sqlite:///{file.path}", creator=file.connect, **(kept if file.stays else {"poolclass": NullPool})
+    )
+    if file.stays:
+        _keep(engine, file)
     event.listen(engine, "begin", _begin_at_once)
     return engine
+
+
+def _keep(engine: Engine, file: StateFile) -> None:
+    """Let a connection be used for many transactions, as long as the file it was opened to is the one that is there."""
+
+    def connected(connection: Any, record: Any) -> None:
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        record.info["file"] = file.settle()
+
+    def checked_out(_connection: Any, record: Any, _proxy: object) -> None:
+        if file.settle() != record.info["file"]:
+            raise DisconnectionError("another file has taken its place")
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "checkout", checked_out)
 
 
 def open_server(url: str) -> Engine:
@@ -90,12 +124,6 @@ def _upgrade(connection: Connection, version: int) -> None:
     if version and not inspect(connection).has_table("alembic_version"):
         command.stamp(config, f"{version:04}")
     command.upgrade(config, "head")
-
-
-def _set_up_file(connection: Any, _record: object) -> None:
-    # The driver's own transactions begin at the first write only: two that have read would then refuse each other.
-    connection.isolation_level = None
-    connection.execute("PRAGMA synchronous = EXTRA")
 
 
 def _connect(_dialect: object, _record: object, arguments: list[Any], more: dict[str, Any]) -> Any:

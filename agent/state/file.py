@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +18,7 @@ from urllib.parse import quote
 import orjson
 
 from agent.errors import SettingsError
+from agent.state.wal import KeptOpen, connect, identity, log_of
 
 SCHEMA_VERSION = 4
 """The number of the newest migration."""
@@ -36,18 +37,25 @@ INSERT INTO memory (database_id, key, value) VALUES (?, ?, ?)
 """
 
 
+_MAKING = threading.Lock()
+"""Of all in this process that could make a file: who closes one past SQLite gives up the locks of all the others."""
+
+
 class StateFile:
     """The state file. Its methods are safe to call from any thread, and the file from several processes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, stays: bool = False) -> None:
         """Check a file that is there; make none.
+
+        stays: keep it open from its first use on, in WAL mode from the first thing on that is kept; `close` it then
 
         Raises: SettingsError, when it is damaged, newer than this dbvalet, or no state file; it is left untouched
         """
         self.path = path
+        self._kept = KeptOpen(path) if stays else None
         self.is_behind = False
         """Whether it has to be migrated before anything else."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         try:
             if self._holds_something():
                 self._check()
@@ -62,7 +70,7 @@ class StateFile:
         try:
             if not self._holds_something():
                 return None
-            with self._lock, closing(self._connect()) as connection:
+            with self._opened() as connection:
                 row = connection.execute(_FIND, (database_id, key)).fetchone()
         except (sqlite3.Error, OSError) as problem:
             raise OSError(f"the state file {self.path} cannot be read: {_reason(problem)}") from problem
@@ -75,10 +83,8 @@ class StateFile:
         """
         text = orjson.dumps(value).decode()
         try:
-            with self._lock:
-                self.make()
-                with closing(self._connect()) as connection:
-                    connection.execute(_KEEP, (database_id, key, text))
+            with self._made() as connection:
+                connection.execute(_KEEP, (database_id, key, text))
         except (sqlite3.Error, OSError) as problem:
             raise OSError(f"the state file {self.path} cannot be written: {_reason(problem)}") from problem
 
@@ -89,14 +95,12 @@ class StateFile:
         """
         text = orjson.dumps(value).decode()
         try:
-            with self._lock:
-                self.make()
-                with closing(self._connect()) as connection:
-                    connection.execute(
-                        "INSERT INTO memory (database_id, key, value) VALUES (?, ?, ?)"
-                        " ON CONFLICT (database_id, key) DO NOTHING",
-                        (database_id, key, text),
-                    )
+            with self._made() as connection:
+                connection.execute(
+                    "INSERT INTO memory (database_id, key, value) VALUES (?, ?, ?)"
+                    " ON CONFLICT (database_id, key) DO NOTHING",
+                    (database_id, key, text),
+                )
         except (sqlite3.Error, OSError) as problem:
             raise OSError(f"the state file {self.path} cannot be written: {_reason(problem)}") from problem
         return self.recall(database_id, key)
@@ -107,15 +111,13 @@ class StateFile:
         Raises: OSError, when the file cannot be written
         """
         try:
-            with self._lock:
-                self.make()
-                # Closed without COMMIT, it is as if nothing had been said.
-                with closing(self._connect()) as connection:
-                    connection.execute("BEGIN IMMEDIATE")
-                    row = connection.execute(_FIND, (database_id, key)).fetchone()
-                    value = change(None if row is None else orjson.loads(row[0]))
-                    connection.execute(_KEEP, (database_id, key, orjson.dumps(value).decode()))
-                    connection.execute("COMMIT")
+            # Left without COMMIT, it is as if nothing had been said.
+            with self._made() as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                row = connection.execute(_FIND, (database_id, key)).fetchone()
+                value = change(None if row is None else orjson.loads(row[0]))
+                connection.execute(_KEEP, (database_id, key, orjson.dumps(value).decode()))
+                connection.execute("COMMIT")
         except (sqlite3.Error, OSError) as problem:
             raise OSError(f"the state file {self.path} cannot be written: {_reason(problem)}") from problem
         return value
@@ -128,7 +130,7 @@ class StateFile:
         try:
             if not self._holds_something():
                 return False
-            with self._lock, closing(self._connect()) as connection:
+            with self._opened() as connection:
                 found = connection.execute(
                     "SELECT EXISTS (SELECT 1 FROM database_settings)"
                     " OR EXISTS (SELECT 1 FROM operations) OR EXISTS (SELECT 1 FROM backups)"
@@ -141,34 +143,91 @@ class StateFile:
         # A file of no bytes is what a start leaves behind that ended between making the file and filling it.
         return self.path.exists() and (self.path.is_dir() or self.path.stat().st_size > 0)
 
+    @property
+    def stays(self) -> bool:
+        """Tell whether it is kept open."""
+        return self._kept is not None
+
     def make(self) -> None:
         """Make the file unless it is there, readable by its owner only; of several processes one fills it.
 
         Raises: OSError, sqlite3.Error
         """
-        if self._holds_something():
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        with closing(self._connect()) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-                for statement in _NEW.read_text().split(";\n"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            connection.execute("COMMIT")
+        with self._lock, _MAKING:
+            if self._holds_something():
+                return
+            if self._kept is not None:
+                self._kept.close()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            with closing(connect(self.path)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                    for statement in _NEW.read_text().split(";\n"):
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                connection.execute("COMMIT")
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=5, isolation_level=None)
-        # EXTRA also syncs the folder after the journal is deleted: else a power cut could bring the journal back, and
-        # with it the value of before (sqlite.org/pragma.html#pragma_synchronous).
-        connection.execute("PRAGMA synchronous = EXTRA")
-        return connection
+    def connect(self) -> sqlite3.Connection:
+        """Open another connection to the file, which has to be there.
+
+        Raises: sqlite3.Error, OSError
+        """
+        self.settle()
+        return connect(self.path)
+
+    def settle(self) -> tuple[int, int] | None:
+        """Make ready for a transaction, and give which file it is that stands at its path now.
+
+        Raises: sqlite3.Error, OSError
+        """
+        if self._kept is not None and self._holds_something():
+            with self._lock:
+                self._kept.use_wal()
+        return identity(self.path)
+
+    def close(self) -> None:
+        """Close what is kept open; one file is left behind."""
+        if self._kept is not None:
+            with self._lock:
+                self._kept.end()
+
+    @contextmanager
+    def _made(self) -> Generator[sqlite3.Connection]:
+        """Give a connection to a file that is made unless it is there.
+
+        Raises: OSError, sqlite3.Error
+        """
+        with self._lock:
+            self.make()
+            self.settle()
+            with self._opened() as connection:
+                yield connection
+
+    @contextmanager
+    def _opened(self) -> Generator[sqlite3.Connection]:
+        """Give a connection to a file that is there.
+
+        Raises: sqlite3.Error
+        """
+        with self._lock:
+            if self._kept is None:
+                with closing(connect(self.path)) as connection:
+                    yield connection
+                return
+            try:
+                yield self._kept.connection()
+            except BaseException:
+                # Whatever went wrong, the next one begins anew.
+                self._kept.close()
+                raise
 
     def _check(self) -> None:
-        # Not read-only: a process that was killed while writing leaves a journal, which has to be rolled back.
-        with closing(sqlite3.connect(f"file:{quote(str(self.path))}?mode=rw", uri=True)) as connection:
+        # Not read-only: a process that was killed while writing leaves a journal, which has to be rolled back. A log is
+        # only read: when the file is closed it would be copied into one that may be damaged.
+        mode = "ro" if log_of(self.path).exists() else "rw"
+        with closing(sqlite3.connect(f"file:{quote(str(self.path))}?mode={mode}", uri=True)) as connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             application = connection.execute("PRAGMA application_id").fetchone()[0]
             intact = connection.execute("PRAGMA quick_check(1)").fetchone()[0]

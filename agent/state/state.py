@@ -56,8 +56,12 @@ class Values(Protocol):
 class State:
     """The state. Its tables are opened, and SQLAlchemy imported, when they are first needed."""
 
-    def __init__(self, url: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self, url: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC), stays: bool = False
+    ) -> None:
         """Check a state that is there, and migrate one of an earlier dbvalet; make no file.
+
+        stays: keep a file open until `close`, as one who writes again and again
 
         Raises: SettingsError, when it is damaged, newer than this dbvalet, none at all or cannot be reached; it is
         left untouched
@@ -72,7 +76,7 @@ class State:
         self._server_url = url
         self._values: Values
         if url.startswith(FILE_SCHEME):
-            self._values = self._file = StateFile(Path(url.removeprefix(FILE_SCHEME)))
+            self._values = self._file = StateFile(Path(url.removeprefix(FILE_SCHEME)), stays=stays)
             self.presence = Presence(self._file.path)
             if self._file.is_behind:
                 self._open_checked()
@@ -122,6 +126,8 @@ class State:
         self._threads.shutdown()
         if self._engine is not None:
             self._engine.dispose()
+        if self._file is not None:
+            self._file.close()
 
     def _in_transaction(self, work: Callable[[Connection], T]) -> T:
         from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -132,6 +138,9 @@ class State:
         except IntegrityError:
             raise
         except (SQLAlchemyError, sqlite3.Error, OSError) as problem:
+            if self._file is not None and self._engine is not None:
+                # Whatever went wrong with a file, the next one begins anew.
+                self._engine.dispose()
             raise Precondition(sentence(OSError(f"the state cannot be used: {reason_of(problem)}"))) from problem
 
     def _opened(self) -> Engine:
@@ -143,7 +152,7 @@ class State:
                     self._engine = database.open_server(self._server_url)
                 else:
                     self._file.make()
-                    self._engine = database.open_file(self._file.path)
+                    self._engine = database.open_file(self._file)
         return self._engine
 
     def _open_checked(self) -> Engine:

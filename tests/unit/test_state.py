@@ -224,7 +224,7 @@ def test_a_new_file_is_what_the_migrations_make_of_an_old_one(tmp_path: Path, ve
 
 def test_the_tables_are_what_the_migrations_make(file: Path):
     StateFile(file).remember("ad-one", "key", 1)
-    engine = database.open_file(file)
+    engine = database.open_file(StateFile(file))
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 

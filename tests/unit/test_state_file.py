@@ -5,17 +5,30 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from agent.errors import SettingsError
+from agent.state import wal
 from agent.state.file import APPLICATION_ID, SCHEMA_VERSION, StateFile
 from agent.state.state import DatabaseMemory
 from engines.errors import Precondition
 
 THREADS = ThreadPoolExecutor(2)
+
+OPEN: list[StateFile] = []
+STAYS = False
+
+
+@pytest.fixture(params=[False, True], ids=["opened-for-each-use", "kept-open"], autouse=True)
+def stays(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
+    """Every test is one of a file that is opened for each use, and of one that is kept open, in WAL mode."""
+    monkeypatch.setattr(sys.modules[__name__], "STAYS", request.param)
+    yield request.param
+    leave()
 
 
 @pytest.fixture
@@ -24,7 +37,14 @@ def file(tmp_path: Path) -> Path:
 
 
 def store_at(file: Path) -> StateFile:
-    return StateFile(file)
+    OPEN.append(StateFile(file, stays=STAYS))
+    return OPEN[-1]
+
+
+def leave() -> None:
+    """Close what was opened, as an orderly end of the process does."""
+    while OPEN:
+        OPEN.pop().close()
 
 
 def test_nothing_is_made_until_something_is_kept(file: Path):
@@ -70,6 +90,7 @@ def test_a_file_may_have_any_name(tmp_path: Path, name: str):
     store_at(tmp_path / name).remember("ad-one", "key", 1)
 
     assert store_at(tmp_path / name).recall("ad-one", "key") == 1
+    leave()
     assert [each.name for each in tmp_path.iterdir()] == [name]
 
 
@@ -83,6 +104,7 @@ def damaged_in_the_middle(file: Path) -> None:
     store = store_at(file)
     for number in range(200):
         store.remember("ad-one", f"key {number}", "x" * 200)
+    leave()
     content = bytearray(file.read_bytes())
     content[4096:12288] = os.urandom(8192)
     file.write_bytes(content)
@@ -90,6 +112,7 @@ def damaged_in_the_middle(file: Path) -> None:
 
 def cut_off(file: Path) -> None:
     store_at(file).remember("ad-one", "key", "x" * 20_000)
+    leave()
     file.write_bytes(file.read_bytes()[:5000])
 
 
@@ -99,6 +122,7 @@ def no_database(file: Path) -> None:
 
 def newer(file: Path) -> None:
     store_at(file).remember("ad-one", "key", 1)
+    leave()
     with sqlite3.connect(file) as connection:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
@@ -177,36 +201,54 @@ def test_what_cannot_be_written_says_why_and_changes_nothing(tmp_path: Path):
         store_at(tmp_path / "a-file" / "state.db").remember("ad-one", "key", 1)
 
 
-def test_a_full_disk_keeps_the_value_of_before(file: Path):
+def test_a_full_disk_keeps_the_value_of_before(file: Path, monkeypatch: pytest.MonkeyPatch):
     store = store_at(file)
     store.remember("ad-one", "key", "before")
-    connect = store._connect
+    store.close()
 
-    def full() -> sqlite3.Connection:
-        connection = connect()
+    def full(path: Path) -> sqlite3.Connection:
+        connection = wal.connect(path)
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
         return connection
 
-    store._connect = full
-    with pytest.raises(OSError, match="cannot be written: database or disk is full"):
-        store.remember("ad-one", "key", "x" * 1_000_000)
-    store._connect = connect
+    with monkeypatch.context() as patched:
+        patched.setattr("agent.state.file.connect", full)
+        patched.setattr(wal.KeptOpen, "_opened", lambda kept: full(kept._path))
+        for _ in range(2):
+            with pytest.raises(OSError, match="cannot be written: database or disk is full"):
+                store.remember("ad-one", "key", "x" * 1_000_000)
 
     assert store.recall("ad-one", "key") == "before"
+
+
+def test_a_change_that_fails_changes_nothing_and_stands_in_nobodys_way(file: Path):
+    store = store_at(file)
+    store.remember("ad-one", "key", 1)
+
+    def refuse(_: object) -> object:
+        raise ValueError("no")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no"):
+            store.change("ad-one", "key", refuse)
+    store_at(file).remember("ad-one", "other", 2)
+    assert store.change("ad-one", "key", lambda value: value + 1) == 2
 
 
 def test_a_file_that_was_spoilt_meanwhile_is_an_error_with_its_reason(file: Path):
     store = store_at(file)
     store.remember("ad-one", "key", 1)
+    store.close()  # while it is kept open, what was kept last is read from the log
     file.write_bytes(b"spoilt" * 1000)
-    with pytest.raises(OSError, match="cannot be read: file is not a database"):
-        store.recall("ad-one", "key")
-    with pytest.raises(OSError, match="cannot be written: file is not a database"):
-        store.remember("ad-one", "key", 1)
+    for _ in range(2):
+        with pytest.raises(OSError, match="cannot be read: file is not a database"):
+            store.recall("ad-one", "key")
+        with pytest.raises(OSError, match="cannot be written: file is not a database"):
+            store.remember("ad-one", "key", 1)
 
 
-def test_a_journal_of_a_process_that_was_killed_is_rolled_back(file: Path):
+def test_what_a_process_has_begun_that_was_killed_is_rolled_back(file: Path, stays: bool):
     store = store_at(file)
     store.remember("ad-one", "key", "before")
     killed = """
@@ -218,8 +260,11 @@ connection.execute("UPDATE memory SET value = ?", ('"' + "x" * 500_000 + '"',))
 os.kill(os.getpid(), signal.SIGKILL)
 """
     subprocess.run([sys.executable, "-c", killed, str(file)], check=False, timeout=20)
-    assert file.with_name("state.db-journal").exists()
+    left = file.with_name("state.db-wal" if stays else "state.db-journal")
+    assert left.stat().st_size > (400_000 if stays else 0)
 
+    assert store_at(file).recall("ad-one", "key") == "before"
+    leave()
     assert store_at(file).recall("ad-one", "key") == "before"
 
 
@@ -228,25 +273,32 @@ def test_a_file_that_another_process_filled_in_the_same_moment_keeps_its_values(
     first.remember("ad-one", "key", 1)
     second._holds_something = lambda: False
     second.remember("ad-two", "key", 2)
+    del second._holds_something
 
     assert (first.recall("ad-one", "key"), first.recall("ad-two", "key")) == (1, 2)
 
 
 PROCESS = """
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from agent.state.file import StateFile
-store = StateFile(Path(sys.argv[1]))
+store = StateFile(Path(sys.argv[1]), stays=sys.argv[3] == "True")
 for number in range(30):
     store.remember(sys.argv[2], f"key {number}", number)
     store.remember("ad-shared", "key", sys.argv[2])
+store.close()
 """
 
 
-def test_several_processes_share_one_file_from_the_first_moment(file: Path):
+@pytest.mark.parametrize("others", [False, True], ids=["others-open-for-each-use", "others-keep-open"])
+def test_several_processes_share_one_file_from_the_first_moment(file: Path, stays: bool, others: bool):
     names = [f"ad-{number}" for number in range(4)]
-    started = [subprocess.Popen([sys.executable, "-c", PROCESS, str(file), name]) for name in names]
+    started = [
+        subprocess.Popen([sys.executable, "-c", PROCESS, str(file), name, str(stays if each % 2 else others)])
+        for each, name in enumerate(names)
+    ]
     assert [each.wait(timeout=60) for each in started] == [0] * 4
 
     store = store_at(file)
