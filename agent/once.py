@@ -1,7 +1,9 @@
 """`Idempotency-Key`: what is asked for under a key is done once, however often it is asked for.
 
-A row is on disk before the engine is touched, and its answer before the client has it. A row without an answer is of a
-request that runs, or of one whose end nobody saw: then the engine itself tells what became of it.
+A row is on disk before the engine is touched, and its answer is written before the client has it. That of what destroys
+is on disk then; that of a write survives whatever ends dbvalet, but a power cut in the moments after may take it. A
+row without an answer is of a request that runs, or of one whose end nobody saw: then the engine itself tells what
+became of it.
 """
 
 from __future__ import annotations

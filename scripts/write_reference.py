@@ -83,8 +83,9 @@ actions; 422 has `errors` besides, `{"field": ["text"]}` (the field is `params` 
 A request that changes something takes a header `Idempotency-Key`, a text of the client's choice, a new one for each
 thing that is to be done. Sent again within a day (after a timeout, a cut connection, a crash of dbvalet), it gets the
 first answer, with `Idempotent-Replayed: true`, and nothing is done twice. The same key with another request is 422;
-while the first runs, 409 `in_progress`. Where nobody saw how the first one ended, dbvalet looks at the engine: what was
-done is answered as done, what was not is done now, and what cannot be told is 409 `answer_unknown` and not done again.
+while the first runs, 409 `in_progress`. Where nobody saw how the first one ended, or a power cut took an answer of the
+last moments, dbvalet looks at the engine: what was done is answered as done, what was not is done now, and what cannot
+be told is 409 `answer_unknown` and not done again.
 A backup or a restore that was begun is found; a change of a user, a feature or the hours of a database cannot be told
 once it was begun.
 After a refusal that says nothing was begun (400, 401, 403, 404 of dbvalet's, 422, 429) the same key may ask again.

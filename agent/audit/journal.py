@@ -34,7 +34,7 @@ class Journal:
 
     @asynccontextmanager
     async def line_of(self, change: Change) -> AsyncGenerator[None]:
-        """Let something be tried; how it ended is on disk when this is left, and before its answer leaves.
+        """Let something be tried; how it ended is written down when this is left, and before its answer leaves.
 
         Raises: StateUnavailable, when the line cannot be written, and whatever is raised within
         """
@@ -99,7 +99,10 @@ class Journal:
             raise StateUnavailable(f"Nothing was done, since it cannot be written down. {problem.message}") from problem
 
     async def end(self, change: Change, status: int | None, code: str) -> None:
-        """Write down how it ended; it is on disk when this returns.
+        """Write down how it ended: on disk when this returns, but for a write with a key, which survives a crash alone.
+
+        The row of that key is on disk since before it was begun. A power cut in the moments after may take the answer
+        and its line: the row is then that of a request whose end nobody saw, and a retry goes by what the engine shows.
 
         Raises: StateUnavailable, AgentError of `change.also`: then that is how it ended
         """
@@ -112,7 +115,10 @@ class Journal:
             return self._append(connection, change, status, code) if self._on else None
 
         try:
-            head = await self._state.run(work)
+            if change.also is not None and change.effect == Effect.WRITE:
+                head = await self._state.run_soon_durable(work)
+            else:
+                head = await self._state.run(work)
         except AgentError as refused:
             change.also = None
             await self.end(change, STATUS[refused.code], refused.code)

@@ -36,7 +36,10 @@ _DEAD_LINK = {"keepalives_idle": 4, "keepalives_interval": 2, "keepalives_count"
 
 
 def open_file(file: StateFile) -> Engine:
-    """Open a state file; each transaction is one of a writer from its first moment, so none fails half-way."""
+    """Open a state file; each transaction is one of a writer from its first moment, so none fails half-way.
+
+    One is durable when it is committed, unless its option `durable` is false.
+    """
     # Transactions take turns anyhow, and who waits in a queue has its turn sooner than who tries again and again.
     kept: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_timeout": 10}
     engine = create_engine(
@@ -133,4 +136,9 @@ def _connect(_dialect: object, _record: object, arguments: list[Any], more: dict
 
 
 def _begin_at_once(connection: Connection) -> None:
+    durable = connection.get_execution_options().get("durable", True)
+    # It cannot be changed within a transaction. With a rollback journal less than EXTRA could bring an old value back.
+    if not durable and connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() != "wal":
+        durable = True
+    connection.exec_driver_sql("PRAGMA synchronous = EXTRA" if durable else "PRAGMA synchronous = NORMAL")
     connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -113,6 +113,16 @@ class State:
         """
         return await _on(self._threads, lambda: self._in_transaction(work))
 
+    async def run_soon_durable(self, work: Callable[[Connection], T]) -> T:
+        """Do something with the tables in one transaction; it survives the end of this process when this returns.
+
+        It is durable with the next transaction that is. Until then a power cut can undo it (or a crash of a shared
+        state's server, within a second), never a part of it, and never something before it.
+
+        Raises: Precondition, when the state cannot be used; IntegrityError, when a row may not be
+        """
+        return await _on(self._threads, lambda: self._in_transaction(work, durable=False))
+
     def now(self, connection: Connection) -> datetime:
         """Give the time by the one clock of all who share this state."""
         if self._file is not None:
@@ -129,11 +139,14 @@ class State:
         if self._file is not None:
             self._file.close()
 
-    def _in_transaction(self, work: Callable[[Connection], T]) -> T:
+    def _in_transaction(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
+        from sqlalchemy import text
         from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
         try:
-            with self._opened().begin() as connection:
+            with self._opened().connect() as connection, connection.execution_options(durable=durable).begin():
+                if self._file is None and not durable:
+                    connection.execute(text("SET LOCAL synchronous_commit = off"))
                 return work(connection)
         except IntegrityError:
             raise

@@ -8,12 +8,13 @@ import os
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -36,32 +37,54 @@ class Dbvalet:
         return run_json(command, BENCH_TOKEN=self.token)
 
     def writes(self, database: str, action: str, params: object, *, keyed: bool, seconds: float) -> dict[str, float]:
-        """Ask for a change again and again over one kept connection, each with a key of its own if wished.
+        """Ask for a change again and again over one kept connection, each with a key of its own if wished."""
+        took: list[float] = []
+        failed = 0
+        began = time.perf_counter()
+        with self._changes(database, action, params, keyed=keyed) as change:
+            while time.perf_counter() - began < seconds:
+                asked = time.perf_counter()
+                status = change()
+                took.append(time.perf_counter() - asked)
+                failed += status != 200
+        return summary(took, time.perf_counter() - began, failed)
 
-        `commits`: durable commits of the state for each, as the file's own counter has them
+    def commits(self, database: str, action: str, params: object, *, keyed: bool, writes: int = 50) -> float | None:
+        """Give the durable commits of the state for each of so many changes: as often as its log is synced.
+
+        None where strace, which counts them, is missing or may not trace
         """
+        with self._changes(database, action, params, keyed=keyed) as change:
+            # From a log that is empty on, of which no part is copied back before they are done.
+            with closing(sqlite3.connect(self.state)) as state:
+                state.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            change()
+            trace = self.state.with_name("syncs")
+            with _syncs_traced(self.process.pid, trace) as is_traced:
+                if not is_traced:
+                    return None
+                for _ in range(writes):
+                    change()
+        synced = trace.read_text()
+        # Where there is no log, the file itself is synced once for each.
+        return (synced.count(f"<{self.state}-wal>") or synced.count(f"<{self.state}>")) / writes
+
+    @contextmanager
+    def _changes(self, database: str, action: str, params: object, *, keyed: bool) -> Iterator[Callable[[], int]]:
+        """Give what asks once for a change, and gives the status."""
         body = json.dumps({"action_name": action, "params": params})
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
-        took: list[float] = []
-        failed = 0
-        before, began = self._commits(), time.perf_counter()
-        while time.perf_counter() - began < seconds:
-            asked = time.perf_counter()
+
+        def change() -> int:
             more = {"Idempotency-Key": os.urandom(8).hex()} if keyed else {}
             connection.request("POST", f"/api/databases/{database}/action", body, headers | more)
             answer = connection.getresponse()
             answer.read()
-            took.append(time.perf_counter() - asked)
-            failed += answer.status != 200
-        elapsed = time.perf_counter() - began
-        connection.close()
-        return summary(took, elapsed, failed) | {"commits": (self._commits() - before) / len(took)}
+            return answer.status
 
-    def _commits(self) -> int:
-        # https://www.sqlite.org/fileformat2.html#file_change_counter
-        header = self.state.read_bytes()[:28] if self.state.exists() else b""
-        return int.from_bytes(header[24:28])
+        with closing(connection):
+            yield change
 
     def act(self, database: str, action: str) -> httpx.Response:
         return httpx.post(
@@ -69,6 +92,23 @@ class Dbvalet:
             json={"action_name": action},
             headers={"Authorization": f"Bearer {self.token}"},
         )
+
+
+@contextmanager
+def _syncs_traced(pid: int, trace: Path) -> Iterator[bool]:
+    """Note down what a process asks the kernel to sync, in a file that is whole at its end; tells whether it can."""
+    strace = shutil.which("strace")
+    if strace is None:
+        yield False
+        return
+    command = [strace, "-f", "-y", "-e", "trace=fdatasync,fsync", "-o", str(trace), "-p", str(pid)]
+    tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert tracer.stderr is not None
+    try:
+        yield "attached" in tracer.stderr.readline()
+    finally:
+        tracer.terminate()
+        tracer.communicate()
 
 
 @contextmanager

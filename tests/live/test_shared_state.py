@@ -12,7 +12,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from psycopg import sql
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 
 from agent import scheduler
 from agent.audit import record
@@ -78,6 +78,29 @@ async def test_values_are_shared(state: str):
     assert await states[0].memory_of("").recall("number") == 15
     for each in states:
         each.close()
+
+
+async def test_only_what_may_wait_for_a_later_sync_does_so(state: str):
+    one = State(state)
+
+    def level(connection: Connection) -> str:
+        return connection.execute(text("SHOW synchronous_commit")).scalar_one()
+
+    assert [await each(level) for each in (one.run, one.run_soon_durable, one.run)] == ["on", "off", "on"]
+    one.close()
+
+
+async def test_a_write_with_a_key_waits_for_one_commit_and_what_destroys_for_two(state: str):
+    async with running(state=state) as valet:
+        told: list[str] = []
+        event.listen(valet.service.state._opened(), "before_cursor_execute", lambda *given: told.append(given[2]))
+        for name, later in (("add-thing", 1), ("drop-thing", 0)):
+            told.clear()
+            body = {"action_name": name, "params": {"name": "second"}}
+            for replayed in (None, "true"):
+                answer = await valet.ask("POST", f"{ONE}/action", json=body, headers={"Idempotency-Key": name})
+                assert (answer.status_code, answer.headers.get("Idempotent-Replayed")) == (200, replayed)
+            assert told.count("SET LOCAL synchronous_commit = off") == later
 
 
 async def test_an_operation_runs_once_and_is_taken_over_when_its_dbvalet_dies(
