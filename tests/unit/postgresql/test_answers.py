@@ -9,14 +9,22 @@ import pytest
 
 from engines import deadline
 from engines.errors import BackupFailed, ConnectionLost, Precondition
-from engines.postgresql import statements
+from engines.postgresql import ENGINE, statements
+from engines.postgresql.archive import Entry
 from engines.postgresql.backup import PostgresBackups
+from engines.postgresql.backup_rights import ACCOUNT, missing_to_make
 from engines.postgresql.driver.connection import _readable
 from engines.postgresql.programs import NoPrograms
 from engines.postgresql.queries import BackendRef, look_for_query, terminate_query
 from engines.postgresql.recovery.control import HoldFile, _without_frames
 from engines.postgresql.restore import Loader
-from engines.postgresql.statements import RESET_STATEMENTS, Extension
+from engines.postgresql.statements import (
+    COUNT_OF_DATABASE,
+    COUNT_OF_SERVER,
+    FIND_EXTENSION,
+    RESET_STATEMENTS,
+    Extension,
+)
 from engines.recovery import HoldFileControl
 
 
@@ -48,6 +56,22 @@ def test_before_1_7_the_statistics_of_the_whole_server_are_reset() -> None:
 
     assert statement(1, 4) == statement(1, 6) == "SELECT public.pg_stat_statements_reset()"
     assert "pg_stat_statements_reset(0, oid, 0)" in statement(1, 7)
+
+
+@pytest.mark.parametrize(
+    ("version", "told"), [("1.6", "70 statements of the whole server"), ("1.7", "5 statements of the database app")]
+)
+async def test_a_preview_of_a_reset_counts_what_the_reset_forgets(version: str, told: str) -> None:
+    async def read(statement: str) -> list[dict[str, Any]]:
+        if statement == FIND_EXTENSION:
+            return [{"version": version, "schema": "public", "preloaded": True, "may_read": True}]
+        counts = {COUNT_OF_SERVER.format(schema='"public"'): 70, COUNT_OF_DATABASE.format(schema='"public"'): 5}
+        return [{"calls": 1, "met": True, "schema": "public", "statements": counts.get(statement)}]
+
+    server: Any = SimpleNamespace(read=read, engine=ENGINE, address=SimpleNamespace(database="app"))
+    found = await statements.preview_reset(server)
+    assert told in found.would
+    assert ("the statistics of other databases" in found.keeps) is (version == "1.7")
 
 
 def test_a_socket_is_readable_once_something_came() -> None:
@@ -106,6 +130,54 @@ async def test_a_dump_without_its_programs_is_told_what_is_missing(tmp_path: Pat
     backups._programs = programs
     with pytest.raises(Precondition, match="install postgresql-client-18"):
         await backups._dump(tmp_path, lambda *_: None)
+
+
+@pytest.mark.parametrize("without", ["", "install postgresql-client-18"])
+async def test_a_server_whose_dump_programs_are_not_here_is_not_ready(without: str) -> None:
+    async def describe() -> Any:
+        return SimpleNamespace(version=(18, 0))
+
+    async def read(statement: str) -> list[dict[str, Any]]:
+        assert statement == ACCOUNT
+        return [{"superuser": True}]
+
+    async def programs(version: int) -> Any:
+        assert version == 18
+        if without:
+            raise NoPrograms(without)
+
+    server: Any = SimpleNamespace(describe=describe, read=read)
+    backups: Any = PostgresBackups(server)
+    backups._programs = programs
+    assert await backups.missing() == ([without] if without else [])
+
+
+@pytest.mark.parametrize(
+    ("line", "things"),
+    [
+        ((3466, "EVENT TRIGGER - watch me"), "event triggers"),
+        ((2328, "FOREIGN DATA WRAPPER - w me"), "foreign-data wrappers"),
+        ((2601, "ACCESS METHOD - m "), "access methods"),
+        ((2616, "OPERATOR CLASS public c me"), "operator classes"),
+        ((2753, "OPERATOR FAMILY public f me"), "operator families"),
+        ((3601, "TEXT SEARCH PARSER public p "), "text search parsers"),
+        ((3764, "TEXT SEARCH TEMPLATE public t "), "text search templates"),
+        ((3600, "TEXT SEARCH DICTIONARY public d me"), None),
+        ((1259, "TABLE public t me"), None),
+    ],
+)
+async def test_what_only_a_superuser_can_make_is_told_to_others(line: tuple[int, str], things: str | None) -> None:
+    """The numbers are those of the server's catalogues, which pg_restore lists: they are fixed."""
+
+    async def read(statement: str, params: object = None) -> list[dict[str, Any]]:
+        return [{"superuser": False, "name": "valet", "database": "app"}] if statement == ACCOUNT else []
+
+    server: Any = SimpleNamespace(read=read)
+    held: Any = SimpleNamespace(owners=[], extensions={})
+    reasons = await missing_to_make(server, held, [Entry(1, line[0], 16400, line[1])])
+    assert [reason.partition(". Remedy")[0] for reason in reasons] == (
+        [f"Only a superuser can make {things}"] if things else []
+    )
 
 
 @pytest.mark.parametrize("loaded", [0, 1, 3])

@@ -1,7 +1,13 @@
-"""The order in which the entries of a dump are restored."""
+"""Which entries of a dump are restored, and in which order."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from engines.postgresql.archive import Entry
-from engines.postgresql.plan import Plan
+from engines.postgresql.contents import EXTENSIONS
+from engines.postgresql.plan import Plan, _leave_extensions
 
 TEXTS = (
     (2615, 'SCHEMA - the "shop" me'),
@@ -67,3 +73,32 @@ def test_rights_on_a_schema_wait_until_it_is_there() -> None:
     stages = {stage.words: list(stage.entries) for stage in plan.stages()}
     assert stages["making schemas"] == [of_what_stays]
     assert stages["granting rights"] == [of_an_extension]
+
+
+@pytest.mark.parametrize(
+    ("live", "noted"),
+    [
+        (("1.2", "public"), None),
+        (("1.3", "public"), "is version 1.3 in the schema public; in the backup it was 1.2 in public."),
+        (("1.2", "other"), "is version 1.2 in the schema other; in the backup it was 1.2 in public."),
+    ],
+)
+async def test_an_extension_that_stays_and_is_not_as_in_the_backup_is_noted(
+    live: tuple[str, str], noted: str | None
+) -> None:
+    async def read(statement: str) -> list[dict[str, Any]]:
+        assert statement == EXTENSIONS
+        version, schema = live
+        return [{"name": "hstore", "version": version, "schema": schema, "quoted": "hstore"}]
+
+    server: Any = SimpleNamespace(read=read)
+    backup: Any = SimpleNamespace(contents=SimpleNamespace(extensions={"hstore": ["1.2", "public"]}))
+    table = Entry(1, 1259, 16400, "TABLE public t me")
+    of_it = [Entry(2, 3079, 16401, "EXTENSION - hstore "), Entry(3, 0, 0, "COMMENT - EXTENSION hstore ")]
+    plan = Plan(entries=[table, *of_it])
+    await _leave_extensions(server, backup, plan, superuser=True)
+    assert plan.notes == [
+        *([f"The extension hstore {noted}"] if noted else []),
+        "Left as they are: the extensions hstore.",
+    ]
+    assert (plan.entries, plan.extensions) == ([table], ["hstore"])

@@ -4,6 +4,8 @@ import json
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,10 +15,11 @@ from engines.errors import BackupDamaged, BackupFailed, Conflict, OutsideWindow,
 from engines.postgresql.recovery.choose import Fork, choose, earliest, limits_of, newest, read_lsn, write_lsn
 from engines.postgresql.recovery.control import control_of, pg_ctl
 from engines.postgresql.recovery.pgbackrest import PgBackRest, read_history, read_info
-from engines.postgresql.recovery.server import fatal
+from engines.postgresql.recovery.server import COMMIT, COMMITTED, STANDING, PostgresRecovery, fatal
 from engines.recovery import (
     BackupSet,
     CommandsControl,
+    Marker,
     PgCtlControl,
     RecoverySettings,
     Target,
@@ -200,6 +203,36 @@ async def test_failures_are_told_in_the_programs_words(tmp_path: Path) -> None:
     assert await PgBackRest(nowhere).version() is None
     with pytest.raises(BackupFailed, match="cannot be run"):
         await PgBackRest(nowhere).sets()
+
+
+@pytest.mark.parametrize(
+    ("timeline", "lsn", "marked"),
+    [
+        (2, "0/9FFFF00", False),
+        (1, "0/9FFFF00", True),
+        (2, "0/9FFFF38", True),
+        (2, "0/10000028", True),  # later, though as a text it is the smaller one
+        (2, "1/60", True),
+    ],
+)
+async def test_a_marker_is_committed_wherever_the_log_has_gone_on(timeline: int, lsn: str, marked: bool) -> None:
+    written: list[str] = []
+
+    async def read(statement: str) -> list[dict[str, Any]]:
+        if statement == STANDING:
+            return [{"system_identifier": "7", "segment": "000000020000000000000009"}]
+        assert statement == COMMITTED
+        return [{"at": NOON, "lsn": f"{lsn}+" if written else lsn}]
+
+    async def write(statement: str) -> None:
+        written.append(statement)
+
+    server: Any = SimpleNamespace(read=read, write=write)
+    recovery = PostgresRecovery(server, RecoverySettings(stanza="main", control=None))
+    last = Marker(committed_at=at(-5), timeline=timeline, lsn="0/9FFFF00", archived=True)
+    found = await recovery.commit(last)
+    assert written == ([COMMIT] if marked else [])
+    assert found == (Marker(committed_at=NOON, timeline=2, lsn=f"{lsn}+", archived=False) if marked else None)
 
 
 def test_why_a_server_ended_is_found_in_its_log() -> None:
