@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal
 
 import bson
@@ -71,7 +72,7 @@ async def begin(connection: Connection, backup: Backup, taken: set[str]) -> list
     Raises: BackupFailed, PrivilegeMissing, EngineUnavailable
     """
     taken = {*taken, *(each.name for each in backup.collections)}
-    free = (name for number in range(1, 2 * len(taken) + 2) if (name := f"{JOURNAL}_{number}") not in taken)
+    free = (name for number in count(1) if (name := f"{JOURNAL}_{number}") not in taken)
     entries = [Entry(collection=each, temporary=next(free)) for each in backup.collections]
     made = backup.manifest.created_at.isoformat()
     await _insert(connection, {"_id": HEAD, "by": "dbvalet", "state": "loading", "backup": made})

@@ -31,8 +31,11 @@ async def test_everything_comes_back_and_what_was_made_since_is_gone(
     assert contents(root, fresh) == before
     spoil(root, fresh)
     assert contents(root, fresh) != before
-    notes = await backups.restore(tmp_path, quiet)
+    told: list[float] = []
+    notes = await backups.restore(tmp_path, lambda percent, _: told.append(percent))
     assert contents(root, fresh) == before
+    # It never goes back.
+    assert (told, told[-1]) == (sorted(told), 100)
     assert any("new view" in note for note in notes)
     assert any("by their age" in note and "indexed" in note for note in notes)
     # The indexes are in use, not only listed.

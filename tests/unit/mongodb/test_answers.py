@@ -10,7 +10,7 @@ from engines import deadline
 from engines.errors import Conflict, ConnectionLost, EngineUnavailable, PrivilegeMissing
 from engines.mongodb import contents
 from engines.mongodb.driver import Client
-from engines.mongodb.health import _line
+from engines.mongodb.health import MongoHealth, _line
 from engines.mongodb.server import MongoServer
 from engines.mongodb.users import MongoUsers
 
@@ -89,6 +89,106 @@ def test_who_may_not_manage_users_is_told_the_role_for_the_account_of_the_url() 
     refused = MongoUsers(server)._missing()
     assert 'grant "valet" the role userAdmin on "app"' in refused.message
     assert refused.privilege == "createUser"
+
+
+@pytest.mark.parametrize("open_to_all", [True, False])
+async def test_without_an_account_everything_is_allowed_where_there_is_no_access_control(open_to_all: bool) -> None:
+    async def read(database: str, command: dict[str, Any]) -> dict[str, Any]:
+        if "connectionStatus" in command:
+            return {"authInfo": {"authenticatedUsers": [], "authenticatedUserPrivileges": []}}
+        assert "listDatabases" in command
+        if not open_to_all:
+            raise PrivilegeMissing("MongoDB refused")
+        return {"databases": []}
+
+    server: Any = SimpleNamespace(read=read)
+    if open_to_all:
+        await contents.require_on(server, "app", "t", "dropCollection")
+    else:
+        with pytest.raises(PrivilegeMissing):
+            await contents.require_on(server, "app", "t", "dropCollection")
+
+
+@pytest.mark.parametrize(
+    ("mechanisms", "told"), [(["SCRAM-SHA-256", "SCRAM-SHA-1"], "SCRAM-SHA-1, SCRAM-SHA-256"), ([], None)]
+)
+async def test_how_the_password_of_a_user_is_kept_is_told_where_it_is(mechanisms: list[str], told: str | None) -> None:
+    async def read(database: str, command: dict[str, Any]) -> dict[str, Any]:
+        assert (database, command) == ("app", {"usersInfo": 1})
+        role = {"role": "read", "db": "app"}
+        return {"users": [{"user": "reader", "roles": [role], **({"mechanisms": mechanisms} if mechanisms else {})}]}
+
+    server: Any = SimpleNamespace(read=read, address=SimpleNamespace(user="valet", database="app"))
+    (found,) = await MongoUsers(server).all()
+    assert (found.name, found.read_only, found.password_encryption) == ("reader", True, told)
+
+
+@pytest.mark.parametrize(
+    ("extra", "seconds"), [({"user_time_us": 1_500_000, "system_time_us": 250_000}, 1.75), ({}, None)]
+)
+async def test_the_cpu_time_of_the_server_is_told_in_seconds(extra: dict[str, int], seconds: float | None) -> None:
+    replies: dict[str, dict[str, Any]] = {
+        "serverStatus": {
+            "extra_info": extra,
+            "mem": {"resident": 3},
+            "opcounters": {"insert": 4, "deprecated": {"total": 5}},
+            "connections": {"current": 6},
+            "network": {"bytesIn": 7, "bytesOut": 8},
+        },
+        "dbStats": {"objects": 9, "dataSize": 10.0, "fsUsedSize": 11.0},
+        "hostInfo": {"system": {"memSizeMB": 64, "memLimitMB": 32}},
+        "isMaster": {"ismaster": True},
+    }
+
+    async def read(database: str, command: dict[str, Any]) -> dict[str, Any]:
+        (name,) = command
+        assert database == ("app" if name == "dbStats" else "admin")
+        return replies[name]
+
+    server: Any = SimpleNamespace(read=read, address=SimpleNamespace(database="app"))
+    found = await MongoHealth(server).measures()
+    assert found.cpu_seconds == seconds
+    assert (found.memory, found.memory_limit) == (3 * 2**20, 32 * 2**20)
+    assert (found.data_size, found.disk_used, found.disk_size) == (10, 11, None)
+    assert found.counters == {
+        "op_insert": 4,
+        "connections": 6,
+        "network_bytes_in": 7,
+        "network_bytes_out": 8,
+        "objects": 9,
+    }
+
+
+def granted(*actions: str, **resource: object) -> dict[str, Any]:
+    return {"resource": resource, "actions": [*actions]}
+
+
+WHOLE_SERVER = granted("serverStatus", "hostInfo", "getLog", cluster=True)
+
+
+@pytest.mark.parametrize(
+    ("privileges", "lacks"),
+    [
+        ([WHOLE_SERVER, granted("dbStats", db="app", collection="")], {}),
+        ([WHOLE_SERVER, granted("dbStats", db="", collection="")], {}),
+        ([WHOLE_SERVER, granted("dbStats", db="other", collection="")], {"metrics": ["dbStats"]}),
+        (
+            [granted("serverStatus", "hostInfo", "getLog", "dbStats", db="app", collection="")],
+            {"metrics": ["serverStatus", "hostInfo"], "logs": ["getLog"]},
+        ),
+        ([], {"metrics": ["serverStatus", "hostInfo", "dbStats"], "logs": ["getLog"]}),
+    ],
+)
+async def test_what_the_figures_need_is_looked_for_where_it_is_granted(
+    privileges: list[dict[str, Any]], lacks: dict[str, list[str]]
+) -> None:
+    async def read(database: str, command: dict[str, Any]) -> dict[str, Any]:
+        assert (database, "connectionStatus" in command) == ("admin", True)
+        return {"authInfo": {"authenticatedUsers": [{"user": "valet"}], "authenticatedUserPrivileges": privileges}}
+
+    server: Any = SimpleNamespace(read=read, address=SimpleNamespace(user="valet", database="app"))
+    found = await MongoHealth(server).lacking()
+    assert {route: [each.name for each in missing] for route, missing in found.items()} == lacks
 
 
 @pytest.mark.parametrize(

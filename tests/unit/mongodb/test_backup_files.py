@@ -103,9 +103,10 @@ def test_a_document_that_is_cut_is_found(cut: int) -> None:
         _ = [*documents_of_file(io.BytesIO(whole[:-cut]), "x")]
 
 
-def test_a_size_that_is_none_is_found() -> None:
-    with pytest.raises(BackupDamaged):
-        _ = [*documents_of_file(io.BytesIO(b"\0\0\0\0\0"), "x")]
+@pytest.mark.parametrize("size", [-1, 0, 4])
+def test_a_size_that_is_none_is_found(size: int) -> None:
+    with pytest.raises(BackupDamaged, match="x is no sequence of documents"):
+        _ = [*documents_of_file(io.BytesIO(size.to_bytes(4, "little", signed=True)), "x")]
 
 
 def test_batches_are_neither_too_many_nor_too_large() -> None:

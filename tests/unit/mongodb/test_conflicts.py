@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from engines.engine import perform
-from engines.errors import Conflict
+from engines.errors import Conflict, PrivilegeMissing
 from engines.mongodb import ENGINE
+from engines.mongodb.databases import PLACEHOLDER
+from engines.mongodb.reset import empty
 
 
 class Undone:
@@ -45,3 +47,35 @@ async def test_deleted_and_filled_by_somebody_else_at_once_is_a_conflict() -> No
     with pytest.raises(Conflict, match="deleted and is there again"):
         await attempt(server, "delete-database", "custom")
     assert server.written == [{"in": "custom", "dropDatabase": 1}]
+
+
+class Undroppable:
+    """A server that deletes functions, as many as there are, and refuses to drop a collection."""
+
+    engine = ENGINE
+    address = SimpleNamespace(user="valet", database="app", options={})
+
+    def __init__(self, functions: int) -> None:
+        self.functions = functions
+
+    async def read(self, database: str, command: dict[str, Any]) -> dict[str, Any]:
+        if "collStats" in command:
+            return {"count": 0, "nindexes": 1}
+        assert "listCollections" in command
+        names = (PLACEHOLDER, "kept", "system.js")
+        return {"cursor": {"firstBatch": [{"name": name, "type": "collection", "options": {}} for name in names]}}
+
+    async def write(self, database: str, command: dict[str, Any]) -> dict[str, Any]:
+        if "delete" in command:
+            return {"n": self.functions}
+        assert command == {"drop": "kept"}
+        raise PrivilegeMissing("MongoDB refused")
+
+
+async def test_a_reset_that_is_refused_is_a_refusal_only_when_nothing_was_removed() -> None:
+    nothing: Any = Undroppable(functions=0)
+    with pytest.raises(PrivilegeMissing, match="MongoDB refused"):
+        await empty(nothing, "custom")
+    some: Any = Undroppable(functions=2)
+    with pytest.raises(Conflict, match=r"removed, then: MongoDB refused\. Missing: dropCollection"):
+        await empty(some, "custom")

@@ -10,10 +10,18 @@ import pytest
 
 from engines.action import Action
 from engines.engine import GrantsFor
-from engines.errors import AlreadyExists, Conflict, DeadlineExceeded, EngineUnavailable, PrivilegeMissing
+from engines.errors import (
+    AlreadyExists,
+    Conflict,
+    DeadlineExceeded,
+    EngineUnavailable,
+    InvalidParams,
+    PrivilegeMissing,
+    UserNotFound,
+)
 from engines.mongodb import ENGINE
 from engines.mongodb.databases import lower_ascii
-from engines.mongodb.driver import CAUSES, reason, text_of
+from engines.mongodb.driver import CAUSES, IllegalOperation, NamespaceNotFound, reason, text_of
 from engines.mongodb.grants import BACKUP_ROLE, PRIVILEGES, USER_ROLE, backup_commands, commands, grants, user_commands
 from engines.mongodb.requirements import ANY_COLLECTION, CLUSTER, REQUIREMENTS, covers
 
@@ -80,13 +88,21 @@ def test_a_silent_server_is_told_as_one() -> None:
     ("code", "cause"),
     [
         (8, EngineUnavailable),
+        (11, UserNotFound),
         (13, PrivilegeMissing),
         (18, EngineUnavailable),
+        (20, IllegalOperation),
+        (24, DeadlineExceeded),
+        (26, NamespaceNotFound),
         (48, AlreadyExists),
         (50, DeadlineExceeded),
+        (73, InvalidParams),
+        (112, Conflict),
+        (117, Conflict),
         (215, Conflict),
         (262, DeadlineExceeded),
         (11601, Conflict),
+        (12586, Conflict),
         (12587, Conflict),
         (13297, AlreadyExists),
         (14031, EngineUnavailable),
