@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from datetime import datetime
+import time
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
@@ -45,6 +46,7 @@ SELECT verdict,
        backend_start,
        query_start,
        may_signal,
+       pg_catalog.clock_timestamp() - backend_start AS age,
        CASE WHEN verdict = 'running' AND %(signal)s THEN pg_catalog.pg_cancel_backend(pid) END AS signalled
   FROM (SELECT activity.pid,
                activity.backend_start,
@@ -76,6 +78,7 @@ TERMINATE = """
 SELECT verdict,
        backend_start,
        may_signal,
+       pg_catalog.clock_timestamp() - backend_start AS age,
        CASE WHEN verdict = 'there' AND %(signal)s THEN pg_catalog.pg_terminate_backend(pid) END AS signalled
   FROM (SELECT activity.pid,
                activity.backend_start,
@@ -274,9 +277,11 @@ async def cancel_query(server: PostgresServer, params: BackendRef) -> None:
     Source: https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SIGNAL
     """
     target: dict[str, Any] = {"pid": params.pid, "backend_start": params.backend_start, "query_start": None}
+    began = time.monotonic()
     try:
         rows = await server.signalling.write(CANCEL, target | {"signal": True})
     except ConnectionLost as lost:
+        await _check_it_was_meant(server, CANCEL, params, began)
         await _look_whether_it_was_done(server, STILL_RUNS, target, lost)
         return
     found = _checked(rows, params)
@@ -305,9 +310,11 @@ async def terminate_query(server: PostgresServer, params: BackendRef) -> None:
     Source: https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SIGNAL
     """
     target: dict[str, Any] = {"pid": params.pid, "backend_start": params.backend_start}
+    began = time.monotonic()
     try:
         rows = await server.signalling.write(TERMINATE, target | {"signal": True})
     except ConnectionLost as lost:
+        await _check_it_was_meant(server, TERMINATE, params, began)
         await _look_whether_it_was_done(server, STILL_THERE, target, lost)
         return
     found = _checked(rows, params)
@@ -337,6 +344,20 @@ def _checked(rows: list[dict[str, Any]], params: BackendRef) -> dict[str, Any]:
             privilege="SUPERUSER",
         )
     return found
+
+
+async def _check_it_was_meant(server: PostgresServer, statement: str, params: BackendRef, began: float) -> None:
+    """Refuse after a cut what was refused before it: a backend of elsewhere is no query that has stopped.
+
+    One that is younger than the request has its pid from the one that was signalled.
+
+    Raises: BackendNotFound, BackendReplaced
+    """
+    rows = await server.signalling.read(statement, _unsignalled(params))
+    for row in rows:
+        was_there = row["age"] is None or row["age"] > timedelta(seconds=time.monotonic() - began)
+        if was_there and row["verdict"] in ("absent", "replaced"):
+            _checked(rows, params)
 
 
 async def _look_whether_it_was_done(

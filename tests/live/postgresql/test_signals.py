@@ -313,6 +313,41 @@ async def test_a_signal_whose_answer_was_lost_is_looked_up_and_found_done(
         await server.close()
 
 
+@pytest.mark.parametrize(
+    ("action", "marker"), [("pg-cancel-query", b"pg_cancel_backend"), ("pg-terminate-query", b"pg_terminate_backend")]
+)
+async def test_a_backend_of_elsewhere_is_not_taken_for_one_that_stopped_though_the_answer_was_lost(
+    deployment: Deployment, action: str, marker: bytes
+) -> None:
+    elsewhere = await deployment.session(deployment.live.admin, database="postgres")
+    pid = elsewhere.info.backend_pid
+    async with cutting_wire(deployment.live, marker) as wire:
+        server = deployment.connect_valet(deployment.url(host="127.0.0.1", port=str(wire.port)))
+        signal = ENGINE.actions[action]
+        with pytest.raises(BackendNotFound, match=str(pid)):
+            await perform(server, signal, signal.validate({"pid": pid}))
+        assert wire.cuts == 1
+        await server.close()
+    await elsewhere.execute("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("action", "marker"), [("pg-cancel-query", b"pg_cancel_backend"), ("pg-terminate-query", b"pg_terminate_backend")]
+)
+async def test_a_backend_that_was_replaced_before_is_not_taken_for_one_that_stopped_though_the_answer_was_lost(
+    deployment: Deployment, action: str, marker: bytes
+) -> None:
+    async with cutting_wire(deployment.live, marker) as wire, deployment.running() as running:
+        server = deployment.connect_valet(deployment.url(host="127.0.0.1", port=str(wire.port)))
+        signal = ENGINE.actions[action]
+        start = await running.backend_start() - timedelta(days=1)
+        with pytest.raises(BackendReplaced, match=str(running.pid)):
+            await perform(server, signal, signal.validate({"pid": running.pid, "backend_start": start.isoformat()}))
+        assert wire.cuts == 1
+        assert await running.is_active()
+        await server.close()
+
+
 async def test_a_signal_whose_answer_was_lost_is_not_sent_again_to_a_query_that_runs_on(
     deployment: Deployment,
 ) -> None:
