@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -192,15 +192,11 @@ class Client:
         except NoServer as gone:
             # The monitor may have given up a server that had the command already.
             raise errors.ConnectionLost(f"{gone.message} {UNKNOWN}") from gone
-        # The driver raises neither of these for a command, as the reply says `ok: 1`.
+        # The driver raises none of these for a command, as the reply says `ok: 1`.
         for refused in reply.get("writeErrors", []):
             with self._named_causes():
                 raise driver_errors.OperationFailure(refused["errmsg"], refused["code"], refused)
-        if late := reply.get("writeConcernError"):
-            raise NotOnMost(
-                "It was done on the primary, and is not known to be on most members of the replica set, so it is lost "
-                f"if another becomes primary: {late.get('errmsg', 'no text')}. Look before trying again."
-            )
+        refuse_late(reply)
         return reply
 
     async def _command(self, database: str, command: dict[str, Any]) -> dict[str, Any]:
@@ -271,6 +267,18 @@ class Client:
             if server.error is not None:
                 return f"MongoDB at {host}:{port} cannot be reached: {reason(server.error)}."
         return f"MongoDB at {self._place} cannot be used: {text}."
+
+
+def refuse_late(reply: Mapping[str, Any]) -> None:
+    """Refuse to take a write for done that may be on the primary alone.
+
+    Raises: NotOnMost
+    """
+    if late := reply.get("writeConcernError"):
+        raise NotOnMost(
+            "It was done on the primary, and is not known to be on most members of the replica set, so it is lost "
+            f"if another becomes primary: {late.get('errmsg', 'no text')}. Look before trying again."
+        )
 
 
 def text_of(refused: driver_errors.OperationFailure) -> str:

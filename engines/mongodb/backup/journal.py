@@ -17,6 +17,7 @@ from bson.raw_bson import RawBSONDocument
 from engines.errors import BackupFailed, Conflict, ConnectionLost
 from engines.mongodb.backup.connection import Connection
 from engines.mongodb.backup.files import Backup, Collection
+from engines.mongodb.driver import refuse_late
 
 JOURNAL = "dbvalet_restore"
 """The collection. Those that are loaded are called dbvalet_restore_1 and so on, and stand in it by name."""
@@ -141,9 +142,8 @@ async def decide(connection: Connection) -> None:
 
 
 def refuse_write_errors(reply: Mapping[str, Any]) -> None:
-    """Raises: BackupFailed, when a write of the command was refused or is not where it should be."""
+    """Raises: BackupFailed, when a write of the command was refused; NotOnMost, when it may be on the primary alone."""
     errors: Sequence[Mapping[str, Any]] = reply.get("writeErrors", [])
-    late: Mapping[str, Any] | None = reply.get("writeConcernError")
-    if errors or late:
-        text = (errors[0] if errors else late or {}).get("errmsg", "no text")
-        raise BackupFailed(f"MongoDB did not write it: {text}")
+    if errors:
+        raise BackupFailed(f"MongoDB did not write it: {errors[0].get('errmsg', 'no text')}")
+    refuse_late(reply)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import bson
 from bson.raw_bson import RawBSONDocument
@@ -17,7 +17,7 @@ from engines.mongodb.backup.connection import RAW, Connection
 from engines.mongodb.backup.files import Collection, Kind
 from engines.mongodb.backup.journal import DURABLE, JOURNAL, Entry, refuse_write_errors
 from engines.mongodb.backup.rights import FUNCTIONS
-from engines.mongodb.driver import NamespaceNotFound
+from engines.mongodb.driver import NamespaceNotFound, refuse_late
 
 T = TypeVar("T")
 
@@ -79,9 +79,8 @@ async def present(connection: Connection) -> dict[str, Kind]:
 async def create(connection: Connection, name: str, like: Collection | None) -> None:
     """Create a collection with the options of another, or a plain one."""
     options = like.options_document() if like else {}
-    await connection.ask(
-        {"create": name, **{key: value for key, value in options.items() if key not in NOT_FOR_CREATE}}
-    )
+    options = {key: value for key, value in options.items() if key not in NOT_FOR_CREATE}
+    await _durably(connection, {"create": name, **options})
 
 
 async def create_indexes(connection: Connection, name: str, like: Collection) -> None:
@@ -94,7 +93,7 @@ async def create_indexes(connection: Connection, name: str, like: Collection) ->
         if each["name"] not in there
     ]
     if indexes:
-        await connection.ask({"createIndexes": name, "indexes": indexes}, limit=None)
+        await _durably(connection, {"createIndexes": name, "indexes": indexes}, limit=None)
 
 
 async def names_of_indexes(connection: Connection, name: str) -> set[str]:
@@ -105,25 +104,23 @@ async def names_of_indexes(connection: Connection, name: str) -> set[str]:
 async def drop(connection: Connection, name: str) -> None:
     """Drop a collection or a view, or find it gone."""
     try:
-        await _patiently(lambda: connection.ask({"drop": name, "writeConcern": DURABLE}))
+        await _patiently(lambda: _durably(connection, {"drop": name}))
     except NamespaceNotFound:
         return  # as it should be
 
 
 async def _rename(connection: Connection, name: str, to: str) -> None:
     own = connection.database
-    await _patiently(
-        lambda: connection.ask(
-            {
-                "renameCollection": f"{own}.{name}",
-                "to": f"{own}.{to}",
-                "dropTarget": True,
-                "writeConcern": DURABLE,
-            },
-            database="admin",
-            limit=None,
-        )
-    )
+    command = {"renameCollection": f"{own}.{name}", "to": f"{own}.{to}", "dropTarget": True}
+    await _patiently(lambda: _durably(connection, command, database="admin", limit=None))
+
+
+async def _durably(connection: Connection, command: dict[str, Any], **options: Any) -> None:
+    """Run a step of which the next ones may be sure, though another member becomes primary in between.
+
+    Raises: NotOnMost, and as `Connection.ask`
+    """
+    refuse_late(await connection.ask({**command, "writeConcern": DURABLE}, **options))
 
 
 def wrap(batch: list[RawBSONDocument], number: int) -> None:
