@@ -5,9 +5,16 @@ from __future__ import annotations
 from engines import errors
 
 
-class NotPersisted(errors.EngineUnavailable):
+class FileFailed(errors.EngineUnavailable):
+    """The server could not read or write a file of its own, as its disk may be full."""
+
+
+class NotPersisted(FileFailed):
     """The server could not write down a setting that it was to keep, as its disk may be full."""
 
+
+OF_FILES = range(1, 1000)
+"""Numbers of the library below the server. https://dev.mysql.com/doc/mysql-errors/9.7/en/global-error-reference.html"""
 
 CAUSES: dict[int, type[errors.EngineError]] = {
     # https://dev.mysql.com/doc/mysql-errors/9.7/en/server-error-reference.html; 2000 to 2999 are the client's own.

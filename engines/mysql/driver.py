@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from engines import errors
 from engines.address import Address
 from engines.lean import without
-from engines.mysql.causes import CAUSES
+from engines.mysql.causes import CAUSES, OF_FILES, FileFailed
 from engines.mysql.facts import FACTS, Facts, Flavour, account_of, flavour_of, parse_version, readable, started
 from engines.mysql.identifiers import Identifier, quoted
 
@@ -361,7 +361,9 @@ def cause_of(error: pymysql.MySQLError) -> errors.EngineError:
     text = f"{_text(error).rstrip('.')} (error {number})."
     cause = CAUSES.get(number)
     if cause is None:
-        if isinstance(error, pymysql.InterfaceError | pymysql.InternalError):
+        if number in OF_FILES:
+            cause = FileFailed
+        elif isinstance(error, pymysql.InterfaceError | pymysql.InternalError):
             # PyMySQL itself: the connection is closed, or the packets are out of step.
             cause = errors.ConnectionLost
         else:

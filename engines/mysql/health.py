@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from engines.errors import EngineError, Precondition, PrivilegeMissing
 from engines.health import LOG_FILE, Lack, LogLine, Measures, Role, Route, Switched
+from engines.mysql.facts import has_dynamic_privileges
+from engines.mysql.persisted import LOADS, Variable, set_for_good
 from engines.mysql.requirements import let_set_variables
 from engines.mysql.server import MySQLServer
 
@@ -45,8 +47,13 @@ MAY_READ_LOG = "SELECT 1 FROM performance_schema.error_log LIMIT 1"
 
 TLS_REQUIRED = "SELECT @@GLOBAL.require_secure_transport"
 OWN_CIPHER = "SHOW SESSION STATUS LIKE 'Ssl_cipher'"
-REQUIRE = {True: "SET GLOBAL require_secure_transport = ON", False: "SET GLOBAL require_secure_transport = OFF"}
-PERSIST = {True: "SET PERSIST require_secure_transport = ON", False: "SET PERSIST require_secure_transport = OFF"}
+REQUIRE = "SET GLOBAL require_secure_transport = %s"
+TLS = Variable(
+    words="require_secure_transport",
+    get=TLS_REQUIRED,
+    set=REQUIRE,
+    persist="SET PERSIST require_secure_transport = %s",
+)
 
 
 class MySQLHealth:
@@ -137,7 +144,7 @@ class MySQLHealth:
         return "SHOW REPLICA STATUS" if new_words else "SHOW SLAVE STATUS"
 
     async def force_ssl(self, on: bool) -> Switched:
-        """Set require_secure_transport, for good where the server can keep it.
+        """Set require_secure_transport, for good where the server keeps it and reads at its start what it has kept.
 
         Raises: Precondition, PrivilegeMissing, EngineUnavailable
         """
@@ -151,14 +158,18 @@ class MySQLHealth:
                     "dbvalet itself is connected without TLS: the server would lock it out. Set up TLS on the server "
                     "and in the URL (`ssl-mode`) first."
                 )
-        lasting = facts.flavour == "mysql" and facts.version >= (8, 0)
-        statement = (PERSIST if lasting else REQUIRE)[on]
 
-        def job(session: Session) -> None:
-            session.fetch(statement)
+        def job(session: Session) -> bool:
+            session.prepare_to_write()
+            if not has_dynamic_privileges(session.facts.flavour, session.facts.version):
+                session.execute(REQUIRE, on)
+                return False
+            set_for_good(session, TLS, on)
+            [(loads,)] = session.execute(LOADS)
+            return bool(loads)
 
         try:
-            await self._server.write(job)
+            lasting = await self._server.write(job)
         except PrivilegeMissing as refused:
             raise PrivilegeMissing(
                 f"Missing: {SETS_VARIABLES}. Remedy: {let_set_variables(self._server)}", privilege=SETS_VARIABLES

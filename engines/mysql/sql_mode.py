@@ -18,9 +18,9 @@ from engines.errors import (
     InvalidParams,
     PrivilegeMissing,
 )
-from engines.mysql.causes import NotPersisted
 from engines.mysql.facts import granted, has_dynamic_privileges
 from engines.mysql.identifiers import shown
+from engines.mysql.persisted import Variable, set_for_good
 from engines.preview import Affected, Change, Preview, preview_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ TRIED = "SELECT @@SESSION.sql_mode"
 
 SET = "SET GLOBAL sql_mode = %s"
 
-SET_FOR_GOOD = "SET PERSIST sql_mode = %s"
+MODE = Variable(words="The mode", get=GET, set=SET, persist="SET PERSIST sql_mode = %s")
 
 # A server that does not load what was persisted (persisted_globals_load=OFF) keeps no mode either.
 KEPT = """
@@ -178,13 +178,7 @@ async def _set(server: MySQLServer, mode: str) -> dict[str, str] | None:
         wanted = tried(session, mode)
         session.prepare_to_write()
         if has_dynamic_privileges(session.facts.flavour, session.facts.version):
-            [(before,)] = session.execute(GET)
-            try:
-                session.execute(SET_FOR_GOOD, mode)
-            except NotPersisted as failed:
-                # MySQL has set it all the same, until it is restarted (seen on 9.7).
-                session.execute(SET, before)
-                raise NotPersisted(f"{failed.message} The mode is as it was.") from failed
+            set_for_good(session, MODE, mode)
             lasting = lasts(session.execute(KEPT), wanted)
         else:
             session.execute(SET, mode)

@@ -1,7 +1,7 @@
 """`force-ssl` as a client of the API switches it: the engine then refuses plain text, and takes it again afterwards."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pymysql
@@ -11,12 +11,13 @@ from engines.engine import installed_engines
 from tests.fakes.service import TOKENS, Valet, running
 from tests.live.mysql.conftest import PASSWORD, USER, Root, make_account, with_option
 from tests.live.mysql.test_tls import only_mysql
-from tests.live.servers import LiveServer
+from tests.live.servers import LiveServer, spawn
 
 PATH = "/api/databases/ad-one/features"
 PLAIN_TEXT_REFUSED = 3159
 """ER_SECURE_TRANSPORT_REQUIRED, of MariaDB too."""
 REQUIRED = "SELECT @@GLOBAL.require_secure_transport"
+BOTH = "SELECT @@GLOBAL.require_secure_transport, @@GLOBAL.sql_mode"
 
 
 @pytest.fixture
@@ -28,6 +29,33 @@ def offers_tls(root: Root) -> bool:
 def _as_before(root: Root) -> Iterator[None]:
     yield
     root.run("SET GLOBAL require_secure_transport = OFF")
+
+
+@contextmanager
+def keeps_nothing(live: LiveServer) -> Iterator[None]:
+    """Put a folder where MySQL writes down what it keeps."""
+    kept = "/var/lib/mysql/mysqld-auto.cnf"
+
+    def run(script: str) -> None:
+        result = live.container.get_wrapped_container().exec_run(["sh", "-ec", script], user="root")
+        assert result.exit_code == 0, result.output
+
+    run(f"[ ! -e {kept} ] || mv {kept} {kept}.away; mkdir -p {kept}/full")
+    try:
+        yield
+    finally:
+        run(f"rm -r {kept}; [ ! -e {kept}.away ] || mv {kept}.away {kept}")
+
+
+Ask = Callable[[Valet], Awaitable[Any]]
+
+
+async def force_ssl(valet: Valet) -> Any:
+    return await valet.ask("POST", PATH, json={"feature": {"name": "force-ssl"}})
+
+
+async def set_mode(valet: Valet) -> Any:
+    return await valet.act("set-sqlmode", "ANSI")
 
 
 @asynccontextmanager
@@ -132,3 +160,34 @@ async def test_it_outlives_a_restart_of_mysql_on_and_off(private: LiveServer) ->
         private.restart()
         log_in(private)
         assert log_in(private, ssl_disabled=True) == ""
+
+
+@only_mysql
+async def test_a_mysql_that_does_not_read_what_it_keeps_is_told_to_forget_it(mysql: LiveServer) -> None:
+    with spawn(mysql.flavour, mysql.version, options=["--persisted-globals-load=OFF"]) as forgetful:
+        async with valet_of(make_account(forgetful)) as valet:
+            on = await valet.ask("POST", PATH, json={"feature": {"name": "force-ssl"}})
+            assert (on.status_code, on.json()["status"]) == (200, "ACTIVATED")
+            assert "ON until the server restarts" in on.json()["message"]
+            refused_plain(forgetful)
+            forgetful.restart()
+            log_in(forgetful)
+            assert log_in(forgetful, ssl_disabled=True) == ""
+
+
+@only_mysql
+@pytest.mark.parametrize("ask", [force_ssl, set_mode])
+async def test_what_the_server_cannot_keep_is_as_it_was(private: LiveServer, ask: Ask) -> None:
+    root = Root(private)
+    [before] = root.rows(BOTH)
+    async with valet_of(make_account(private)) as valet:
+        with keeps_nothing(private):
+            refused = await ask(valet)
+            assert (refused.status_code, refused.json()["code"]) == (503, "engine_unavailable")
+            assert "is as it was" in refused.json()["error"]
+            assert root.rows(BOTH) == [before]
+        assert (await ask(valet)).status_code == 200
+        assert root.rows(BOTH) != [before]
+    root.run("RESET PERSIST", "SET GLOBAL require_secure_transport = OFF")
+    root.rows("SET GLOBAL sql_mode = %s", before[1])
+    root.close()
