@@ -85,6 +85,11 @@ def changes(before: Structure, after: Structure) -> list[str]:
     return [*_changed_objects(before, after), *_changed_tables(before, after)]
 
 
+def gone(before: Structure, after: Structure) -> list[str]:
+    """Tell which tables are no longer there."""
+    return [f"the table {shown(name)} was dropped" for name in sorted(before.definitions.keys() - after.definitions)]
+
+
 def _changed_objects(before: Structure, after: Structure) -> Iterator[str]:
     # An event needs nothing to be there when it is made, and goes by itself when its time has come.
     old = {each.key: each for each in before.objects if each.kind != "EVENT"}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from engines.address import Address
 from engines.backup import Manifest, Progress, read_manifest, write_manifest
-from engines.errors import BackupDamaged, BackupFailed, Conflict, Precondition
+from engines.errors import BackupDamaged, BackupFailed, Conflict, EngineError, Precondition
 from engines.mysql import contents, program, tools
 from engines.mysql.backup_rights import demand, missing_to_dump
-from engines.mysql.changes import changes, read_structure
+from engines.mysql.changes import Structure, changes, gone, read_structure
 from engines.mysql.connection import connected
 from engines.mysql.contents import PROGRAM, TABLES, Contents, Inventory
 from engines.mysql.identifiers import shown
@@ -30,6 +30,11 @@ LARGEST_PACKET = "SELECT @@GLOBAL.max_allowed_packet"
 class Moved(Exception):
     """Tables or program objects were made, changed or renamed while they were dumped; the text says which."""
 
+    def __init__(self, text: str, failed: BackupFailed | None = None) -> None:
+        """`failed`: what the dump program said, where nothing else shows that something changed."""
+        super().__init__(text)
+        self.failed = failed
+
 
 async def dump(address: Address, folder: Path, progress: Progress) -> Manifest:
     """Write a dump into an empty folder; begin again when the structure changes meanwhile.
@@ -37,13 +42,13 @@ async def dump(address: Address, folder: Path, progress: Progress) -> Manifest:
     Raises: BackupFailed, Conflict (the structure changes all the time), LogicalDatabaseNotFound, Precondition,
         PrivilegeMissing, EngineUnavailable, OSError
     """
-    told = ""
+    told = Moved("")
     for _ in range(ATTEMPTS + 1):
         try:
             return await _dump_once(address, folder, progress)
         except Moved as moved:
-            told = str(moved)
-    raise Conflict(
+            told = moved
+    raise told.failed or Conflict(
         f"The structure of {shown(address.database)} changed each time while it was dumped: {told}. No backup was "
         "made: try again when that is over."
     )
@@ -70,9 +75,12 @@ async def _dump_once(address: Address, folder: Path, progress: Progress) -> Mani
 
     progress(0, f"Dumping {len(before.tables)} tables of {database}")
     with tools.logging_in(address, facts.flavour, encrypted=encrypted) as login:
-        await tools.dump_tables(
-            dumper, login, facts, database=database, left_out=before.views, target=target, watch=watch
-        )
+        try:
+            await tools.dump_tables(
+                dumper, login, facts, database=database, left_out=before.views, target=target, watch=watch
+            )
+        except BackupFailed as failed:
+            raise await _why(address, structure, database, failed) from failed
     # A connection that was kept meanwhile might have been cut for its silence.
     async with connected(address) as connection:
         progress(91, "Reading views, routines, triggers and events")
@@ -114,6 +122,19 @@ async def _dump_once(address: Address, folder: Path, progress: Progress) -> Mani
     )
     progress(100, f"{megabytes(sum(file.size for file in manifest.files.values()))} written and checked")
     return manifest
+
+
+async def _why(address: Address, structure: Structure, database: str, failed: BackupFailed) -> Moved | BackupFailed:
+    """Tell whether the dump program failed as the structure changed under it."""
+    try:
+        async with connected(address) as connection:
+            since = await connection.run(lambda session: read_structure(session, database))
+    except EngineError:
+        return failed
+    if changed := [*changes(structure, since), *gone(structure, since)]:
+        return Moved(listed(changed))
+    # A table may have been emptied, or made and dropped since.
+    return Moved(failed.message, failed) if isinstance(failed, tools.Overtaken) else failed
 
 
 def listed(changed: Sequence[str]) -> str:

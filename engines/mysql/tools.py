@@ -60,6 +60,17 @@ HISTORY_SINCE = (10, 11)
 """MariaDB: `--dump-history`, and a session variable with which the server takes it back."""
 
 
+OVERTAKEN = frozenset({1146, 1412})
+"""NO_SUCH_TABLE and TABLE_DEF_CHANGED: a table was dropped, changed or emptied since the snapshot was taken."""
+
+NUMBER = re.compile(r"[Ee]rror:? (\d+):|\((\d+)\)$", flags=re.ASCII | re.MULTILINE)
+"""Of an error of the server, as the dump programs write it: `Error 1412: …`, `Got error: 1146: …`, `… (1146)`."""
+
+
+class Overtaken(BackupFailed):
+    """The program met a table that is no longer what it was when it began."""
+
+
 class NoTool(Exception):
     """There is no fitting program; the text says what to install."""
 
@@ -193,7 +204,7 @@ async def dump_tables(
 ) -> None:
     """Write the tables and sequences of a logical database as SQL; `left_out` are its views.
 
-    Raises: BackupFailed, OSError (disk full)
+    Raises: Overtaken, BackupFailed, OSError (disk full)
     """
     if facts.flavour == "mariadb":
         options = ["--dump-history"] if dumps_history(tool, facts) else []
@@ -205,8 +216,10 @@ async def dump_tables(
     argv = [tool.path, f"--defaults-file={login}", *DUMP, *options, *ignored, "--", database]
     try:
         await run_tool(argv, environment=environment(login.parent), stdout=target, watch=watch)
-    except BackupFailed:
+    except BackupFailed as failed:
         await asyncio.to_thread(check_space, target)
+        if any(int(one or other) in OVERTAKEN for one, other in NUMBER.findall(failed.message)):
+            raise Overtaken(failed.message) from failed
         raise
 
 

@@ -1,11 +1,12 @@
 """What is made, changed or renamed while a dump is made does not get into it by half."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from engines.errors import Conflict
+from engines.errors import BackupFailed, Conflict
 from tests.live.mysql.backup.conftest import Fakes, Shop, is_empty
 from tests.live.mysql.backup.programs import NAMES
 
@@ -24,6 +25,33 @@ def when_told(shop: Shop, words: str, *statements: str, again: bool = False) -> 
             shop.run(*(each.format(len(done)) for each in statements))
 
     return tell
+
+
+class Stop:
+    """Holds the dump program in the middle of the first table."""
+
+    def __init__(self, shop: Shop, fakes: Fakes) -> None:
+        self._shop = shop
+        self.at, self.go, self.failed, self.seen = (fakes.folder / each for each in ("at", "go", "failed", "seen"))
+        fakes.put_before(
+            NAMES[shop.root.live.flavour][0],
+            # It cannot go on while its output is not read.
+            f'{{ $real "$@" || echo $? >{self.failed}; }} '
+            f"| {{ head -c 100000; echo >{self.at}; until [ -e {self.go} ]; do sleep 0.1; done; cat; }}",
+            f"if [ -e {self.failed} ]; then mv {self.failed} {self.seen}; exit 2; fi",
+        )
+        shop.run("CREATE TABLE a_first (t LONGTEXT)", *["INSERT INTO a_first VALUES (REPEAT('x', 1000000))"] * 10)
+
+    def meanwhile(self, *statements: str) -> Callable[[float, str], None]:
+        """Run statements while it is held."""
+
+        def tell(percent: float, words: str) -> None:
+            self._shop.tell(percent, words)
+            if self.at.exists() and not self.go.exists():
+                self._shop.run(*statements)
+                self.go.touch()
+
+        return tell
 
 
 async def comes_back(shop: Shop, dumped: Path) -> bool:
@@ -76,27 +104,47 @@ async def test_a_table_that_is_exchanged_meanwhile_is_never_there_by_half(
     empty_shop: Shop, dumped: Path, fakes: Fakes, exchange: str
 ) -> None:
     shop = empty_shop
-    at, go = fakes.folder / "at", fakes.folder / "go"
-    fakes.put_before(
-        NAMES[shop.root.live.flavour][0],
-        # The program cannot go on while its output is not read, in the middle of the first table.
-        f'$real "$@" | {{ head -c 100000; echo >{at}; until [ -e {go} ]; do sleep 0.1; done; cat; }}',
-    )
-    shop.run("CREATE TABLE a_first (t LONGTEXT)", *["INSERT INTO a_first VALUES (REPEAT('x', 1000000))"] * 10)
+    stop = Stop(shop, fakes)
     shop.run("CREATE TABLE t (a INT PRIMARY KEY)", "INSERT INTO t VALUES (1), (2), (3)")
     if exchange != "by another":
         shop.run("DO SLEEP(1.1)")  # the server knows the time of a table to the second
     shop.run("CREATE TABLE _t_gho LIKE t", "INSERT INTO _t_gho VALUES (1)")
 
-    def tell(percent: float, words: str) -> None:
-        shop.tell(percent, words)
-        if at.exists() and not go.exists():
-            shop.run("INSERT INTO _t_gho VALUES (2), (3)", *EXCHANGES[exchange])
-            go.touch()
-
-    await shop.backups.dump(dumped, tell)
-    assert go.exists()
+    await shop.backups.dump(dumped, stop.meanwhile("INSERT INTO _t_gho VALUES (2), (3)", *EXCHANGES[exchange]))
+    assert stop.go.exists()
     assert await comes_back(shop, dumped)
+
+
+UNDER_IT = {
+    "dropped": "DROP TABLE t",
+    "changed": "ALTER TABLE t ADD COLUMN b INT NOT NULL DEFAULT 1, ALGORITHM=COPY",
+    "renamed": "RENAME TABLE t TO u",
+    "emptied": "TRUNCATE t",
+}
+
+
+@pytest.mark.parametrize("change", UNDER_IT)
+async def test_a_dump_whose_program_fails_as_a_table_is_no_longer_what_it_was_begins_again(
+    empty_shop: Shop, dumped: Path, fakes: Fakes, change: str
+) -> None:
+    shop = empty_shop
+    stop = Stop(shop, fakes)
+    shop.run("CREATE TABLE t (a INT PRIMARY KEY)", "INSERT INTO t VALUES (1), (2), (3)")
+    await shop.backups.dump(dumped, stop.meanwhile(UNDER_IT[change]))
+    assert stop.seen.exists()
+    assert await comes_back(shop, dumped)
+
+
+@pytest.mark.each_flavour
+@pytest.mark.parametrize(("said", "times"), [("Error 1412: changed", 4), ("gone (1146)", 4), ("Error 2013: lost", 1)])
+async def test_a_program_that_fails_for_what_nothing_else_shows_is_believed_in_the_end(
+    empty_shop: Shop, dumped: Path, fakes: Fakes, said: str, times: int
+) -> None:
+    shop, calls = empty_shop, fakes.folder / "calls"
+    fakes.put_before(NAMES[shop.root.live.flavour][0], f"echo >>{calls}", f"echo 'mysqldump: {said}' >&2", "exit 2")
+    with pytest.raises(BackupFailed, match=re.escape(said)):
+        await shop.backups.dump(dumped, shop.tell)
+    assert len(calls.read_text().splitlines()) == times
 
 
 async def test_what_comes_and_goes_meanwhile_does_not_matter(empty_shop: Shop, dumped: Path) -> None:
