@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from agent.api.edge import LARGEST_BODY, read_body
 from agent.api.errors import STATUS, refusal
-from agent.api.service import BEGUN, CHANGE, IN_DOUBT, TOLD_ONCE, address_of, authorization_of, service_of
+from agent.api.service import BEGUN, CHANGE, COUNTED, IN_DOUBT, TOLD_ONCE, address_of, authorization_of, service_of
 from agent.audit.line import Change
 from agent.errors import AgentError, AnswerUnknown, StateUnavailable, Unauthenticated
 from agent.once import (
@@ -56,12 +56,15 @@ class ChangeRoute(APIRoute):
         """Answer one request."""
         extra: dict[str, Any] = self.openapi_extra or {}
         # A token must be allowed to change something; what takes any token changes nothing, whatever its method.
-        changes = scope["method"] in self.methods and "state_unavailable" in extra.get("x-failures", ())
-        principal = _principal(scope) if changes else None
+        effect: str | None = extra.get("x-effect") if scope["method"] in self.methods else None
+        principal = _principal(scope) if effect else None
         if principal is None:
             await super().handle(scope, receive, send)
             return
         try:
+            # Before the state has any work of it; the route itself knows that it is counted.
+            scope[COUNTED] = Effect(effect)
+            service_of(Request(scope)).limits.count(principal.name, scope[COUNTED])
             key = key_of(scope["headers"])
             # What is not in a token's sight the route says, and nothing that was said when it was.
             if key is None or not _sees(scope, principal):

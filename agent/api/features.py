@@ -106,6 +106,7 @@ def install(app: FastAPI) -> None:
             *failures,
             "malformed",
             "too_large",
+            task=CHANGE_FEATURES,
             method="POST",
             says_when_begun=True,
             body=FeatureBody,
@@ -119,6 +120,7 @@ def install(app: FastAPI) -> None:
         disable_feature,
         **described(
             *failures,
+            task=CHANGE_FEATURES,
             method="DELETE",
             says_when_begun=True,
             response_model=SwitchedBody,

@@ -63,6 +63,7 @@ def install(app: FastAPI) -> None:
         create_rule,
         **described(
             *failures,
+            task=CHANGE_FIREWALL,
             method="POST",
             tags=["firewall"],
             response_model=dict[str, Any],
@@ -73,7 +74,14 @@ def install(app: FastAPI) -> None:
         app.add_api_route(
             several + "/{rule_id}",
             change_rule,
-            **described(*failures, method=method, tags=["firewall"], response_model=dict[str, Any], operation_id=name),
+            **described(
+                *failures,
+                task=CHANGE_FIREWALL,
+                method=method,
+                tags=["firewall"],
+                response_model=dict[str, Any],
+                operation_id=name,
+            ),
         )
     app.add_api_route(
         "/api/firewall/managed_ranges",

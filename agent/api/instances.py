@@ -140,6 +140,7 @@ def install(app: FastAPI) -> None:
             "not_supported",
             "forbidden",
             "not_found",
+            task=UPGRADE_DATABASE,
             method="POST",
             tags=["instances"],
             response_model=dict[str, Any],

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from agent.api.errors import STATUS
 from agent.api.openapi_actions import KEY_PARAMETER, SCHEMAS, action_schemas, closed_object, perform_action
 from agent.codes import causes, meaning
+from agent.tasks import Task
 from engines.engine import Engine
 from engines.errors import InvalidParams, default_message
 
@@ -41,6 +42,7 @@ def described(
     response_class: type[Response] = JSONResponse,
     gives: Mapping[str, str] | None = None,
     query: Mapping[str, Mapping[str, Any]] | None = None,
+    task: Task | None = None,
     says_when_begun: bool = False,
     **more: Any,
 ) -> dict[str, Any]:
@@ -49,11 +51,11 @@ def described(
     With `token`, also for want of one and over the rate; and every route can meet a bug. `body` is the model of its
     request. `gives` says where in its answer the parameters of other paths stand (JSON pointers by name): the document
     links it with each route that they lead to. `query` holds the schemas of what its query may say; with `required`
-    in one it must. With `says_when_begun` it calls `begin_change`, see `agent.api.changes`.
+    in one it must. What changes something has the `task` that its token must be allowed, and is counted by it before
+    anything else is done. With `says_when_begun` it calls `begin_change`, see `agent.api.changes`.
     """
     every = [*codes, "internal", *(("unauthenticated", "rate_limited") if token else ())]
-    changes = method != "GET" and "forbidden" in codes  # see `agent.api.changes`
-    if changes:
+    if task is not None:
         every += ["state_unavailable"]
         # Of a request with a key, whose body is read before the route asks for it.
         every += ["in_progress", "invalid_params", "too_large", "malformed"]
@@ -65,10 +67,12 @@ def described(
     }
     if gives:
         extra["x-gives"] = gives
+    if task is not None:
+        extra["x-effect"] = task.effect.value
     if says_when_begun:
         extra["x-says-when-begun"] = True
     parameters = [_query_parameter(name, schema) for name, schema in (query or {}).items()]
-    if changes:
+    if task is not None:
         parameters.append(KEY_PARAMETER)
     if parameters:
         extra["parameters"] = parameters
@@ -132,7 +136,8 @@ def document(app: FastAPI, engines: Mapping[str, Engine]) -> dict[str, Any]:
 
 def _link(operation: dict[str, Any], path: str, paths: Mapping[str, dict[str, Any]]) -> None:
     """Say where one can go from an answer: to each route whose path holds something that it gives, and nothing new."""
-    operation.pop("x-says-when-begun", None)
+    for of_route in ("x-effect", "x-says-when-begun"):
+        operation.pop(of_route, None)
     given: dict[str, str] = {name: f"$response.body#{place}" for name, place in operation.pop("x-gives", {}).items()}
     known = {**{name: f"$request.path.{name}" for name in _names_in(path)}, **given}
     links = {

@@ -143,6 +143,7 @@ def install(app: FastAPI) -> None:
             "too_large",
             "invalid_params",
             "engine_unavailable",
+            task=RESTORE_TO_INSTANT,
             method="POST",
             body=RestoreBody,
             status_code=201,

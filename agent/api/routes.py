@@ -29,6 +29,7 @@ from agent.api import (
 )
 from agent.api.openapi import ACTION_PATH, described
 from agent.dispatch import Dispatcher
+from agent.tasks import CANCEL_OPERATION, CREATE_BACKUP, DELETE_BACKUP, RESTORE_BACKUP, UPDATE_DATABASE
 from engines.engine import Engine
 
 READS = ("not_found", "precondition")
@@ -64,6 +65,7 @@ def install(app: FastAPI, hot: Route, engines: Mapping[str, Engine], *, metrics_
             databases.change_database,
             **described(
                 *CHANGES,
+                task=UPDATE_DATABASE,
                 method=method,
                 says_when_begun=True,
                 body=databases.ChangeBody,
@@ -97,6 +99,7 @@ def install(app: FastAPI, hot: Route, engines: Mapping[str, Engine], *, metrics_
             *READS,
             "forbidden",
             "conflict",
+            task=CANCEL_OPERATION,
             method="POST",
             response_model=operations.OperationBody,
             tags=["operations"],
@@ -155,6 +158,7 @@ def _install_backups(app: FastAPI) -> None:
             *CHANGES,
             "conflict",
             "engine_unavailable",
+            task=CREATE_BACKUP,
             method="POST",
             status_code=201,
             response_model=backups.BackupBody,
@@ -180,6 +184,7 @@ def _install_backups(app: FastAPI) -> None:
             *READS,
             "forbidden",
             "conflict",
+            task=DELETE_BACKUP,
             method="DELETE",
             status_code=204,
             tags=["backups"],
@@ -205,6 +210,7 @@ def _install_backups(app: FastAPI) -> None:
             *CHANGES,
             "conflict",
             "engine_unavailable",
+            task=RESTORE_BACKUP,
             method="POST",
             status_code=201,
             response_model=backups.RestorationResource,

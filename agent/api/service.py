@@ -32,6 +32,9 @@ from engines.action import Effect
 CHANGE = "dbvalet.change"
 """Where in its scope a request says what it changes: `agent.api.changes` writes it down."""
 
+COUNTED = "dbvalet.counted"
+"""Where in its scope stands by which effect a request is counted already: see `agent.api.changes`."""
+
 TOLD_ONCE = "dbvalet.told_once"
 """Where in its scope a request says that its answer holds a secret, which is kept nowhere."""
 
@@ -128,7 +131,8 @@ def permitted(request: Request, database_id: str, task: Task) -> tuple[Principal
         database=database.id,
     )
     # Also what is refused: it has its line in the audit.
-    service.limits.count(principal.name, task.effect)
+    if scope.get(COUNTED) is not task.effect:
+        service.limits.count(principal.name, task.effect)
     authorise(principal, database, task)
     if scope.get(IN_DOUBT):
         raise AnswerUnknown(NOT_AGAIN)

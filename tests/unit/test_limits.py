@@ -1,14 +1,19 @@
 """How often a token may ask."""
 
+import asyncio
 import json
+import re
+from typing import Any
 
 import pytest
 
+from agent.api.changes import ChangeRoute
 from agent.errors import RateLimited
 from agent.limits import Limits
 from agent.settings_tokens import LimitSettings
+from agent.state.state import State
 from engines.action import Effect
-from tests.fakes.service import running
+from tests.fakes.service import Valet, running
 
 
 def test_without_limits_nothing_is_counted():
@@ -87,6 +92,55 @@ async def test_a_route_that_a_token_may_not_use_is_counted_by_what_it_would_do(l
         assert [answer.status_code for answer in answers] == [403, 429, 429]
         assert len((await valet.ask("GET", "/api/audit")).json()["audit"]) == 1
         assert (await valet.act("list-things", token="reader")).status_code == 200
+
+
+def changing(valet: Valet) -> list[tuple[str, str, Effect]]:
+    """Give method, path and declared effect of every route beside the actions that changes something."""
+    return [
+        (method, re.sub(r"{\w+}", "none", route.path.replace("{database_id}", "ad-one")), Effect(extra["x-effect"]))
+        for route in valet.app.routes
+        if isinstance(route, ChangeRoute)
+        and (extra := route.openapi_extra or {})
+        and "forbidden" in extra["x-failures"]
+        for method in {*(route.methods or ())} - {"GET"}
+    ]
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "key-1"}], ids=["without a key", "with a key"])
+async def test_what_is_over_the_rate_costs_the_state_nothing(
+    monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    async with running(limits={"write": "1/hour", "destructive": "1/hour"}) as valet:
+        for effect in (Effect.WRITE, Effect.DESTRUCTIVE):
+            valet.service.limits.count("admin", effect)
+        work: list[Any] = []
+        run, own = State.run, asyncio.current_task()
+
+        async def counted(state: State, job: Any) -> Any:
+            if asyncio.current_task() is own:  # and not what is done without being asked
+                work.append(job)
+            return await run(state, job)
+
+        monkeypatch.setattr(State, "run", counted)
+        asked = changing(valet)
+        assert len(asked) > 15
+        for method, path, _ in asked:
+            refused = await valet.ask(method, path, headers=headers, json={})
+            assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited"), path
+        assert work == []
+        method, path, _ = asked[0]
+        await valet.ask(method, path, "operator", headers=headers, json={})
+        assert work
+
+
+async def test_a_route_is_counted_once_by_what_its_token_must_be_allowed() -> None:
+    counted: list[Effect] = []
+    async with running() as valet:
+        valet.service.limits.count = lambda token, effect: counted.append(effect)  # type: ignore[method-assign]
+        for method, path, effect in changing(valet):
+            await valet.ask(method, path, json={})
+            assert counted == [effect], path
+            counted.clear()
 
 
 async def test_a_dry_run_that_a_token_may_not_ask_for_is_counted_as_a_read():
