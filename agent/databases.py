@@ -151,7 +151,7 @@ class Database:
             async with _within_a_look():
                 description = await self.server.describe()
         except (EngineError, TimeoutError) as problem:
-            self._saw(False, str(problem) or "The engine does not answer.")
+            self._saw(False, _reason(problem))
         except Exception:  # noqa: BLE001 - the watch must outlive a bug, which is logged
             self._log.exception("bug", database=self.id)
             self._saw(False, "The engine's answer could not be read: dbvalet's log says why.")
@@ -179,7 +179,7 @@ class Database:
                 await self.server.restarted(description)
             self._put_back_at = description.started_at
         except (EngineError, TimeoutError) as refused:
-            problem = str(refused) or "The engine does not answer."
+            problem = _reason(refused)
         except Exception:  # noqa: BLE001 - as in a look
             self._log.exception("bug", database=self.id)
         if problem is not None and problem != self._put_back_problem:
@@ -192,6 +192,12 @@ async def _within_a_look() -> AsyncGenerator[None]:
     with deadline.within(LOOK_SECONDS):
         async with asyncio.timeout(LOOK_SECONDS + deadline.GRACE):
             yield
+
+
+def _reason(problem: EngineError | TimeoutError) -> str:
+    if isinstance(problem, EngineError):
+        return problem.message
+    return f"{deadline.awaited(problem).capitalize()} does not answer."
 
 
 def _identity_of(found: Description, database_id: str) -> dict[str, str]:

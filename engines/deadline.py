@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 _ends_at: ContextVar[float | None] = ContextVar("ends_at", default=None)
+
+ENGINE = "the engine"
+"""What is waited for unless something else is named."""
+
+_WAITED_FOR = "It was stopped while it waited for "
 
 LONGEST = 24.0
 """Seconds an action may declare: clients give up at 30, and no answer may hold longer than 25."""
@@ -29,6 +35,22 @@ def within(seconds: float) -> Generator[None]:
         yield
     finally:
         _ends_at.reset(token)
+
+
+@contextmanager
+def waiting_for(what: str) -> Generator[None]:
+    """Name what is waited for inside, where it is not the engine: for `awaited`."""
+    try:
+        yield
+    except asyncio.CancelledError as stopped:
+        stopped.add_note(_WAITED_FOR + what)
+        raise
+
+
+def awaited(late: TimeoutError) -> str:
+    """Tell what did not answer until an `asyncio.timeout` was over: the engine, or what `waiting_for` names."""
+    notes: list[str] = getattr(late.__cause__, "__notes__", [])
+    return next((each.removeprefix(_WAITED_FOR) for each in notes if each.startswith(_WAITED_FOR)), ENGINE)
 
 
 def at_most(seconds: float) -> float:

@@ -265,13 +265,11 @@ async def perform(server: Server, action: Action, params: Any = None) -> Any:
         with deadline.within(seconds):
             async with asyncio.timeout(seconds + deadline.GRACE):
                 return await action(server, params)
-    except TimeoutError:
-        raise DeadlineExceeded(
-            f"{action.name} did not finish within {seconds:.3g} s: the engine does not answer. "
-            "Whether it was done is not known; look before trying again."
-            if action.effect != "read"
-            else f"{action.name} did not finish within {seconds:.3g} s: the engine does not answer."
-        ) from None
+    except TimeoutError as late:
+        told = f"{action.name} did not finish within {seconds:.3g} s: {deadline.awaited(late)} does not answer."
+        if action.effect != "read":
+            told += " Whether it was done is not known; look before trying again."
+        raise DeadlineExceeded(told) from None
     except PrivilegeMissing as refused:
         if refused.privilege is not None:
             raise
@@ -296,10 +294,10 @@ async def preview(server: Server, action: Action, params: Any = None) -> Preview
                 if action.takes_params:
                     return await action.preview(server, params)
                 return await action.preview(server)
-    except TimeoutError:
+    except TimeoutError as late:
         raise DeadlineExceeded(
-            f"The dry run of {action.name} did not finish within {seconds:g} s: the engine does not answer. "
-            "Nothing was changed."
+            f"The dry run of {action.name} did not finish within {seconds:g} s: {deadline.awaited(late)} does not "
+            "answer. Nothing was changed."
         ) from None
     except PrivilegeMissing as refused:
         if refused.privilege is not None:
@@ -322,8 +320,8 @@ async def look(server: Server, action: Action, params: Any) -> Sequence[str] | N
                 if action.takes_params:
                     return await action.aftermath.look(server, params)
                 return await action.aftermath.look(server)
-    except TimeoutError:
-        raise DeadlineExceeded("The engine does not answer: nothing was done.") from None
+    except TimeoutError as late:
+        raise DeadlineExceeded(f"Nothing was done: {deadline.awaited(late)} does not answer.") from None
     except (PrivilegeMissing, Precondition):
         return None
 

@@ -79,8 +79,9 @@ async def _switch(request: Request, principal: Principal, database: Database, na
             async with asyncio.timeout(SECONDS + deadline.GRACE):
                 await begin_change(request)
                 switched = await health.force_ssl(on)
-    except TimeoutError:
-        raise DeadlineExceeded("The engine does not answer. Whether it was done is not known.") from None
+    except TimeoutError as late:
+        told = f"Whether it was done is not known: {deadline.awaited(late)} does not answer."
+        raise DeadlineExceeded(told) from None
     database.forget()  # the database shows its features, and is to show this one now
     service_of(request).log.info("feature_switched", who=principal.name, database=database.id, feature=name, on=on)
     return as_json({"name": switched.name, "status": switched.status, "message": switched.message})

@@ -180,8 +180,9 @@ async def _users(database: Database, effect: Effect) -> AsyncGenerator[Users]:
             async with asyncio.timeout(SECONDS + deadline.GRACE):
                 with database.admitted(effect):
                     yield users
-    except TimeoutError:
-        raise DeadlineExceeded("The engine does not answer. Whether it was done is not known.") from None
+    except TimeoutError as late:
+        told = f"Whether it was done is not known: {deadline.awaited(late)} does not answer."
+        raise DeadlineExceeded(told) from None
 
 
 async def _asked(request: Request, known: set[str]) -> Mapping[str, Any]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.backups.target import require_ready_at
 from agent.databases import Database
-from agent.errors import BackupFirst, BackupFirstFailed, BackupNotFound
+from agent.errors import BackupFirst, BackupFirstFailed, BackupNotFound, StateUnavailable
 from agent.operations.runner import Operations
 from agent.tokens import Principal
+from engines import deadline
 from engines.action import Action, Effect
 from engines.engine import preview
 from engines.errors import EngineUnavailable, Precondition
@@ -66,7 +67,8 @@ class SafetyNet:
         What would be refused is refused before a backup is made.
 
         Raises: BackupFirst, when it takes longer than a request can wait: the next one like it finds it done;
-        BackupFirstFailed, OperationOpen, Precondition, EngineUnavailable, and whatever the action would raise
+        BackupFirstFailed, OperationOpen, Precondition, EngineUnavailable, StateUnavailable, and whatever the action
+        would raise
         """
         if action.effect is not Effect.DESTRUCTIVE or not is_wished(principal, database):
             return None
@@ -80,8 +82,10 @@ class SafetyNet:
                     backup = await self._begun_before(wanted) or await self._backups.begin(
                         database, principal.name, _other(database, action, params)
                     )
-        except TimeoutError:
-            raise EngineUnavailable("Nothing was destroyed: the engine does not answer in time.") from None
+        except TimeoutError as late:
+            awaited = deadline.awaited(late)
+            cause = EngineUnavailable if awaited == deadline.ENGINE else StateUnavailable
+            raise cause(f"Nothing was destroyed: {awaited} does not answer in time.") from None
         await self._operations.wait(backup.operation_id, WAIT_SECONDS)
         backup = await self._backups.find(backup.id)
         if backup.is_done:

@@ -17,6 +17,7 @@ from agent.operations.keeper import Keeper
 from agent.operations.kind import LOGICAL, Kind, Run
 from agent.state.state import State
 from agent.tasks import Task
+from engines import deadline
 from engines.errors import EngineError, Precondition
 
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ class Operations:
         self._beginning[operation_id] = beginning
         beginning.add_done_callback(lambda _: self._beginning.pop(operation_id))
         try:
-            await asyncio.wait([beginning])
+            with deadline.waiting_for("the state"):
+                await asyncio.wait([beginning])
         except asyncio.CancelledError:
             beginning.add_done_callback(self._told_nobody)
             raise

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from agent.errors import SettingsError
 from agent.state.file import StateFile
 from agent.state.presence import Presence
+from engines import deadline
 from engines.errors import Precondition
 
 if TYPE_CHECKING:
@@ -243,7 +244,8 @@ async def _on(threads: ThreadPoolExecutor, method: Callable[[], T]) -> T:
             raise Precondition(sentence(OSError("the state cannot be used: it does not answer in time")))
         return method()
 
-    return await asyncio.get_running_loop().run_in_executor(threads, in_time)
+    with deadline.waiting_for("the state"):
+        return await asyncio.get_running_loop().run_in_executor(threads, in_time)
 
 
 def reason_of(problem: Exception) -> str:

@@ -1,6 +1,7 @@
 """The database resource: what is live, what was last seen, what stays the same."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from agent import databases
+from agent.state.file import StateFile
 from engines.engine import Description
 from engines.errors import EngineUnavailable, PrivilegeMissing
 from tests.contract.decoders import go_database
@@ -280,6 +282,19 @@ async def test_putting_back_is_bounded_on_an_engine_that_hangs(valet: Valet, mon
     async with asyncio.timeout(2):
         assert (await shown(valet))["status"] == "running"
     assert [line["reason"] for line in valet.lines("not_put_back")] == ["The engine does not answer."]
+
+
+async def test_a_state_that_keeps_a_server_from_being_put_back_is_named(valet: Valet, monkeypatch: pytest.MonkeyPatch):
+    async def recall(*_: Any) -> None:
+        await valet.service.state.memory_of("ad-one").recall("mode")
+
+    monkeypatch.setattr(databases, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(valet.server(), "restarted", recall)
+    monkeypatch.setattr(StateFile, "recall", lambda *_: time.sleep(2))
+    valet.server().description = replace(described(valet), started_at=STARTED + timedelta(minutes=1))
+    grown_old(valet)
+    await valet.database().look()
+    assert [line["reason"] for line in valet.lines("not_put_back")] == ["The state does not answer."]
 
 
 # What is found once and stays the same.

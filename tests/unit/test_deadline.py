@@ -46,3 +46,18 @@ async def test_each_task_has_its_own():
     one, two = await asyncio.gather(inside(1), inside(9))
     assert one < 1
     assert two > 8
+
+
+@pytest.mark.parametrize("what", ["the engine", "the state"])
+async def test_who_gives_up_is_told_what_it_waited_for(what: str):
+    async def wait():
+        if what == "the engine":
+            await asyncio.sleep(60)
+        with deadline.waiting_for(what):
+            await asyncio.sleep(60)
+
+    with pytest.raises(TimeoutError) as late:
+        async with asyncio.timeout(0.01):
+            await wait()
+    assert deadline.awaited(late.value) == what
+    assert deadline.awaited(TimeoutError()) == "the engine"

@@ -231,7 +231,7 @@ async def test_a_look_that_is_refused_tells_nothing_and_one_that_hangs_ends(
         await raising(ConnectionLost("It was cut."))
     monkeypatch.setattr(engine, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(deadline, "GRACE", 0.02)
-    with pytest.raises(DeadlineExceeded, match="nothing was done"):
+    with pytest.raises(DeadlineExceeded, match="Nothing was done: the engine"):
         await raising(None)
 
 
@@ -280,3 +280,25 @@ def test_a_change_that_cannot_be_seen_is_no_refusal(server: FakeServer):
     cut = unseen(server, ConnectionLost("It was cut."), "READ")
     assert isinstance(cut, ConnectionLost)
     assert cut.message == "Fake said that it is done, but could not be asked again: It was cut."
+
+
+async def test_a_state_that_does_not_answer_is_not_told_as_the_engine(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(deadline, "GRACE", 0.05)
+
+    async def remember(*_: Any) -> None:
+        with deadline.waiting_for("the state"):
+            await asyncio.sleep(60)
+
+    slow = replace(
+        action("set-mode"),
+        function=remember,
+        deadline=0.05,
+        preview=remember,
+        aftermath=Aftermath(look=remember, goal=Goal.THERE),
+    )
+    monkeypatch.setattr("engines.engine.LOOK_SECONDS", 0.05)
+    for work in (perform, preview, look):
+        with pytest.raises(DeadlineExceeded, match="the state does not answer"):
+            await work(server, slow, "FAST")

@@ -2,20 +2,25 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
 
 from agent import once
+from agent.api import features, users
 from agent.audit.line import Change
 from agent.errors import AnswerUnknown, KeyInProgress, StateUnavailable
+from agent.state.state import State
 from engines.aftermath import AS_ASKED, Goal, Verdict, judge
 from engines.errors import ConnectionLost, DeadlineExceeded, EngineUnavailable
 from engines.users import User
@@ -454,7 +459,7 @@ def test_what_became_of_an_action(goal: Goal, before: list[str] | None, now: lis
 
 
 async def test_what_others_have_made_since_is_not_touched_by_a_retry_in_doubt(valet: Valet):
-    users, server = valet.server().users, valet.server()
+    there, server = valet.server().users, valet.server()
     for method, path, body, name in (
         ("DELETE", "/users/self-hosted", None, "self-hosted"),
         ("PATCH", "/users/other-one", {"database_user": {"password": "p" * 24, "password_confirmation": "p" * 24}}, ""),
@@ -462,21 +467,21 @@ async def test_what_others_have_made_since_is_not_touched_by_a_retry_in_doubt(va
         ("POST", "/users", {"database_user": {"name": "third-one"}}, "third-one"),
         ("POST", "/features", {"feature": {"name": "force-ssl"}}, ""),
     ):
-        users["other-one"] = User("other-one", False, protected=False)
+        there["other-one"] = User("other-one", False, protected=False)
         headers = {"Idempotency-Key": f"of {method} {path}".replace(" ", "-")}
         server.problem_after = DeadlineExceeded()
         first = await valet.ask(method, f"{ONE}{path}", json=body, headers=headers)
         assert code(first) == "deadline_exceeded", path
         server.problem_after = None
         if name:
-            users[name] = User(name, True, protected=False)  # by somebody else
+            there[name] = User(name, True, protected=False)  # by somebody else
         done = list(server.performed)
         for _ in range(2):
             again = await valet.ask(method, f"{ONE}{path}", json=body, headers=headers)
             assert (again.status_code, code(again)) == (409, "answer_unknown"), path
         assert server.performed == done
         if name:
-            assert users[name].read_only
+            assert there[name].read_only
 
 
 async def test_what_was_never_begun_may_be_asked_again_with_its_key(valet: Valet):
@@ -488,3 +493,23 @@ async def test_what_was_never_begun_may_be_asked_again_with_its_key(valet: Valet
     assert (await valet.ask("DELETE", f"{ONE}/users/self-hosted", headers=headers)).status_code == 204
     again = await valet.ask("DELETE", f"{ONE}/users/self-hosted", headers=headers)
     assert (again.status_code, again.headers["Idempotent-Replayed"]) == (204, "true")
+
+
+@pytest.mark.parametrize("module", [users, features])
+@pytest.mark.parametrize("awaited", ["the state", "the engine"])
+async def test_what_is_not_done_in_time_is_told_with_what_did_not_answer(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch, awaited: str, module: ModuleType
+):
+    async def begin_slowly(_: Request) -> None:
+        if awaited == "the engine":
+            await asyncio.sleep(60)
+        monkeypatch.setattr(State, "_in_transaction", lambda *_: time.sleep(2))
+        await valet.service.state.run(lambda _: None)
+
+    monkeypatch.setattr(module, "SECONDS", 0)
+    monkeypatch.setattr(module, "begin_change", begin_slowly)
+    path = {users: "users/self-hosted", features: "features?feature=force-ssl"}[module]
+    late = await valet.ask("DELETE", f"{ONE}/{path}")
+    assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+    assert late.json()["error"] == f"Whether it was done is not known: {awaited} does not answer."
+    assert {*valet.server().performed} <= {"list-users"}

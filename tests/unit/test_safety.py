@@ -164,6 +164,7 @@ async def test_an_engine_that_does_not_answer_destroys_nothing(monkeypatch: pyte
         valet.server().gate = Gate()
         refused = await drop(valet)
         assert (refused.status_code, refused.json()["code"]) == (503, "engine_unavailable")
+        assert refused.json()["error"] == "Nothing was destroyed: the engine does not answer in time."
         assert valet.server().things["second"] == "red"
         assert await listed(valet) == []
 
@@ -185,7 +186,8 @@ async def test_a_backup_whose_request_gave_up_while_it_was_begun_is_made_and_blo
             patched.setattr(safety, "BEGIN_SECONDS", 1)
             patched.setattr(State, "_in_transaction", slowly)
             refused = await drop(valet)
-            assert (refused.status_code, refused.json()["code"]) == (503, "engine_unavailable")
+            assert (refused.status_code, refused.json()["code"]) == (503, "state_unavailable")
+            assert refused.json()["error"] == "Nothing was destroyed: the state does not answer in time."
             await until(lambda: valet.lines("operation_ended"))
         (made,) = await listed(valet)
         assert made["status"] == "done"
