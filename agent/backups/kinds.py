@@ -138,9 +138,9 @@ class MakeBackup:
         """
         backup = await _backup_of(self._state, run, "backup_id")
         if await self.recovered(run, backup):
-            return ["dbvalet ended just after this backup was done."]
+            return [f"{run.cut} just after this backup was done."]
         raise Interrupted(
-            "dbvalet ended in the middle of this backup: nothing of it is kept. Older backups are as they were."
+            f"{run.cut} in the middle of this backup: nothing of it is kept. Older backups are as they were."
         )
 
     async def recovered(self, run: Run, backup: Backup) -> bool:
@@ -265,7 +265,7 @@ class RestoreBackup:
         async with target(run.database, run.operation.params.get(LOGICAL)) as backups:
             await _undo(backups)
         raise Interrupted(
-            "dbvalet ended in the middle of this restore: the database holds the data of before or that of the backup,"
+            f"{run.cut} in the middle of this restore: the database holds the data of before or that of the backup,"
             " whole. Look which, and restore again if need be."
         )
 

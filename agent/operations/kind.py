@@ -16,6 +16,15 @@ LOGICAL = "logical_database"
 """Among the params of an operation: which logical database it is about, where that is not the deployment's own."""
 
 
+ENDED = "dbvalet ended"
+
+ENDED_OR_CUT_OFF = "dbvalet ended or was cut off from its state"
+"""Of another one, of which nothing is known but that it is silent."""
+
+STATE_SILENT = "The state did not answer"
+"""Of this one itself, which lives: it was refused a heartbeat, or did not hear that something was written down."""
+
+
 @dataclass(kw_only=True)
 class Run:
     """One run of an operation, in this process."""
@@ -24,6 +33,8 @@ class Run:
     database: Database
     percent: int
     step: str
+    cut: str = ENDED
+    """What ended the run before, where this one recovers: the beginning of a sentence."""
 
     def progress(self, percent: float, step: str) -> None:
         """Tell how far it is; the state and the clients learn it with the next heartbeat."""

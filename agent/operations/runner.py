@@ -14,7 +14,7 @@ from agent.errors import AgentError, OperationEnded, OperationNotFound, Operatio
 from agent.log import Log
 from agent.once import begun
 from agent.operations.keeper import Keeper
-from agent.operations.kind import LOGICAL, Kind, Run
+from agent.operations.kind import ENDED, ENDED_OR_CUT_OFF, LOGICAL, STATE_SILENT, Kind, Run
 from agent.state.state import State
 from agent.tasks import Task
 from engines import deadline
@@ -246,12 +246,18 @@ class Operations:
             return OperationOpen()
         return OperationOpen(f"Another operation is in progress on this database: {other.type} {other.id}.")
 
-    def _work(self, operation: Operation, method: Callable[[Run], Awaitable[list[str]]]) -> None:
+    def _what_cut_off(self, each: Operation) -> str:
+        if each.owner == self.owner:
+            return STATE_SILENT
+        return ENDED if each.owner is None or self._is_gone(each.owner) else ENDED_OR_CUT_OFF
+
+    def _work(self, operation: Operation, method: Callable[[Run], Awaitable[list[str]]], cut: str = ENDED) -> None:
         run = Run(
             operation=operation,
             database=self._databases[operation.database_id],
             percent=operation.progress,
             step=operation.step,
+            cut=cut,
         )
         task = asyncio.create_task(self._keeper.keep(run, method))
         self._working[operation.id] = task
@@ -301,11 +307,12 @@ class Operations:
             if each.type not in self.kinds or not self._is_abandoned(each, ABANDONED_SECONDS):
                 continue
             self.claim()
+            cut = self._what_cut_off(each)
             if await self._state.run(lambda connection, each=each: record.take_over(connection, each, self.owner)):
                 self._log.warning("operation_taken_over", operation=each.id, type=each.type, database=each.database_id)
                 if each.owner != self.owner:
                     self._forget(each.owner)
-                self._work(replace(each, owner=self.owner), self.kinds[each.type].recover)
+                self._work(replace(each, owner=self.owner), self.kinds[each.type].recover, cut)
         for due in await self._state.run(lambda connection: record.with_clean_up_due(connection, ids)):
             database = self._databases[due.database_id]
             if (

@@ -97,14 +97,14 @@ class RestoreToInstant:
         """
         kept = run.operation.params.get("plan")
         if kept is None:
-            raise Interrupted("dbvalet ended before anything was stopped: the server was not touched.")
+            raise Interrupted(f"{run.cut} before anything was stopped: the server was not touched.")
         plan = Plan.model_validate(kept)
         recovery = self._clusters.of(run.database)
         if plan.step is Step.UNDO:
             await self._undo(run, recovery, plan)
-            raise Interrupted("dbvalet ended in the middle of it. The last state was brought back: nothing is lost.")
+            raise Interrupted(f"{run.cut} in the middle of it. The last state was brought back: nothing is lost.")
         notes = await self._go(run, recovery, plan)
-        return ["dbvalet ended in the middle of it, and went on at its next start.", *notes]
+        return [f"{run.cut} in the middle of it, and it was carried on afterwards.", *notes]
 
     async def _prepare(self, run: Run, recovery: Recovery) -> Plan:
         """Check everything that can be checked, and make sure that the way back is in the archive; touch nothing."""

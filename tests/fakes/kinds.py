@@ -7,7 +7,7 @@ from tests.fakes.driver import Gate
 
 
 class FakeKind:
-    """`ran`, `recovered` and `undone` list the ids of operations, in order."""
+    """`ran`, `recovered` and `undone` list the ids of operations, in order; `cut` what ended those that recovered."""
 
     type = "fake"
     task = Task(name="do-fake", effect=Effect.WRITE)
@@ -18,6 +18,7 @@ class FakeKind:
         self.recover_problem: BaseException | None = None
         self.ran: list[str] = []
         self.recovered: list[str] = []
+        self.cut: list[str] = []
         self.undone: list[str] = []
 
     async def run(self, run: Run) -> list[str]:
@@ -35,6 +36,7 @@ class FakeKind:
 
     async def recover(self, run: Run) -> list[str]:
         self.recovered.append(run.operation.id)
+        self.cut.append(run.cut)
         if self.recover_problem is not None:
             raise self.recover_problem
         return ["recovered"]

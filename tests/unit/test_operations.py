@@ -217,7 +217,7 @@ async def test_what_was_running_when_dbvalet_was_stopped_is_brought_to_an_end_by
         kind.recover_problem = Interrupted()
         found = await ended(valet, operation)
 
-        assert kind.recovered == [operation.id]
+        assert (kind.recovered, kind.cut) == ([operation.id], ["dbvalet ended"])
         assert (found["status"], found["error"]) == ("error", Interrupted().message)
         assert valet.lines("operation_taken_over")
 
@@ -254,6 +254,7 @@ async def test_a_dbvalet_that_dies_is_noticed_by_its_heartbeat_and_taken_over_on
         assert (found["status"], found["notes"]) == ("finished", ["recovered"])
         await asyncio.sleep(2 * runner.ABANDONED_SECONDS)
         assert kind.recovered == [operation.id]
+        assert kind.cut == ["dbvalet ended or was cut off from its state"]
 
 
 async def test_an_owner_that_was_taken_for_dead_stops(tmp_path: Path):
@@ -289,6 +290,7 @@ async def test_an_operation_that_lost_its_state_for_a_while_is_brought_to_an_end
     found = await ended(valet, operation)
 
     assert (found["status"], found["notes"], kind_of(valet).undone) == ("finished", ["recovered"], [operation.id])
+    assert kind_of(valet).cut == ["The state did not answer"]
     kind_of(valet).gate = None
     assert (await ended(valet, await begin(valet)))["notes"] == ["a note"]
 
@@ -357,6 +359,7 @@ async def test_an_operation_whose_commit_was_not_seen_to_succeed_is_brought_to_a
     found = await ended(valet, operation)
 
     assert (found["notes"], kind_of(valet).ran, kind_of(valet).recovered) == (["recovered"], [], [operation.id])
+    assert kind_of(valet).cut == ["The state did not answer"]
     await asyncio.sleep(2 * runner.ABANDONED_SECONDS)
     assert kind_of(valet).recovered == [operation.id]
 
@@ -400,6 +403,7 @@ async def test_an_owner_that_was_killed_is_known_to_be_gone_without_waiting(
             assert kind.recovered == []
             kill()
             assert (await ended(valet, operation))["notes"] == ["recovered"]
+            assert kind.cut == ["dbvalet ended"]
     assert not any(name.endswith(".lock") for name in os.listdir(tmp_path))  # noqa: PTH208 - pathlib's would block
 
 
