@@ -70,7 +70,8 @@ class Backups(Protocol):
     async def dump(self, folder: Path, progress: Progress) -> Manifest:
         """Write a dump into an empty folder, streaming; it is whole and checked when this returns.
 
-        Raises: BackupFailed, EngineUnavailable, PrivilegeMissing, OSError (disk full)
+        Raises: BackupFailed, Conflict (a restore was interrupted, or what is dumped changes all the time),
+        EngineUnavailable, PrivilegeMissing, Precondition (no tool), OSError (disk full)
         """
         ...
 

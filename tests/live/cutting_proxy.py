@@ -1,7 +1,7 @@
 """A network that cuts a connection in the middle of what is being done, as a failing switch does."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 
@@ -12,15 +12,20 @@ class CuttingProxy:
         self._server = (host, port)
         self._lost_requests: list[bytes] = []
         self._lost_answers: list[bytes] = []
+        self._once: Callable[[], bool] = lambda: True
         self.port = 0
 
     def lose_request(self, piece: bytes) -> None:
         """Cut the connection at the next request that holds this, and do not pass it on."""
         self._lost_requests.append(piece)
 
-    def lose_answer(self, piece: bytes) -> None:
-        """Pass on the next request that holds this, and cut the connection when the server answers."""
+    def lose_answer(self, piece: bytes, *, once: Callable[[], bool] = lambda: True) -> None:
+        """Pass on the next request that holds this, and cut the connection when the server answers.
+
+        once: what must hold by then, as a server may begin to answer before it has done what was asked
+        """
         self._lost_answers.append(piece)
+        self._once = once
 
     @property
     def is_done(self) -> bool:
@@ -43,6 +48,9 @@ class CuttingProxy:
         async def pass_answers_on() -> None:
             while data := await upstream_reader.read(65_536):
                 if cut_answer.is_set():
+                    async with asyncio.timeout(20):
+                        while not self._once():  # noqa: ASYNC110 - a server has no event
+                            await asyncio.sleep(0.01)
                     return
                 writer.write(data)
                 await writer.drain()

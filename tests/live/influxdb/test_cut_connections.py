@@ -73,11 +73,11 @@ async def test_a_write_that_did_not_arrive_is_told_as_lost_and_not_sent_again(
 async def test_a_write_whose_answer_was_lost_is_found_done(
     server: InfluxServer, root: bare.InfluxDBClient, proxy: CuttingProxy, database: str
 ) -> None:
-    proxy.lose_answer(b"q=CREATE")
+    proxy.lose_answer(b"q=CREATE", once=lambda: "p" in policies(root, database))
     await act(server, "add-retention-policy", name="p", duration="1h", default=True)
     assert policies(root, database)["p"]["default"]
     await act(server, "add-retention-policy", name="q", duration="1h")
-    proxy.lose_answer(b"q=DROP")
+    proxy.lose_answer(b"q=DROP", once=lambda: "q" not in policies(root, database))
     await act(server, "del-retention-policy", name="q")
     assert {*policies(root, database)} == {"autogen", "p"}
     assert proxy.is_done
