@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 
 from engines.errors import DeadlineExceeded, EngineError, EngineUnavailable
 from engines.mysql.contents import VIEWS, tables_in
+from engines.mysql.facts import granted, has_dynamic_privileges
 from engines.mysql.identifiers import Identifier, shown
 from engines.mysql.program import ProgramObject
 from engines.mysql.program_objects import read_program
+from engines.mysql.requirements import holds
 
 if TYPE_CHECKING:
     from engines.mysql.driver import Session
@@ -31,6 +33,13 @@ CREATED = """
       FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s AND ENGINE = 'InnoDB'"""
 
 DEFINITION = "SHOW CREATE TABLE %s.%s"
+
+# Only MySQL 8 and later, and only where the account holds PROCESS. What a RENAME takes along, and nothing else has.
+IDS = """
+    SELECT NAME, TABLE_ID FROM information_schema.INNODB_TABLES WHERE LEFT(NAME, CHAR_LENGTH(%s)) = %s"""
+
+ENCODED = re.compile(r"@([0-9a-f]{4})")
+"""A character in the name of a file: https://dev.mysql.com/doc/refman/9.7/en/identifier-mapping.html"""
 
 COUNTER = re.compile(r" AUTO_INCREMENT=\d+")
 """Moves on with every row."""
@@ -47,6 +56,8 @@ class Structure:
     """Of each table and sequence the hash of its statement; None where the server does not give it."""
     created: Mapping[str, datetime | None]
     """Of InnoDB's tables. A RENAME takes it along on MySQL, and sets it anew on MariaDB; a TRUNCATE leaves it."""
+    ids: Mapping[str, frozenset[int]]
+    """Of InnoDB's tables, several where one has partitions; empty where the account may not know."""
 
 
 def read_structure(session: Session, database: str) -> Structure:
@@ -64,7 +75,21 @@ def read_structure(session: Session, database: str) -> Structure:
             if kind not in VIEWS
         },
         created={name: created for name, created, schema in session.execute(CREATED, database) if schema == database},
+        ids=_ids(session, database),
     )
+
+
+def _ids(session: Session, database: str) -> dict[str, frozenset[int]]:
+    """Give the numbers of tables, by their names."""
+    facts = session.facts
+    if not (has_dynamic_privileges(facts.flavour, facts.version) and holds(granted(facts.grants), "PROCESS")):
+        return {}
+    found: dict[str, frozenset[int]] = {}
+    for path, number in session.execute(IDS, f"{database}/", f"{database}/"):
+        # What follows a # is a partition: one in a name is encoded.
+        name = ENCODED.sub(lambda code: chr(int(code[1], 16)), path.partition("/")[2].partition("#")[0])
+        found[name] = found.get(name, frozenset()) | {number}
+    return found
 
 
 def _definition(session: Session, database: str, name: str) -> bytes | None:
@@ -104,12 +129,14 @@ def _changed_objects(before: Structure, after: Structure) -> Iterator[str]:
 
 
 def _changed_tables(before: Structure, after: Structure) -> Iterator[str]:
+    was = {number: name for name, numbers in before.ids.items() for number in numbers}
+    moved = {name for name, numbers in after.ids.items() if any(was.get(each, name) != name for each in numbers)}
     for name in sorted(after.definitions):
         created = after.created.get(name)
         if name in before.definitions:
             if after.definitions[name] != before.definitions[name]:
                 yield f"the table {shown(name)} was changed"
-            elif created != before.created.get(name):
+            elif created != before.created.get(name) or name in moved:
                 yield f"another table took the place of {shown(name)}"
         elif created is not None and created <= before.at:
             # Tables of the same definition and second that changed places are seen by where the old one went.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engines.errors import BackupFailed, Conflict
-from tests.live.mysql.backup.conftest import Fakes, Shop, is_empty
+from tests.live.mysql.backup.conftest import KEEPER, Fakes, Shop, is_empty
 from tests.live.mysql.backup.programs import NAMES
 
 AFTER_THE_TABLES = "Reading views"
@@ -112,6 +112,32 @@ async def test_a_table_that_is_exchanged_meanwhile_is_never_there_by_half(
 
     await shop.backups.dump(dumped, stop.meanwhile("INSERT INTO _t_gho VALUES (2), (3)", *EXCHANGES[exchange]))
     assert stop.go.exists()
+    assert await comes_back(shop, dumped)
+
+
+@pytest.mark.newest_mysql
+@pytest.mark.parametrize("gho", ["_t_gho", "_t-gho.2"])
+async def test_tables_of_one_second_that_change_places_are_told_apart_where_the_account_holds_process(
+    empty_shop: Shop, dumped: Path, fakes: Fakes, gho: str
+) -> None:
+    shop, now = (
+        empty_shop,
+        "SELECT CREATE_TIME FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s",
+    )
+    stop = Stop(shop, fakes)
+    while True:
+        shop.run("CREATE TABLE t (a INT PRIMARY KEY)", f"CREATE TABLE `{gho}` LIKE t")
+        if shop.root.value(now, shop.name, "t") == shop.root.value(now, shop.name, gho):
+            break
+        shop.run(f"DROP TABLE t, `{gho}`")
+    shop.run("INSERT INTO t VALUES (1), (2), (3)", f"INSERT INTO `{gho}` VALUES (1)")
+    shop.root.run(f"GRANT PROCESS ON *.* TO {KEEPER}")
+    try:
+        await shop.backups.dump(dumped, stop.meanwhile(f"RENAME TABLE t TO x, `{gho}` TO t, x TO `{gho}`"))
+    finally:
+        shop.root.run(f"REVOKE PROCESS ON *.* FROM {KEEPER}")
+    assert stop.go.exists()
+    assert sum(AFTER_THE_TABLES in words for _, words in shop.told) == 2
     assert await comes_back(shop, dumped)
 
 
