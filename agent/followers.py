@@ -11,8 +11,12 @@ from datetime import UTC, datetime
 
 from agent.databases import Database
 from agent.errors import AgentError, RateLimited
-from agent.logs import Logs, ShownLine, in_format
-from engines.errors import EngineError
+from agent.logs import NOT_READ, SECONDS, Logs, ShownLine, in_format
+from engines import deadline
+from engines.errors import DeadlineExceeded, EngineError
+
+JOIN_SECONDS = SECONDS
+"""How long somebody may wait for the first reading, and for those who wait for one already."""
 
 EVERY_SECONDS = 1.0
 MOST_FOLLOWERS = 8
@@ -57,14 +61,12 @@ class Followers:
         Raises: RateLimited, when enough follow already; and what reading the log raises
         """
         follower = Follower()
-        async with self._joining[database.id]:
-            feed = self._feeds.get(database.id)
-            if feed is None:
-                feed = self._feeds[database.id] = _Feed(await self._logs.read(database, WINDOW))
-                feed.task = asyncio.create_task(self._feed(database, feed))
-            if len(feed.followers) >= MOST_FOLLOWERS:
-                raise RateLimited(f"{MOST_FOLLOWERS} follow this log already.", retry_after=60)
-            feed.followers.add(follower)
+        try:
+            # Also for the turn: each of those before may wait as long for an engine that does not answer.
+            async with asyncio.timeout(JOIN_SECONDS + deadline.GRACE):
+                feed = await self._join(database, follower)
+        except TimeoutError:
+            raise DeadlineExceeded(NOT_READ) from None
         try:
             yield follower
         finally:
@@ -73,6 +75,17 @@ class Followers:
                 del self._feeds[database.id]
                 if feed.task is not None:
                     feed.task.cancel()
+
+    async def _join(self, database: Database, follower: Follower) -> _Feed:
+        async with self._joining[database.id]:
+            feed = self._feeds.get(database.id)
+            if feed is None:
+                feed = self._feeds[database.id] = _Feed(await self._logs.read(database, WINDOW))
+                feed.task = asyncio.create_task(self._feed(database, feed))
+            if len(feed.followers) >= MOST_FOLLOWERS:
+                raise RateLimited(f"{MOST_FOLLOWERS} follow this log already.", retry_after=60)
+            feed.followers.add(follower)
+            return feed
 
     def count(self) -> int:
         """Tell how many logs are being read."""

@@ -17,6 +17,8 @@ from engines.health import LogLine, explained
 from engines.log_text import masked
 
 SECONDS = 10.0
+NOT_READ = "The log was not read in time."
+
 LONGEST_LINE = 8192
 """Characters of a line that are shown."""
 
@@ -51,7 +53,7 @@ class Logs:
                     # Not in the event loop: there may be a megabyte of it.
                     return await asyncio.to_thread(self._shown, found, database.engine.name)
         except TimeoutError:
-            raise DeadlineExceeded("The log was not read in time.") from None
+            raise DeadlineExceeded(NOT_READ) from None
 
     def _shown(self, found: list[LogLine], container: str) -> list[ShownLine]:
         return [

@@ -17,6 +17,7 @@ from agent import followers
 from agent.api import logs
 from agent.followers import MOST_FOLLOWERS, added
 from agent.logs import ShownLine
+from engines.errors import DeadlineExceeded
 from tests.fakes.driver import Gate
 from tests.fakes.service import URL, Valet, listening, running, until
 
@@ -188,6 +189,27 @@ async def test_who_would_follow_a_frozen_engine_keeps_nobody_from_another_log(va
         assert gate.waiting == 1  # of those who wait for one log, one reads it
         gate.open.set()
     assert valet.service.followers.count() == 0
+
+
+async def test_of_many_who_would_follow_a_frozen_engine_none_waits_longer_than_the_first(
+    valet: Valet, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followers, "JOIN_SECONDS", 0.0)
+    monkeypatch.setattr("agent.logs.SECONDS", 60)
+    gate = valet.server("ad-two").gate = Gate()
+
+    async def follow_the_frozen() -> None:
+        with pytest.raises(DeadlineExceeded, match="The log was not read in time"):
+            async with valet.service.followers.following(valet.database("ad-two")):
+                pass
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(follow_the_frozen() for _ in range(20)))
+    assert gate.waiting == 0
+    assert valet.service.followers.count() == 0
+    gate.open.set()
+    async with valet.service.followers.following(valet.database("ad-two")):
+        assert valet.service.followers.count() == 1
 
 
 async def test_one_who_takes_nothing_is_let_go_and_the_others_go_on(
