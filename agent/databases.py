@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from agent.admission import Admission
 from agent.errors import DatabaseNotFound, SettingsError
 from agent.log import Log
+from agent.neighbours import introduce
 from agent.settings import Settings
 from agent.settings_databases import DatabaseSettings
 from agent.state.state import State
@@ -279,6 +280,7 @@ def declare(settings: Settings, engines: Mapping[str, Engine], state: State, log
         if unknown:
             raise SettingsError(f"databases.{number}.disabled_actions", f"{engine.title} has no action {unknown[0]}")
         found.append(Database(each, server, memory, log, settings.limits.concurrent))
+    introduce(found)
     return Databases(found, log)
 
 

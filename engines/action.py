@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from engines import deadline as deadlines
 from engines import errors
 from engines.aftermath import UNTOLD, Aftermath
+from engines.neighbours import refuse_others
 from engines.preview import Preview
 
 
@@ -64,13 +65,26 @@ class Action:
 
     logical_database: Callable[[Any], str] | None = None
     """Of a destructive one: from which logical database it takes something, by its params; None: the deployment's
-    own."""
+    own. That of another deployment is refused before the function is called."""
 
     async def __call__(self, server: Any, params: Any = None) -> Any:
         """Do it, without the deadline and the privilege texts that `engines.engine.perform` adds."""
+        self._refuse_others(server, params)
         if self.takes_params:
             return await self.function(server, params)
         return await self.function(server)
+
+    async def tried(self, server: Any, params: Any = None) -> Preview:
+        """Tell what it would do, without what `engines.engine.preview` adds.
+
+        Raises: Precondition, when it has no preview
+        """
+        if self.preview is None:
+            raise errors.Precondition(f"{self.name} cannot be tried without doing it.")
+        self._refuse_others(server, params)
+        if self.takes_params:
+            return await self.preview(server, params)
+        return await self.preview(server)
 
     @cached_property
     def takes_params(self) -> bool:
@@ -119,6 +133,10 @@ class Action:
             return self.params.validate_python({} if params is None else params)
         except ValidationError as invalid:
             raise errors.InvalidParams(texts_by_field(invalid)) from None
+
+    def _refuse_others(self, server: Any, params: Any) -> None:
+        if self.logical_database is not None:
+            refuse_others(server, self.logical_database(params))
 
     @property
     def _docstring(self) -> str:

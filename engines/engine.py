@@ -85,6 +85,8 @@ class Description:
     """When the server process started, by the server's clock: a change means it was restarted."""
     resource_id: str | None = None
     """What the engine calls itself for good (a system identifier, a server UUID), where it has such a thing."""
+    instance: str | None = None
+    """What tells this server from every other one as long as it runs, by whatever address it is reached."""
     created_at: datetime | None = None
     features: tuple[Feature, ...] = ()
     replica_set: str | None = None
@@ -285,15 +287,11 @@ async def preview(server: Server, action: Action, params: Any = None) -> Preview
 
     Raises: whatever the action would raise, in the same words; DeadlineExceeded; Precondition, when it has no preview
     """
-    if action.preview is None:
-        raise Precondition(f"{action.name} cannot be tried without doing it.")
     seconds = min(action.deadline, PREVIEW_SECONDS)
     try:
         with deadline.within(seconds):
             async with asyncio.timeout(seconds + deadline.GRACE):
-                if action.takes_params:
-                    return await action.preview(server, params)
-                return await action.preview(server)
+                return await action.tried(server, params)
     except TimeoutError as late:
         raise DeadlineExceeded(
             f"The dry run of {action.name} did not finish within {seconds:g} s: {deadline.awaited(late)} does not "

@@ -47,7 +47,7 @@ def named(params: ExistingLogicalDatabase) -> str:
 
 
 class LogicalDatabase(TypedDict):
-    """A logical database as the documented API shows it; `protected` marks the deployment's own."""
+    """A logical database as the documented API shows it; `protected` marks the own one of a deployment."""
 
     name: str
     protected: bool

@@ -10,6 +10,7 @@ from agent.databases import Database
 from engines.backup import Backups
 from engines.engine import Server, perform
 from engines.errors import AlreadyExists, EngineUnavailable, InvalidParams, Precondition
+from engines.neighbours import refuse_others
 
 READY_SECONDS = 15.0
 """How long an engine may take to say whether it is ready for backups."""
@@ -64,8 +65,9 @@ async def require_ready_at(database: Database, logical_database: str | None) -> 
 async def make_room(database: Database, logical_database: str) -> None:
     """Create the logical database that is going to be restored, if it is gone.
 
-    Raises: PrivilegeMissing, EngineUnavailable
+    Raises: Protected, when it is the own one of another deployment by now; PrivilegeMissing, EngineUnavailable
     """
+    refuse_others(database.server, logical_database)
     if database.engine.creates is None:
         return
     create = database.engine.actions[database.engine.creates]

@@ -60,11 +60,13 @@ class NewMongoDatabase(Params):
 async def list_databases(server: MongoServer) -> list[LogicalDatabase]:
     """List the logical databases of the deployment, sorted by name.
 
-    `admin`, `local` and `config` are left out. The deployment's own is there even while it holds nothing.
+    `admin`, `local` and `config` are left out. The deployment's own is there even while it holds nothing; it is
+    protected, and so are those of other deployments on the server.
     """
     own = server.address.database
     names = {*(await existing_names(server) - SYSTEM), own}
-    return [LogicalDatabase(name=name, protected=name == own) for name in sorted(names)]
+    protected = {own, *server.of_others(names)}
+    return [LogicalDatabase(name=name, protected=name in protected) for name in sorted(names)]
 
 
 async def look_whether_there(server: MongoServer, params: NewMongoDatabase) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from engines.address import Address
 from engines.engine import Description, Engine, Memory, PoolUse
 from engines.errors import PrivilegeMissing
 from engines.mongodb import ENGINE
+from engines.neighbours import nobody
 
 if TYPE_CHECKING:
     from engines.mongodb.driver import Client
@@ -26,6 +28,7 @@ class MongoServer:
     def __init__(self, address: Address, memory: Memory) -> None:
         self.engine: Engine = ENGINE
         self.address = address
+        self.others: Callable[[], Collection[str]] = nobody
         self._client: Client | None = None
         self._process: object = None
         """What told the server process apart when `_version` and `_created_at` were read."""
@@ -70,8 +73,14 @@ class MongoServer:
             readable_version=self._readable_version,
             started_at=started_at,
             created_at=self._created_at,
+            instance=instance_of(hello),
             replica_set=hello.get("setName"),
         )
+
+    def of_others(self, names: Collection[str]) -> set[str]:
+        """Tell which of these are own databases of other deployments on the server; names differ by more than case."""
+        theirs = {each.lower() for each in self.others()}
+        return {name for name in names if name.lower() in theirs and name != self.address.database}
 
     async def restarted(self, description: Description) -> None:
         """Do nothing: MongoDB keeps across a restart all that the actions change."""
@@ -125,3 +134,16 @@ class MongoServer:
             return None
         entries = reply["cursor"]["firstBatch"]
         return entries[0]["startTime"].astimezone(UTC) if entries else None
+
+
+def instance_of(hello: dict[str, Any]) -> str | None:
+    """Read out of `hello` what tells a replica set, or a server of none, from every other; None where nothing does.
+
+    The routers of a sharded cluster do not say which cluster it is.
+    """
+    if hello.get("msg") == "isdbgrid":
+        return None
+    if "setName" in hello:
+        return f"{hello['setName']} {sorted(hello['hosts'])}" if "hosts" in hello else None
+    topology = hello.get("topologyVersion")
+    return None if topology is None else str(topology["processId"])

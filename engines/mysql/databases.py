@@ -86,7 +86,8 @@ def created(params: NewLogicalDatabase) -> LogicalDatabase:
 async def list_databases(server: MySQLServer) -> list[LogicalDatabase]:
     """List the logical databases, sorted by name.
 
-    System schemas are left out. The deployment's own database is protected.
+    System schemas are left out. The deployment's own database is protected, and so are those of other deployments on
+    the server.
     """
 
     def look(session: Session) -> Rows:
@@ -97,8 +98,9 @@ async def list_databases(server: MySQLServer) -> list[LogicalDatabase]:
         return rows
 
     names = names_in(await server.read(look))
+    theirs = server.of_others(names)
     return [
-        LogicalDatabase(name=name, protected=server.is_own(name))
+        LogicalDatabase(name=name, protected=server.is_own(name) or name in theirs)
         for name in sorted(names)
         if name not in SYSTEM_SCHEMAS
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +17,7 @@ from engines.mysql import sql_mode
 from engines.mysql.facts import Facts, Flavour, account_of, granted, parse_version, readable, started
 from engines.mysql.pool import Pool
 from engines.mysql.tls import Mode, context, requested
+from engines.neighbours import nobody
 
 if TYPE_CHECKING:
     from engines.mysql.driver import Login, Rows, Session
@@ -28,12 +29,13 @@ logger = logging.getLogger(__name__)
 DESCRIBE: dict[Flavour, str] = {
     "mysql": """
         SELECT @@GLOBAL.version, UTC_TIMESTAMP(), VARIABLE_VALUE,
-               @@GLOBAL.require_secure_transport, @@GLOBAL.server_uuid
+               @@GLOBAL.require_secure_transport, @@GLOBAL.server_uuid, @@GLOBAL.server_uuid
           FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Uptime'""",
     # MariaDB has no identity of its own: its server_uid is made of the network card and the port.
     "mariadb": """
         SELECT @@GLOBAL.version, UTC_TIMESTAMP(), VARIABLE_VALUE,
-               @@GLOBAL.require_secure_transport, NULL
+               @@GLOBAL.require_secure_transport, NULL,
+               CONCAT_WS(' ', @@GLOBAL.hostname, @@GLOBAL.port, @@GLOBAL.datadir)
           FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'UPTIME'""",
 }
 
@@ -54,6 +56,7 @@ class MySQLServer:
         """Raises: ValueError, when the URL asks for a TLS mode that does not exist."""
         self.address = address
         self.memory = memory
+        self.others: Callable[[], Collection[str]] = nobody
         self.sql_mode_lock = asyncio.Lock()
         self._tls = requested(address.options)
         self._login: Login | None = None
@@ -89,6 +92,16 @@ class MySQLServer:
         """Tell whether this is the deployment's own database, the one of the URL."""
         own = self.address.database
         return name == own or (self.facts.folds_case and name.lower() == own.lower())
+
+    def of_others(self, names: Collection[str]) -> set[str]:
+        """Tell which of these are own databases of other deployments on the server.
+
+        Until the first login, when nobody knows yet whether it folds case, it is taken to.
+        """
+        folds_case = self._facts is None or self._facts.folds_case
+        theirs = {_folded(each, folds_case=folds_case) for each in self.others()}
+        found = {name for name in names if _folded(name, folds_case=folds_case) in theirs}
+        return {name for name in found if name != self.address.database and not (self._facts and self.is_own(name))}
 
     async def log_in(self) -> Facts:
         """Find out anew what the server and the account are.
@@ -150,7 +163,7 @@ class MySQLServer:
         Raises: EngineUnavailable, DeadlineExceeded
         """
         with deadline.within(2):
-            version, now, uptime, secure_transport, uuid = await self._pool.read(_describe)
+            version, now, uptime, secure_transport, uuid, instance = await self._pool.read(_describe)
             if self._created is None:
                 self._created = await self._pool.read(lambda session: session.fetch(CREATED))
         [(created_at,)] = self._created
@@ -160,6 +173,7 @@ class MySQLServer:
             readable_version=readable(self.facts.flavour, numbers),
             started_at=started(now, uptime),
             resource_id=uuid,
+            instance=instance,
             created_at=created_at.replace(tzinfo=UTC) if created_at else None,
             features=(Feature(name="force-ssl"),) if secure_transport else (),
         )
@@ -212,6 +226,10 @@ class MySQLServer:
 
     def _learned(self, facts: Facts) -> None:
         self._facts = facts
+
+
+def _folded(name: str, *, folds_case: bool) -> str:
+    return name.lower() if folds_case else name
 
 
 def _describe(session: Session) -> tuple[Any, ...]:

@@ -224,7 +224,12 @@ class MySQLUsers:
         return {account.name: account for account in accounts}
 
     def _shown(self, account: Account, held: set[tuple[str | None, str]], has_roles: bool) -> User:
-        own = self._server.address.database
+        own, others = self._server.address.database, self._server.others()
+
+        def reaches_others(schema: str) -> bool:
+            # GRANT … ON `app\_%` reaches several, and so would whoever gives this account a password.
+            return any(like(each, schema) and each != own for each in others)
+
         return User(
             name=account.name,
             read_only=not has_roles and {privilege for _, privilege in held} <= {*READS},
@@ -232,7 +237,7 @@ class MySQLUsers:
                 account.user in ("", "root", self._server.address.user)
                 or account.user.startswith(SYSTEM)
                 or account.quoted == self._server.account
-                or any(schema is None or not like(own, schema) for schema, _ in held)
+                or any(schema is None or not like(own, schema) or reaches_others(schema) for schema, _ in held)
             ),
             password_encryption=account.plugin or None,
         )

@@ -19,6 +19,8 @@ async def test_describe_tells_version_and_start(server: MongoServer, mongodb: Li
     started = datetime.now(UTC) - timedelta(seconds=root.admin.command("serverStatus")["uptime"])
     assert abs(description.started_at - started) < timedelta(seconds=3)
     assert description.replica_set is None
+    # 4.2 says nothing that no other server says.
+    assert (description.instance is not None) == (mongodb.version_tuple >= (4, 4))
 
 
 async def test_describe_tells_when_the_data_directory_was_first_used(server: MongoServer, root: Root) -> None:

@@ -27,6 +27,18 @@ async def test_version_and_identity(server: MySQLServer, root: Root) -> None:
     assert described.replica_set is None
 
 
+async def test_two_servers_are_told_apart_and_one_is_the_same_by_whatever_account(
+    server: MySQLServer, private_server: MySQLServer, account: str
+) -> None:
+    again = connect(account)
+    try:
+        described, same, another = [await each.describe() for each in (server, again, private_server)]
+    finally:
+        await again.close()
+    assert described.instance is not None
+    assert described.instance == same.instance != another.instance
+
+
 async def test_the_start_stays_the_same_to_the_second_and_is_the_servers(server: MySQLServer, root: Root) -> None:
     began = time.monotonic()
     starts: set[datetime] = set()
