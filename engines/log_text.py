@@ -143,26 +143,47 @@ def _unwrapped(content: bytes) -> Iterator[tuple[str, datetime | None]]:
 _GAP = r"(?>(?:\s|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/|--[^\n]*\n)*)"
 _SPACE = rf"(?=\s|/\*|--){_GAP}"
 
+
+def _within(quote: str, level: int) -> str:
+    """Give the pattern of a text that stands in another one, `level` deep: each quote is doubled as often.
+
+    What follows two quotes at once tells such a text from an empty one; where it is a space, only its end does.
+    """
+    one, two = f"{quote}{{{2**level}}}", f"{quote}{{{2 ** (level + 1)}}}"
+    inside = rf"(?>(?:{two}|[^{quote}])*)"
+    begun = rf"{one}(?>(?:{two})*)"
+    return (
+        rf"{begun}(?=[^\s{quote}),;]){inside}(?:{quote}{{1,{2**level}}}|\Z)"
+        rf"|{begun}(?=[\s),;]){inside}{one}"
+    )
+
+
+_WITHIN = "|".join(_within(quote, level) for quote in "'\"" for level in (3, 2, 1))
+
 # A text as any engine writes it. Whether a backslash before a quote belongs to the text is a matter of the dialect and
 # of settings, so everything behind one is masked; and so is a text that has no end.
 _TEXT = (
-    r"(?>(?:[EeNnXxBb]|[Uu]&|_\w+\s*)?'(?:''|\\[^']|[^'\\])*(?:'|\\'.*|\\?\Z)"
+    rf"(?>{_WITHIN}"
+    r"|(?:[EeNnXxBb]|[Uu]&|_\w+\s*)?'(?:''|\\[^']|[^'\\])*(?:'|\\'.*|\\?\Z)"
     r'|"(?:""|\\[^"]|[^"\\])*(?:"|\\".*|\\?\Z)'
-    r"|\$(?P<tag{n}>\w*)\$.*?(?:\$(?P=tag{n})\$|\Z)"
+    r"|(?P<escaped@>\\+['\"]).*?(?:(?P=escaped@)|\Z)"
+    r"|\$(?P<tag@>\w*)\$.*?(?:\$(?P=tag@)\$|\Z)"
     r"|0[xX][0-9A-Fa-f]+)"
 )
 
 
 def _texts(number: int) -> str:
     """Give the pattern of a text and of those that follow at once: the engines join them."""
-    return rf"(?:{_TEXT.format(n=number)}(?:{_GAP}'(?:''|\\[^']|[^'\\])*(?:'|\\'.*|\\?\Z))*)"
+    return rf"(?:{_TEXT.replace('@', str(number))}(?:{_GAP}(?:{_WITHIN}|'(?:''|\\[^']|[^'\\])*(?:'|\\'.*|\\?\Z)))*)"
 
 
 _SECRETS = re.compile(
     # password=''…'' of a connection string that stands in a text itself
     rf"(?P<i>\b(?:\w{{1,64}}_)?(?:password|passwd|pwd)\s*=\s*)(?P<it>''(?=[^\s'),;]).*?(?:''|\Z)|\\'.*?(?:\\'|\Z))"
-    # CREATE USER … PASSWORD '…', SET PASSWORD = '…', PASSWORD('…'), SOURCE_PASSWORD = '…', WITH PASSWORD '…'
-    rf"|(?P<a>\b(?:\w{{1,64}}_)?PASSWORD\b[\"`]?{_GAP}(?:[=:(]{_GAP})*(?:(?:OLD_)?PASSWORD{_GAP}\({_GAP})?)(?P<at>{_texts(1)})"
+    # CREATE USER … PASSWORD '…', SET PASSWORD = '…', PASSWORD('…'), SOURCE_PASSWORD = '…', WITH PASSWORD '…',
+    # password = crypt('…', set_config('my.password', '…'
+    rf"|(?P<a>\b(?:\w{{1,64}}_)?PASSWORD\b(?:[\"`]|'{{1,8}}{_GAP}(?:,|=>){_GAP}(?=[\w'\"$]))?{_GAP}(?:[=:(]{_GAP})*"
+    rf"(?:\w{{1,64}}{_GAP}\({_GAP})?)(?P<at>{_texts(1)})"
     # SET PASSWORD FOR 'a'@'b' = '…'
     rf"|(?P<b>\bSET{_SPACE}PASSWORD{_SPACE}FOR\b.{{1,300}}?(?:=|\bTO\b){_GAP}(?:(?:OLD_)?PASSWORD{_GAP}\({_GAP})?)"
     rf"(?P<bt>{_texts(2)})"
@@ -171,28 +192,37 @@ _SECRETS = re.compile(
     # IDENTIFIED BY '…' REPLACE '…'
     rf"|(?P<d>\bREPLACE{_SPACE})(?P<dt>{_texts(4)})"
     # "pwd": "…", and password: … of a person
-    rf"|(?P<e>\b(?:pwd|passwd|passphrase|secret|token)[\"']?\s*[:=]\s*)(?P<et>{_texts(5)})"
-    # password=… of a connection string
-    r"|(?P<f>\b(?:\w{1,64}_)?(?:password|passwd|pwd)\s*[=:]\s*)(?P<ft>[^\s'\"]+)"
+    rf"|(?P<e>\b(?:pwd|passwd|passphrase|secret|token)\\*[\"']?\s*[:=]\s*)(?P<et>{_texts(5)})"
+    # password=… of a connection string, but not password = $1
+    r"|(?P<f>\b(?:\w{1,64}_)?(?:password|passwd|pwd)\s*[=:]\s*)(?P<ft>(?!\$\d+(?![\w$]))[^\s'\"]+)"
     # scheme://user:…@host
     r"|(?P<g>\w://[^\s:/@]{0,256}:)(?P<gt>[^\s@]{1,256})(?=@)"
     # a request to InfluxDB
-    r"|(?P<h>[?&]p=)(?P<ht>[^&\s\"]+)",
+    r"|(?P<h>[?&]p=)(?P<ht>[^&\s\"]+)"
+    # what PostgreSQL keeps of a password, wherever it stands
+    r"|(?P<j>\bSCRAM-SHA-\d+\$)(?P<jt>[^\s'\"]+)"
+    r"|(?P<k>\bmd5)(?P<kt>[0-9a-f]{32})\b",
     re.IGNORECASE | re.DOTALL,
 )
 
-_SUSPECT = re.compile(r"passw|identified|pwd|passphrase|secret|token|://|[?&]p=", re.IGNORECASE)
-"""Without any of these there is nothing to mask: most lines, and this is found out ten times as fast."""
+_SUSPECT = ("passw", "identified", "pwd", "passphrase", "secret", "token", "://", "?p=", "&p=", "scram-sha", "md5")
+"""Without any of these there is nothing to mask: most texts, and this is found out a hundred times as fast."""
 
 
 def masked(text: str) -> str:
-    """Blot out the passwords of an entry: engines write statements into their logs as they were given.
+    """Blot out the passwords of a statement, or of an entry of a log: engines show statements as they were given.
 
     `CREATE ROLE x PASSWORD 'y'` becomes `CREATE ROLE x PASSWORD [secret]`. Rather too much is masked than too little.
     """
-    return _SECRETS.sub(_without, text) if _SUSPECT.search(text) else text
+    return _SECRETS.sub(_without, text) if may_hold_password(text) else text
+
+
+def may_hold_password(text: str) -> bool:
+    """Tell whether `masked` has to look at a text at all."""
+    lowered = text.lower()
+    return any(each in lowered for each in _SUSPECT)
 
 
 def _without(matched: re.Match[str]) -> str:
-    before = next(value for name in "abcdefghi" if (value := matched[name]) is not None)
+    before = next(value for name in "abcdefghijk" if (value := matched[name]) is not None)
     return before + MASK

@@ -15,6 +15,7 @@ from engines import deadline
 from engines.action import Effect, Params, action
 from engines.aftermath import Aftermath, Goal
 from engines.errors import BackendNotFound, BackendReplaced, ConnectionLost, PrivilegeMissing, StillRunning
+from engines.postgresql.query_text import mask_queries
 from engines.preview import Affected, Change, Preview, preview_of
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ async def list_queries(server: PostgresServer) -> list[RunningQuery]:
 
     Client sessions of the deployment's database, without those of dbvalet itself. `query_duration` is in nanoseconds by
     the server's clock: until now if it runs, what the last one took if the session is idle, null before the first.
+    Passwords in `query` are masked: `[secret]` stands for them.
 
     Source: https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
     """
@@ -199,6 +201,7 @@ async def list_queries(server: PostgresServer) -> list[RunningQuery]:
     for row in rows:
         if row.pop("hidden"):
             raise PrivilegeMissing
+    await mask_queries(rows)
     return rows
 
 

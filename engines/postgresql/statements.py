@@ -11,6 +11,7 @@ from engines.action import Effect, action
 from engines.aftermath import AS_ASKED, Aftermath, Goal
 from engines.engine import require, require_privileges, unseen
 from engines.errors import AlreadyExists, Conflict, ConnectionLost, EngineUnavailable, PrivilegeMissing
+from engines.postgresql.query_text import mask_queries
 from engines.postgresql.quoting import quote_identifier
 from engines.postgresql.server import PostgresServer, UnreadableText
 from engines.preview import Affected, Change, Preview, preview_of
@@ -143,7 +144,7 @@ class StatementStatistics(TypedDict):
 
     user_id: int
     query: str | None
-    """With its constants replaced; null when the server cannot give the texts."""
+    """With its constants replaced and passwords masked; null when the server cannot give the texts."""
     calls: int
     rows: int
     total_time: float
@@ -296,6 +297,7 @@ async def list_statements(server: PostgresServer) -> list[StatementStatistics]:
     Statements of this database, those that took longest in all first. Times are milliseconds of execution, without
     planning. A statement that several roles ran, or that ran inside a function too, is there once for each. `query` is
     null where the server cannot give the texts: it lost their file, or one of any database is in no valid encoding.
+    Passwords in it are masked: `[secret]` stands for them.
 
     Raises: Precondition
 
@@ -315,6 +317,7 @@ async def list_statements(server: PostgresServer) -> list[StatementStatistics]:
     hidden = [row.pop("hidden") for row in rows]
     if any(hidden):
         raise PrivilegeMissing
+    await mask_queries(rows)
     return rows
 
 

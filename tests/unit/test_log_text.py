@@ -132,6 +132,14 @@ def test_a_wrapped_line_has_its_own_moment_or_that_of_the_wrapping_or_that_of_th
         ("GET /query?p=a&q=SHOW", "GET /query?p=[secret]&q=SHOW"),
         ("GET /query?u=r&p=a HTTP", "GET /query?u=r&p=[secret] HTTP"),
         ("CONNECTION 'password=''a b'' user=u'", "CONNECTION 'password=[secret] user=u'"),
+        ("DO 'ALTER ROLE x PASSWORD ''a'' LOGIN'", "DO 'ALTER ROLE x PASSWORD [secret] LOGIN'"),
+        ("DO 'DO ''ALTER ROLE x PASSWORD ''''a'''' LOGIN''", "DO 'DO ''ALTER ROLE x PASSWORD [secret] LOGIN''"),
+        ("CREATE ROLE x PASSWORD '' VALID UNTIL 'y'", "CREATE ROLE x PASSWORD [secret] VALID UNTIL 'y'"),
+        ("set_config('my.password', 'a', true)", "set_config('my.password', [secret], true)"),
+        ("password = crypt('a', gen_salt('bf'))", "password = crypt([secret], gen_salt('bf'))"),
+        ("password = $1 AND b", "password = $1 AND b"),
+        ("SELECT 'SCRAM-SHA-256$1:a$b:c', 1", "SELECT 'SCRAM-SHA-256$[secret]', 1"),
+        ("SELECT 'md5" + "0a" * 16 + "', 1", "SELECT 'md5[secret]', 1"),
     ],
 )
 def test_of_a_statement_only_the_secret_is_masked(text: str, shown: str):

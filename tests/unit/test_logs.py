@@ -38,6 +38,21 @@ STATEMENTS = [
     f"connecting to mongodb://u:{SECRET}@host/db",
     f"SET PASSWORD FOR x = '{SECRET}'",
     f"GET /query?u=root&p={SECRET}&q=SHOW+DATABASES",
+    f"DO 'BEGIN ALTER ROLE x PASSWORD ''{SECRET}''; END'",
+    f"DO 'ALTER ROLE x PASSWORD ''{SECRET}'''",
+    f"DO 'ALTER ROLE x PASSWORD ''it''''s {SECRET}'' SUPERUSER'",
+    f"DO 'ALTER ROLE x PASSWORD ''''''{SECRET}'' SUPERUSER'",
+    f"DO 'ALTER ROLE x PASSWORD '' {SECRET}'' SUPERUSER'",
+    f"DO 'ALTER ROLE x PASSWORD ''{SECRET} and it is cut here",
+    f"DO 'BEGIN EXECUTE ''ALTER ROLE x PASSWORD ''''{SECRET}''''''; END'",
+    f"DO 'DO ''DO ''''ALTER ROLE x PASSWORD ''''''''{SECRET}'''''''' '''' '' '",
+    f"DO 'ALTER ROLE x PASSWORD ''a''\n ''{SECRET}'''",
+    f"PREPARE s FROM 'CREATE USER x IDENTIFIED BY \\'{SECRET}\\''",
+    f'PREPARE s FROM "CREATE USER x IDENTIFIED BY ""{SECRET}"" ACCOUNT LOCK"',
+    f"SELECT set_config('my.password', '{SECRET}', true)",
+    f"UPDATE users SET password = crypt('{SECRET}', gen_salt('bf'))",
+    f"a text with SCRAM-SHA-256$4096:{SECRET}$a:b",
+    f'a string of JSON in JSON: \\"pwd\\":\\"{SECRET}\\"',
 ]
 
 STAMPS: dict[str, tuple[str, str]] = {
@@ -70,6 +85,8 @@ def test_what_has_no_password_stays_as_it_is() -> None:
         "SELECT 'a' AS b",
         "identified by nobody",
         "it's a token",
+        "UPDATE users SET password = $1 WHERE id = $2",
+        "SELECT md5('x'), 'SCRAM-SHA-256' AS password_encryption",
     ):
         assert masked(text) == text
     assert masked("CREATE ROLE x PASSWORD 'y' VALID UNTIL 'z'") == "CREATE ROLE x PASSWORD [secret] VALID UNTIL 'z'"
@@ -77,7 +94,17 @@ def test_what_has_no_password_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["password " * 50_000, "SET PASSWORD FOR " * 30_000, "password = ' \\" * 50_000, "a://" * 100_000, "/*" * 200_000],
+    [
+        "password " * 50_000,
+        "SET PASSWORD FOR " * 30_000,
+        "password = ' \\" * 50_000,
+        "a://" * 100_000,
+        "/*" * 200_000,
+        "password '' " * 30_000,
+        "password ''''x" * 30_000,
+        "password \\'" * 30_000,
+        "'" * 200_000,
+    ],
 )
 def test_no_text_makes_it_slow(text: str) -> None:
     began = time.monotonic()

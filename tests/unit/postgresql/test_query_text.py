@@ -1,0 +1,31 @@
+"""Which texts of statements are masked, and how much of a long one is shown."""
+
+from typing import Any
+
+from engines.postgresql.query_text import LONGEST, mask_queries
+
+
+async def shown(*texts: str | None) -> list[Any]:
+    rows: list[dict[str, Any]] = [{"query": text} for text in texts]
+    await mask_queries(rows)
+    return [row["query"] for row in rows]
+
+
+async def test_only_the_password_is_masked_and_what_has_none_stays() -> None:
+    assert await shown("SELECT 1", None, "ALTER ROLE x PASSWORD 'y' LOGIN") == [
+        "SELECT 1",
+        None,
+        "ALTER ROLE x PASSWORD [secret] LOGIN",
+    ]
+
+
+async def test_a_long_statement_is_cut_only_where_it_may_hold_a_password() -> None:
+    plain = "SELECT " + "1" * LONGEST
+    begun = "ALTER ROLE x PASSWORD '"
+    fits = begun + "y" * (LONGEST - len(begun) - 1) + "'"
+    masked = "ALTER ROLE x PASSWORD [secret]"
+    assert await shown(plain, fits, fits + " ") == [
+        plain,
+        masked,
+        f"{masked} [cut: the statement has {LONGEST + 1} characters]",
+    ]
