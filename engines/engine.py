@@ -210,12 +210,12 @@ class Engine:
 
 @dataclass(frozen=True, kw_only=True)
 class GrantsFor:
-    """For whom a grants script is written. Names are quoted by the engine's own rules; the password is a placeholder
-    unless given."""
+    """For whom a grants script is written. Names are quoted by the engine's own rules."""
 
     user: str = "valet"
     database: str = "app"
     password: str | None = None
+    """Without one the script sets none: that of an account that is there stays, and no new one can be logged in to."""
     flavour: str | None = None
     """A variant of the engine that needs other statements, `mariadb` for example."""
     version: tuple[int, ...] = ()

@@ -10,9 +10,9 @@ import typer
 
 EXAMPLES = """\b
 Examples:
-  dbvalet grants postgresql --database app | psql -X -1 -v ON_ERROR_STOP=1 -d app
+  dbvalet grants postgresql --password-file valet.password | psql -X -1 -v ON_ERROR_STOP=1 -d app
   dbvalet grants mariadb --server-version 10.11 --password-file valet.password | mariadb
-  dbvalet grants influxdb --user valet"""
+  dbvalet grants influxdb --user valet    # for an account that is there: its password stays"""
 
 
 def grants(
@@ -28,13 +28,13 @@ def grants(
     ] = None,
     password_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the password in this file into the script, not a placeholder."),
+        typer.Option(metavar="FILE", help="The account's password. Without it the script sets none."),
     ] = None,
 ) -> None:
     """Print a script that makes a least-privilege account.
 
     It has just the privileges that the actions of the engine need. Run it once, as the superuser, root or admin of the
-    server.
+    server. Run again without --password-file it leaves the account's password as it is.
     """
     from engines.engine import GrantsFor, engine_for, installed_engines
 
@@ -57,6 +57,11 @@ def grants(
         script = found.grants(wanted)
     except ValueError as problem:
         raise typer.BadParameter(str(problem)) from None
+    if password_file is None:
+        typer.echo(
+            "dbvalet: without --password-file the script sets no password and is for an account that is there.",
+            err=True,
+        )
     typer.echo(script.rstrip("\n"))
 
 

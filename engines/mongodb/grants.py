@@ -64,6 +64,12 @@ SCRIPT = """\
 // Running it again brings an existing account up to date and sets its password.
 
 const admin = db.getSiblingDB("admin");
+const user = %(user)s;
+// null without --password-file of `dbvalet grants`: then the password stays as it is, and no account is made.
+const password = %(password)s;
+if (password === null && !admin.getUser(user)) {
+  throw new Error("There is no such account: write this script with --password-file.");
+}
 
 // What the actions do, in every logical database; no document of an application can be read or changed with it.
 //   list-databases                   listDatabases
@@ -142,11 +148,11 @@ const roles = [{role: %(role)s, db: "admin"}].concat(
   users ? [{role: %(user_role)s, db: "admin"}] : [],
   figures ? [{role: %(figure_role)s, db: "admin"}] : []
 );
-const account = {pwd: %(password)s, roles: roles};
-if (admin.getUser(%(user)s)) {
-  admin.updateUser(%(user)s, account);
+const account = password === null ? {roles: roles} : {pwd: password, roles: roles};
+if (admin.getUser(user)) {
+  admin.updateUser(user, account);
 } else {
-  admin.createUser(Object.assign({user: %(user)s}, account));
+  admin.createUser(Object.assign({user: user}, account));
 }
 
 // In dbvalet's configuration (characters other than letters and digits %%-encoded):
@@ -166,7 +172,7 @@ def grants(wanted: GrantsFor) -> str:
         "figure_privileges": "\n".join(f"    {json.dumps(each)}," for each in figure_privileges(wanted.database)),
         "figure_role": quoted(FIGURE_ROLE),
         "user": quoted(wanted.user),
-        "password": quoted(wanted.password or "CHANGE-ME"),
+        "password": quoted(wanted.password) if wanted.password else "null",
         "database": quote(wanted.database, safe=""),
     }
 
@@ -175,11 +181,15 @@ def commands(wanted: GrantsFor) -> list[dict[str, Any]]:
     """Give the two commands on `admin` that the script comes to on a deployment without the account.
 
     For where there is no MongoDB shell.
+
+    Raises: ValueError, without a password
     """
+    if not wanted.password:
+        raise ValueError("A new account needs a password.")
     role = {"createRole": ROLE, "privileges": PRIVILEGES, "roles": []}
     account = {
         "createUser": wanted.user,
-        "pwd": wanted.password or "CHANGE-ME",
+        "pwd": wanted.password,
         "roles": [{"role": ROLE, "db": "admin"}],
     }
     return [role, account]

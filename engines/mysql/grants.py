@@ -14,12 +14,11 @@ from engines.mysql.user_rights import user_grants
 SCRIPT = """\
 -- Makes the account of dbvalet on {title}. Run it once as root:
 --   {client} --user=root --password < THIS_FILE
--- Running it again brings an existing account up to date and sets its password.
+-- Running it again brings an existing account up to date{again}.
 
-SET SESSION sql_mode = '';
+SET SESSION sql_mode = '{sql_mode}';
 
-CREATE USER IF NOT EXISTS {account} IDENTIFIED BY {password};
-ALTER USER {account} IDENTIFIED BY {password};
+{login}
 
 -- Which logical databases there will be is not known before, so the privileges are global. None of them reads or
 -- changes a row.
@@ -45,6 +44,15 @@ GRANT SHOW DATABASES, CREATE, DROP, ALTER ROUTINE, EVENT ON *.* TO {account};
 -- In dbvalet's configuration (characters other than letters and digits %-encoded):
 --   url: {scheme}://USER:PASSWORD@HOST:3306/DATABASE
 """
+
+LOGIN = """\
+CREATE USER IF NOT EXISTS {account} IDENTIFIED BY {password};
+ALTER USER {account} IDENTIFIED BY {password};"""
+
+NO_LOGIN = """\
+-- Written without --password-file of `dbvalet grants`: the password stays as it is, and no account is made. Where it is
+-- not there, this statement fails and ends the script.
+SHOW GRANTS FOR {account};"""
 
 SYSTEM_VARIABLES_ADMIN = """
 -- set-sqlmode: SET PERSIST sql_mode
@@ -109,12 +117,16 @@ def grants(whom: GrantsFor) -> str:
     more = variables + (SYSTEM_USER if has_system_users(flavour, version) else "")
     account = f"{literal(whom.user)}@'%'"
     title = "MySQL" if flavour == "mysql" else "MariaDB"
+    password = literal(whom.password) if whom.password else None
     return SCRIPT.format(
         title=title,
         client=flavour,
         scheme=flavour,
         account=account,
-        password=literal(whom.password or "CHANGE-ME"),
+        again="" if password is None else " and sets its password",
+        # Else a GRANT would make an account without a password where there is none. MySQL 8 has no such mode, nor need.
+        sql_mode="" if has_dynamic_privileges(flavour, version) else "NO_AUTO_CREATE_USER",
+        login=(NO_LOGIN if password is None else LOGIN).format(account=account, password=password),
         more=more.format(account=account, title=title),
         database=shown(whom.database),
         users=_commented(user_grants(account, whom.database, flavour, version)),

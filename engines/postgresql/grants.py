@@ -31,8 +31,9 @@ BEGIN
 END
 $check$;
 
--- Log in. Choose the password here.
-ALTER ROLE @account@ WITH LOGIN PASSWORD @password@;
+-- Log in. Without --password-file of `dbvalet grants` no password stands here: that of a role that is there stays, and
+-- a new one has none, so that it cannot log in with a password before it is given one.
+ALTER ROLE @account@ WITH LOGIN@password@;
 GRANT CONNECT, CREATE ON DATABASE @database@ TO @account@;
 
 -- See what the sessions of other roles are running: pg-list-queries, pg-stat-statements-list.
@@ -173,7 +174,7 @@ def grants(wanted: GrantsFor) -> str:
         "account_text": quote_literal(wanted.user),
         "database": quote_identifier(wanted.database),
         "database_text": quote_literal(wanted.database),
-        "password": quote_literal(wanted.password or "put-a-password-here"),
+        "password": f" PASSWORD {quote_literal(wanted.password)}" if wanted.password else "",
     }
     parts = SCRIPT.split("@")
     return "".join(texts[part] if position % 2 else part for position, part in enumerate(parts))

@@ -180,13 +180,18 @@ def test_grants_for_mariadb_are_others_than_for_mysql() -> None:
     assert "GRANT SUPER" in mariadb
 
 
-def test_the_password_is_a_placeholder_unless_it_comes_in_a_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["postgresql", "mysql", "mariadb", "mongodb", "influxdb"])
+def test_the_password_comes_in_a_file_or_the_script_sets_none(tmp_path: Path, engine: str) -> None:
     file = tmp_path / "password"
     file.write_text("qu'ote\n")
-    assert "qu''ote" in invoke("grants", "postgresql", "--password-file", str(file)).output
-    placeholder = invoke("grants", "postgresql").output
-    assert "PASSWORD '" in placeholder
-    assert invoke("grants", "postgresql", "--password", "secret").exit_code == 2
+    given = invoke("grants", engine, "--password-file", str(file))
+    assert re.search(r"qu(''|\\'|')ote", given.stdout)
+    assert given.stderr == ""
+    without = invoke("grants", engine)
+    assert "sets no password" in without.stderr
+    statements = re.sub(r"^ *(--|//).*", "", without.stdout, flags=re.MULTILINE)
+    assert re.search(r"PASSWORD|IDENTIFIED|pwd: *['\"]", statements) is None
+    assert invoke("grants", engine, "--password", "secret").exit_code == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines", b"a\x00b", b"\xff"])

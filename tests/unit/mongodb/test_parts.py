@@ -137,7 +137,7 @@ def test_the_script_quotes_what_it_is_given_and_says_what_its_commands_say() -> 
     wanted = GrantsFor(user=odd, password=odd, database=odd)
     script = grants(wanted)
     assert odd not in script
-    assert script.count(json.dumps(odd)) == 8
+    assert script.count(json.dumps(odd)) == 6
     role, account = commands(wanted)
     assert all(json.dumps(privilege) in script for privilege in role["privileges"])
     assert (account["createUser"], account["pwd"]) == (odd, odd)
@@ -154,8 +154,10 @@ def test_the_account_of_the_script_reads_no_document_unless_backups_are_asked_fo
     assert "const backups = false;" in script
     assert "const users = false;" in script
     assert "const figures = false;" in script
-    assert BACKUP_ROLE not in json.dumps(commands(GrantsFor()))
+    assert BACKUP_ROLE not in json.dumps(commands(GrantsFor(password="p")))
 
 
-def test_without_a_password_the_script_has_a_placeholder() -> None:
-    assert 'pwd: "CHANGE-ME"' in grants(GrantsFor())
+def test_without_a_password_the_script_makes_no_account() -> None:
+    assert "const password = null;" in grants(GrantsFor())
+    with pytest.raises(ValueError, match="needs a password"):
+        commands(GrantsFor())

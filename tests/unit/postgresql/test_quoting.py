@@ -53,5 +53,7 @@ def test_a_name_that_looks_like_a_placeholder_stays_as_it_is() -> None:
     assert 'ON DATABASE "@account@"' in script
 
 
-def test_without_a_password_the_script_holds_a_place_for_one() -> None:
-    assert "PASSWORD 'put-a-password-here'" in ENGINE.grants(GrantsFor())
+def test_without_a_password_the_script_sets_none() -> None:
+    script = ENGINE.grants(GrantsFor())
+    assert 'ALTER ROLE "valet" WITH LOGIN;' in script
+    assert "PASSWORD" not in script
