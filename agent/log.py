@@ -27,6 +27,9 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 BLOT = "[secret]"
 
+LONGEST_TRACEBACK = 32 * 1024
+"""Characters. Whoever finds a way into a deep recursion must not fill a disk with it."""
+
 SHORTEST_SECRET = 8
 """Characters. A shorter password, `app` for example, would blot out half of what a log says: it is only blotted out
 where it stands as one, between `:` and `@`."""
@@ -44,6 +47,7 @@ def make_log(level: str = "info", secrets: Iterable[str] = (), stream: Any = Non
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 structlog.processors.format_exc_info,
                 _blotting(secrets),
+                _cut_traceback,
                 structlog.processors.JSONRenderer(serializer=_to_json),
             ],
             cache_logger_on_first_use=True,
@@ -102,6 +106,15 @@ class StandardLogging(logging.Handler):
 
 def _to_json(event: Any, **_: Any) -> bytes:
     return orjson.dumps(event)
+
+
+def _cut_traceback(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Leave out the middle: the beginning tells where it came from, the end what it is."""
+    traceback = event.get("exception")
+    if isinstance(traceback, str) and len(traceback) > LONGEST_TRACEBACK:
+        part = LONGEST_TRACEBACK // 2
+        event["exception"] = f"{traceback[:part]}\n…\n{traceback[-part:]}"
+    return event
 
 
 _DECLARED = frozenset({"event", "level", "timestamp", "who", "database", "action", "outcome"})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent.log import BLOT, Output, StandardLogging, make_log, secrets_in_url
+from agent.log import BLOT, LONGEST_TRACEBACK, Output, StandardLogging, make_log, secrets_in_url
 from engines.errors import EngineUnavailable
 from tests.fakes.service import PASSWORD, TOKENS, URL, Valet, running
 
@@ -88,6 +88,22 @@ def test_a_short_password_does_not_blot_out_words():
     line = logged(secrets_in_url("fake://app:app@h/app"), text="app of application", url="fake://app:app@h/app")
     assert line["text"] == "app of application"
     assert "app:app@" not in line["url"]
+
+
+def test_a_long_traceback_is_cut_in_its_middle():
+    stream = io.BytesIO()
+    log = make_log(secrets={"planted-secret"}, stream=stream)
+    edge = "x" * (LONGEST_TRACEBACK // 2 - 40)
+    try:
+        raise_quoting(f"planted-{'y' * LONGEST_TRACEBACK}-planted-secret{edge}")
+    except EngineUnavailable:
+        log.exception("bug")
+
+    (line,) = lines_of(stream)
+    assert len(line["exception"]) == LONGEST_TRACEBACK + 3
+    assert line["exception"].startswith("Traceback (most recent call last):\n")
+    assert line["exception"].endswith(f"{BLOT}{edge}")
+    assert "planted-secret" not in line["exception"]
 
 
 async def test_an_action_is_one_line_with_who_what_where_outcome_and_time():
