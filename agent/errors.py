@@ -28,6 +28,7 @@
     ├── OperationLost      another dbvalet has taken an operation over: this one must not go on
     ├── UnknownAction      this engine has no such action
     ├── TooLarge           the body is over the limit
+    ├── HeadTooLarge       … or what stands before it
     ├── RateLimited        the token has used up its rate
     ├── Overloaded         too many requests are at work on the database: this one was not begun
     ├── KeyInProgress      a request with this `Idempotency-Key` is being carried out
@@ -218,6 +219,12 @@ class TooLarge(AgentError):
     """The body is larger than 1 MiB."""
 
     code = "too_large"
+
+
+class HeadTooLarge(AgentError):
+    """The target and the headers are larger than 64 KiB together, or there are more than 100 headers."""
+
+    code = "head_too_large"
 
 
 class RateLimited(AgentError):

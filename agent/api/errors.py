@@ -36,6 +36,7 @@ STATUS = {
     "range_not_satisfiable": 416,
     "invalid_params": 422,
     "rate_limited": 429,
+    "head_too_large": 431,
     "internal": 500,
     "engine_unavailable": 503,
     "overloaded": 503,

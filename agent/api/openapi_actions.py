@@ -18,7 +18,7 @@ from engines.preview import Preview
 
 SCHEMAS = "#/components/schemas/"
 
-_OF_OTHERS = {"method_not_allowed", "not_ready", "range_not_satisfiable"}
+_OF_OTHERS = {"method_not_allowed", "not_ready", "range_not_satisfiable", "head_too_large"}
 
 _OF_ACTIONS = [code for code in STATUS if code not in _OF_OTHERS]
 """How an action can fail: any engine may raise any cause."""

@@ -1,18 +1,32 @@
-"""HTTP as uvicorn speaks it, but for two things that programs run into and one that costs time."""
+"""HTTP as uvicorn speaks it, but for two things that programs run into and one that costs time, and with limits."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Sized
 from typing import Any, cast
 
 import httptools
-import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from agent.api.errors import STATUS
+from agent.api.errors import failed
+from agent.errors import AgentError, HeadTooLarge, Malformed, Overloaded
 
 LOGS = b"/api/logs/"
 """Where a log is shown, and may be followed through a web socket."""
+
+LARGEST_HEAD = 64 * 1024
+"""Bytes of a target with the names and values of all headers; and of what else of a request is no body."""
+
+MOST_HEADERS = 100
+
+MOST_WAITING = 100
+"""How many requests of a connection may wait for the answers of those before them."""
+
+_NOWHERE = cast(Any, deque[Any](maxlen=0))
+"""A list of headers that stays empty."""
 
 
 class HeadWithBody:
@@ -50,8 +64,36 @@ class HeadWithBody:
         return getattr(self._transport, name)
 
 
+class InTurn(FlowControl):
+    """Reads on only while no request waits for its turn: uvicorn reads as much again with every answer."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Read on, unless there is enough to do."""
+        if not self._waiting:
+            super().resume_reading()
+
+
 class Protocol(HttpToolsProtocol):
-    """uvicorn's own, which answers what is no HTTP with plain text and loses the body of a request with `Upgrade`."""
+    """uvicorn's own, which answers what is no HTTP with plain text and loses the body of a request with `Upgrade`.
+
+    Nor has it a limit of what it keeps for a client, before any token is looked at: heads, trailers, waiting requests.
+    """
+
+    _silent = 0
+    """How many bytes came without anything of a body, and without the end of a head."""
+
+    _came_first = 0
+    """How many bytes came together with the beginning of a head: part of it, and what was before it."""
+
+    _size = 0
+    """How many bytes are being parsed."""
+
+    _refusal = b""
+    """The last answer on this connection: what came after it is not looked at."""
 
     _to_be_ignored = False
     """Whether the request that is being parsed wishes for another protocol, which it does not get."""
@@ -59,43 +101,99 @@ class Protocol(HttpToolsProtocol):
     _becomes_socket = False
     """Whether it is one for a web socket that there is."""
 
+    _is_in_body = False
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn declares it
         """Begin with a connection."""
         super().connection_made(cast("asyncio.Transport", HeadWithBody(transport, self.loop)))
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer `malformed` and close: what follows cannot be told apart from it."""
-        body = orjson.dumps({"error": "This is not a valid HTTP request.", "code": "malformed"})
-        self.transport.write(
-            b"HTTP/1.1 %d Bad Request\r\n"
-            b"content-type: application/json\r\n"
-            b"content-length: %d\r\n"
-            b"connection: close\r\n"
-            b"\r\n%b" % (STATUS["malformed"], len(body), body)
-        )
-        self.transport.close()
+        self.flow = InTurn(self.transport, self.pipeline)
+        self.url, self.headers = b"", _NOWHERE
 
     def data_received(self, data: bytes) -> None:
+        """Parse, as long as all is as it should be."""
+        if self._refusal:
+            return
+        self._unset_keepalive_if_required()
+        self._size = len(data)
+        self._silent += self._size
+        try:
+            self._parse(data)
+            if self._silent > LARGEST_HEAD or (self.headers and self._is_too_large()):
+                self._refuse(HeadTooLarge())
+        except httptools.HttpParserError as problem:
+            told = problem.__context__  # what was raised while the parser called back
+            self._refuse(told if isinstance(told, AgentError) else Malformed("This is not a valid HTTP request."))
+
+    def _parse(self, data: bytes) -> None:
         """Parse, and parse a request that wishes for another protocol again, as one that does not.
 
         Java's client and `curl --http2` wish for h2c with every first request. A server may ignore it (RFC 9110, 7.8),
         but httptools takes everything behind the head for that protocol already.
+
+        Raises: HttpParserError
         """
-        self._unset_keepalive_if_required()
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as wish:
-            if self._becomes_socket:
-                self.handle_websocket_upgrade()
-            elif self._to_be_ignored:
-                self.data_received(self._head_without_wish() + data[wish.args[0] :])
-        except httptools.HttpParserError:
-            text = "Invalid HTTP request received."
-            self.logger.warning(text)
-            self.send_400_response(text)
+        rest = memoryview(data)
+        while rest:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as wish:
+                if self._becomes_socket:
+                    self.handle_websocket_upgrade()
+                if not self._to_be_ignored:
+                    return
+                head, rest = self._head_without_wish(), rest[wish.args[0] :]
+                self.parser.feed_data(head)
+
+    def _refuse(self, refused: AgentError) -> None:
+        """Answer and close: what follows cannot be told apart from it. Earlier requests have their answers first."""
+        self.logger.warning(refused.message)
+        answer = failed("", refused)
+        lines = [b"%b: %b\r\n" % header for header in (*answer.raw_headers, (b"connection", b"close"))]
+        self._refusal = b"".join([STATUS_LINE[answer.status_code], *lines, b"\r\n", bytes(answer.body)])
+        # To throw it away: a connection that is closed with something unread is reset, and its last answers are lost.
+        FlowControl.resume_reading(self.flow)
+        if self.pipeline:
+            if self._is_in_body:
+                self.pipeline.popleft()  # this is the one that is refused
+        elif self._is_in_body and self.cycle.response_started:
+            self.transport.close()  # one request has one answer
+        elif self._is_in_body or not self.cycle or self.cycle.response_complete:
+            self._send_refusal()
+
+    def _send_refusal(self) -> None:
+        self.transport.write(self._refusal)
+        self.transport.close()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or end with the refusal of it."""
+        if self._refusal and not self.pipeline and not self.transport.is_closing():
+            self._send_refusal()
+        super().on_response_complete()
+
+    def on_message_begin(self) -> None:
+        """Begin with a head."""
+        self._came_first = self._size
+        super().on_message_begin()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        self._silent = 0
+        super().on_body(body)
 
     def on_headers_complete(self) -> None:
-        """Begin to answer, unless the head has to be parsed once more."""
+        """Begin to answer, unless the head has to be parsed once more.
+
+        Raises: HeadTooLarge, Overloaded
+        """
+        if self._is_too_large():
+            raise HeadTooLarge
+        if len(self.pipeline) >= MOST_WAITING:
+            raise Overloaded(
+                f"More than {MOST_WAITING} requests wait for their answers on this connection: "
+                "neither this one nor any after it was begun."
+            )
+        self._silent = 0
         # The method CONNECT is an upgrade too, but has no body that could be lost.
         wish = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
         self._becomes_socket = (
@@ -107,11 +205,22 @@ class Protocol(HttpToolsProtocol):
         self._to_be_ignored = wish and not self._becomes_socket
         if not self._to_be_ignored:
             super().on_headers_complete()
+            self._is_in_body = True
+            # What stands behind a body in chunks is no header (RFC 9110, 6.5.1).
+            self.headers = _NOWHERE
 
     def on_message_complete(self) -> None:
         """End the body, unless the head has to be parsed once more."""
+        self._is_in_body = False
         if not self._to_be_ignored:
             super().on_message_complete()
+
+    def _is_too_large(self) -> bool:
+        if len(self.headers) > MOST_HEADERS:
+            return True
+        if self._came_first + self._silent <= LARGEST_HEAD:  # as a rule, and without counting
+            return False
+        return len(self.url) + sum([len(name) + len(value) for name, value in self.headers]) > LARGEST_HEAD
 
     def _should_upgrade(self) -> bool:
         return self._becomes_socket

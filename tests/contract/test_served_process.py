@@ -34,7 +34,7 @@ def test_no_http_gets_json_and_is_told_in_a_line_of_the_log(tmp_path: Path):
         line = next(line for line in lines if line["event"] == "library")
 
     assert (line["level"], line["logger"]) == ("warning", "uvicorn.error")
-    assert line["message"] == "Invalid HTTP request received."
+    assert line["message"] == "This is not a valid HTTP request."
 
 
 def test_an_answer_names_no_server(tmp_path: Path):

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from agent.api import edge
+from agent.api import edge, protocol
+from agent.api.protocol import LARGEST_HEAD, MOST_HEADERS, MOST_WAITING
 from agent.listen import Listener
 from agent.log import make_log
 from tests.fakes.driver import Gate
@@ -51,6 +52,11 @@ class Connection:
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
             body = await self._reader.readexactly(int(headers.get("content-length", 0)))
         return Answer(int(first.split()[1]), headers, body)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether something came that was not read yet."""
+        return bool(self._reader._buffer)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType]
 
     async def rest(self) -> bytes:
         """Read until the service closes the connection."""
@@ -286,3 +292,170 @@ async def test_the_service_does_not_name_its_server(port: int):
 async def test_an_idle_connection_outlives_that_of_a_proxy(valet: Valet):
     listener = Listener(valet.app, [], make_log(stream=valet.log))
     assert listener.config.timeout_keep_alive > 60
+
+
+TOO_LARGE = {
+    "error": "The target and the headers are larger than 64 KiB together, or there are more than 100 headers.",
+    "code": "head_too_large",
+}
+
+
+def of_size(size: int, *, path: bytes = b"/livez", value: bool = True) -> bytes:
+    """Give a head whose target, names and values have so many bytes, most of them in one value or in the target."""
+    rest = size - len(path) - len(b"Hosta") - len(b"b") - 1
+    target, text = (path, b"x" * rest) if value else (path + b"?" + b"x" * (rest - 1), b"")
+    return b"GET " + target + b" HTTP/1.1\r\nHost: a\r\nb: y" + text + b"\r\n\r\n"
+
+
+def in_pieces(whole: bytes, size: int) -> list[bytes]:
+    return [whole[at : at + size] for at in range(0, len(whole), size)]
+
+
+@pytest.mark.parametrize("value", [True, False])
+@pytest.mark.parametrize("size", [1000, 40_000, LARGEST_HEAD * 2])
+async def test_a_head_of_just_the_limit_is_taken_and_a_larger_one_is_431(
+    port: int, size: int, value: bool, caplog: pytest.LogCaptureFixture
+):
+    async with connected(port) as connection:
+        await connection.send(*in_pieces(of_size(LARGEST_HEAD, value=value), size))
+        assert (await connection.answer()).status == 200
+        await connection.send(*in_pieces(of_size(LARGEST_HEAD + 1, value=value), size))
+        answer = await connection.answer()
+        assert await connection.rest() == b""
+
+    assert (answer.status, answer.json(), answer.headers["connection"]) == (431, TOO_LARGE, "close")
+    assert caplog.messages == [TOO_LARGE["error"]]
+
+
+async def test_more_headers_than_a_hundred_are_431(port: int):
+    def headers(number: int) -> bytes:
+        return b"GET /livez HTTP/1.1\r\nHost: a\r\n" + b"a:\r\n" * (number - 1) + b"\r\n"
+
+    async with connected(port) as connection:
+        await connection.send(headers(MOST_HEADERS))
+        assert (await connection.answer()).status == 200
+        await connection.send(headers(MOST_HEADERS + 1))
+        assert (await connection.answer()).json() == TOO_LARGE
+    async with connected(port) as connection:
+        await connection.send(headers(MOST_HEADERS + 2)[:-2])  # which shows that the last but one is whole
+        assert (await connection.answer()).json() == TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"GET /", b"x" * 1000),
+        (b"GET /livez HTTP/1.1\r\n", b"x" * 1000),
+        (b"GET /livez HTTP/1.1\r\nHost: ", b"x" * 1000),
+        (b"GET /livez HTTP/1.1\r\nHost: a\r\n", b"a:\r\n" * 2),
+        (b"\r\n", b"\r\n" * 500),
+        (head(b"Transfer-Encoding: chunked") + b"0\r\na: ", b"x" * 1000),
+        (head(b"Transfer-Encoding: chunked") + b"0\r\n", b"a:\r\n" * 250),
+        (head(b"Transfer-Encoding: chunked") + b"1;a=", b"x" * 1000),
+    ],
+)
+async def test_what_is_no_body_and_has_no_end_is_431_before_it_has_one(port: int, begin: bytes, more: bytes):
+    async with connected(port) as connection:
+        await connection.send(begin)
+        sent = 0
+        while not connection.is_answered and sent < 5 * LARGEST_HEAD:
+            await connection.send(more)
+            await asyncio.sleep(0.001)
+            sent += len(more)
+        answer = await connection.answer()
+        assert await connection.rest() == b""
+    assert answer.json() == TOO_LARGE
+
+
+async def test_many_small_requests_are_no_large_one(port: int):
+    async with connected(port) as connection:
+        for _ in range(3):
+            await connection.send(of_size(30_000))
+            assert (await connection.answer()).status == 200
+
+
+async def test_a_large_body_is_no_head(port: int):
+    """Also where the begin of the next head came with its end."""
+    body = LIST + b" " * (edge.LARGEST_BODY - len(LIST))
+    pieces = [chunk(part) for part in in_pieces(body, 10_000)]
+    async with connected(port) as connection:
+        await connection.send(request(body) + request()[:50], request()[50:])
+        await connection.send(head(b"Transfer-Encoding: chunked"), *pieces, b"0\r\n\r\n" + request())
+        assert [(await connection.answer()).status for _ in range(4)] == [200] * 4
+
+
+async def test_what_stands_behind_a_body_is_no_header(valet: Valet, port: int):
+    body = b'{"action_name":"add-thing","params":{"name":"late"}}'
+    async with connected(port) as connection:
+        statuses: list[int] = []
+        for _ in range(2):
+            await connection.send(
+                head(b"Transfer-Encoding: chunked"), chunk(body), b"0\r\nIdempotency-Key: one\r\n\r\n"
+            )
+            statuses.append((await connection.answer()).status)
+    assert statuses == [200, 409]
+
+
+async def test_requests_that_wait_for_their_turn_are_not_read_on(valet: Valet, port: int):
+    gate = valet.server().gate = Gate()
+    async with connected(port) as connection:
+        await connection.send(request() * 60)
+        await until(lambda: gate.waiting)
+        await connection.send(request() * 60)
+        gate.open.set()
+        assert [(await connection.answer()).status for _ in range(120)] == [200] * 120
+
+
+async def test_too_many_requests_at_once_are_answered_as_far_as_they_were_begun(valet: Valet, port: int):
+    async with connected(port) as connection:
+        await connection.send(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n" * 1000)
+        answers = [await connection.answer() for _ in range(MOST_WAITING + 2)]
+        assert await connection.rest() == b""
+
+    assert [answer.status for answer in answers] == [200] * (MOST_WAITING + 1) + [503]
+    assert (answers[-1].json()["code"], answers[-1].headers["retry-after"]) == ("overloaded", "1")
+    assert answers[-1].json()["error"] == (
+        "More than 100 requests wait for their answers on this connection: neither this one nor any after it was begun."
+    )
+
+
+async def test_wishes_for_another_protocol_do_not_go_deeper_and_deeper(
+    valet: Valet, port: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(protocol, "MOST_WAITING", 10_000)
+    wish = b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+    async with connected(port) as connection:
+        await connection.send(wish * 1500)
+        assert {(await connection.answer()).status for _ in range(1500)} == {200}
+    assert complaints(valet) == []
+
+
+@pytest.mark.parametrize(
+    "broken", [b"nonsense\r\n\r\n", head(b"Transfer-Encoding: chunked") + b"zz\r\n", of_size(LARGEST_HEAD + 1)]
+)
+@pytest.mark.parametrize("before", [b"", request(b"{")])
+async def test_a_refusal_waits_for_the_answers_before_it(
+    valet: Valet, port: int, before: bytes, broken: bytes, caplog: pytest.LogCaptureFixture
+):
+    gate = valet.server().gate = Gate()
+    async with connected(port) as connection:
+        await connection.send(request() + before + broken + request())
+        await until(lambda: gate.waiting)
+        await connection.send(b"nonsense\r\n\r\n", request())
+        await asyncio.sleep(0.05)
+        gate.open.set()
+        statuses = [(await connection.answer()).status for _ in range(3 if before else 2)]
+        assert await connection.rest() == b""
+
+    last = 431 if len(broken) > LARGEST_HEAD else 400
+    assert statuses == ([200, 400, last] if before else [200, last])
+    assert valet.server().performed == ["list-things"]
+    assert len(caplog.messages) == 1
+
+
+async def test_a_request_that_is_answered_is_not_refused_as_well(port: int):
+    async with connected(port) as connection:
+        await connection.send(head(b"Transfer-Encoding: chunked", method=b"GET", path=b"/livez"))
+        assert (await connection.answer()).status == 200
+        await connection.send(b"zz\r\n")
+        assert await connection.rest() == b""
