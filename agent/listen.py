@@ -47,6 +47,8 @@ class Listener(uvicorn.Server):
             lifespan="on",
             access_log=False,
             server_header=False,
+            # Where a request says that it comes from, anybody on this machine can say: the audit has no use for it.
+            proxy_headers=False,
             log_config=None,
             log_level="warning",
             backlog=BACKLOG,

@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
@@ -44,6 +45,34 @@ def test_an_answer_names_no_server(tmp_path: Path):
     assert b"\r\nserver:" not in received.lower()
     assert b"\r\nx-request-id: " in received
     assert received.endswith(b'{"status":"alive"}')
+
+
+@pytest.mark.parametrize("trusted", [{}, {"FORWARDED_ALLOW_IPS": "*"}])
+def test_nobody_says_by_a_header_where_a_request_comes_from(tmp_path: Path, trusted: dict[str, str]):
+    file = tmp_path / "engine.log"
+    file.write_text("2026-01-31 08:00:00 UTC before\n")
+    headers = {
+        "Authorization": f"Bearer {TOKEN}",
+        "X-Forwarded-For": "203.0.113.66",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "elsewhere.example",
+        "Forwarded": "for=203.0.113.66;proto=https;host=elsewhere.example",
+    }
+
+    with serving(configuration(tmp_path, {**ACME, "log_file": str(file)}), more=trusted) as running:
+
+        def asked(path: str, method: str = "GET", body: bytes | None = None) -> Any:
+            with urlopen(Request(running.url + path, body, headers, method=method), timeout=10) as answer:
+                return json.load(answer)
+
+        asked("/api/databases/ad-acme", "PATCH", b'{"database":{"periodic_backups_enabled":true}}')
+        (line,) = asked("/api/audit")["audit"]
+        link = asked("/api/databases/ad-acme/logs")["url"]
+        region = asked("/v1/regions")["regions"][0]
+
+    assert line["address"] == "127.0.0.1"
+    assert link.startswith(f"{running.url}/api/logs/")
+    assert {value for value in region.values() if "://" in str(value)} == {running.url}
 
 
 def test_a_stop_does_not_wait_for_who_follows_a_log(tmp_path: Path):
