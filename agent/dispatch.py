@@ -104,10 +104,15 @@ class Dispatcher:
         outcome = "internal"
         try:
             principal = self._tokens.authenticate(request.authorization)
-            database = self._databases.find(principal, request.database_id)
-            body = await request.read_body()
-            asked = parse_envelope(body)
-            action = find_action(database, asked.name)
+            try:
+                database = self._databases.find(principal, request.database_id)
+                body = await request.read_body()
+                asked = parse_envelope(body)
+                action = find_action(database, asked.name)
+            except (AgentError, EngineError):
+                # What it would have done is not known: it has read what there is and what there is not.
+                self._limits.count(principal.name, Effect.READ)
+                raise
             if asked.dry_run:
                 tried = await self._try(principal, database, action, asked)
                 answer = Answer(status=200, code="ok", body=tried)

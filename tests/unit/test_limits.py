@@ -84,6 +84,29 @@ async def test_what_a_token_may_not_do_is_counted_too_so_that_it_fills_no_disk()
         assert (await valet.act("drop-thing", {"name": "x"}, token="admin")).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("database", "content", "status"),
+    [
+        ("ad-two", b'{"action_name":"no-such-thing"}', 404),
+        ("ad-two", b"[", 400),
+        ("ad-two", b"{}", 422),
+        ("ad-two", b" " * (1024 * 1024 + 1), 413),
+        ("ad-none", b'{"action_name":"add-thing"}', 404),
+        ("ad-one", b'{"action_name":"add-thing"}', 404),
+    ],
+)
+async def test_what_is_refused_before_its_effect_is_known_is_counted_as_a_read(
+    database: str, content: bytes, status: int
+):
+    async with running(limits={"read": "2/hour", "write": "1/hour"}) as valet:
+        path = f"/api/databases/{database}/action"
+        answers = [await valet.ask("POST", path, "of-two", content=content) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [status, status, 429, 429]
+        assert answers[-1].json()["code"] == valet.lines("action")[-1]["outcome"] == "rate_limited"
+        for name, params, expected in (("list-things", None, 429), ("add-thing", {"name": "second"}, 200)):
+            assert (await valet.act(name, params, database="ad-two", token="of-two")).status_code == expected
+
+
 @pytest.mark.parametrize("limit", ["write", "destructive"])
 async def test_a_route_that_a_token_may_not_use_is_counted_by_what_it_would_do(limit: str):
     method, path = {"write": ("PATCH", ""), "destructive": ("DELETE", "/backups/none")}[limit]
