@@ -79,7 +79,10 @@ class Certificates:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            await asyncio.to_thread(self.look)
+            try:
+                await asyncio.to_thread(self.look)
+            except Exception:  # noqa: BLE001 - the watch must outlive a bug, which is logged
+                self._log.exception("bug")
 
     def _pass_on(self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _: ssl.SSLContext) -> int | None:
         connection.context = self._newest

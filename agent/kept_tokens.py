@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Annotated, Any, ClassVar, cast
+
+from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from agent.errors import AgentError
+from agent.held import Held
 from agent.log import Log
 from agent.roles import Role
 from agent.state.state import State
@@ -18,12 +21,17 @@ MEMORY = "tokens"
 
 LOOK_SECONDS = 2.0
 
+# What a later dbvalet adds to a token may be a limit of it: one with anything unknown is not understood at all.
+_EXACTLY = ConfigDict(extra="forbid")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
     """One value of a token; while it is rotated, there are several."""
 
-    sha256: str
+    __pydantic_config__: ClassVar[ConfigDict] = _EXACTLY
+
+    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
     """In hex."""
     made_at: int
     """Seconds since the epoch."""
@@ -40,6 +48,8 @@ class Value:
 class KeptToken:
     """A token: what it allows, and its values, the newest last."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = _EXACTLY
+
     name: str
     role: Role
     databases: tuple[str, ...]
@@ -51,6 +61,15 @@ class KeptToken:
     """Whether what it destroys is backed up first."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What a state has."""
+
+    tokens: list[KeptToken]
+    not_understood: list[str]
+    """Names of those that another dbvalet wrote in a way that this one does not know: here they let nobody in."""
+
+
 class KeptTokens:
     """The tokens of a state."""
 
@@ -59,7 +78,7 @@ class KeptTokens:
         self._log = log
         self._watcher: asyncio.Task[None] | None = None
 
-    async def all(self) -> list[KeptToken]:
+    async def all(self) -> Kept:
         """Give every token.
 
         Raises: Precondition, when the state cannot be read
@@ -72,39 +91,43 @@ class KeptTokens:
         Raises: AgentError, when there is one of this name; Precondition, when the state cannot be written
         """
 
-        def added(tokens: list[KeptToken]) -> list[KeptToken]:
-            if any(each.name == token.name for each in tokens):
+        def added(kept: list[Any]) -> list[Any]:
+            if any(_name_of(each) == token.name for each in kept):
                 raise AgentError(f"There is a token {token.name}: rotate or revoke it, or take another name.")
-            return [*tokens, token]
+            return [*kept, asdict(token)]
 
         await self._change(added)
 
     async def rotate(self, name: str, value: Value, *, old_until: int) -> KeptToken:
         """Give a token another value; those that it has end by `old_until`, in seconds since the epoch.
 
-        Raises: AgentError, when there is none of this name; Precondition, when the state cannot be written
+        Raises: AgentError, when there is none of this name or it is not understood; Precondition, when the state cannot
+        be written
         """
 
-        def rotated(tokens: list[KeptToken]) -> list[KeptToken]:
-            _find(tokens, name)
-            return [_rotated(each, value, old_until) if each.name == name else each for each in tokens]
+        def rotated(kept: list[Any]) -> list[Any]:
+            place = _place_of(kept, name)
+            token = _understood(kept[place])
+            if token is None:
+                raise AgentError(f"Another dbvalet wrote the token {name} in a way that this one does not know.")
+            return [*kept[:place], asdict(_rotated(token, value, old_until)), *kept[place + 1 :]]
 
-        return _find(await self._change(rotated), name)
+        return next(each for each in await self._change(rotated) if each.name == name)
 
     async def revoke(self, name: str) -> None:
-        """Forget a token with all of its values.
+        """Forget a token with all of its values, also one that is not understood.
 
         Raises: AgentError, when there is none of this name; Precondition, when the state cannot be written
         """
 
-        def without(tokens: list[KeptToken]) -> list[KeptToken]:
-            gone = _find(tokens, name)
-            return [each for each in tokens if each is not gone]
+        def without(kept: list[Any]) -> list[Any]:
+            place = _place_of(kept, name)
+            return [*kept[:place], *kept[place + 1 :]]
 
         await self._change(without)
 
     def follow(self, take: Callable[[list[KeptToken]], None]) -> None:
-        """Hand the tokens on, again and again; while the state cannot be read, those that were read last hold."""
+        """Hand the tokens on, again and again; while they cannot be read, nothing is handed on."""
         self._watcher = asyncio.create_task(self._watch(take))
 
     def close(self) -> None:
@@ -113,15 +136,28 @@ class KeptTokens:
             self._watcher.cancel()
 
     async def _watch(self, take: Callable[[list[KeptToken]], None]) -> None:
+        held, told, odd = Held(), False, list[str]()
         while True:
             try:
-                take(await self.all())
+                kept = await self.all()
+                take(kept.tokens)
+                held.renew()
+                told = False
+                if kept.not_understood != odd:
+                    odd = kept.not_understood
+                    self._log.warning("tokens_not_understood", names=odd)
             except Precondition as problem:
                 self._log.warning("tokens_not_read", reason=problem.message)
+            except Exception:  # noqa: BLE001 - the watch must outlive a bug, which is logged
+                self._log.exception("bug")
+            if held.is_over and not told:
+                told = True
+                self._log.error("tokens_without_effect", reason="for too long it could not be read which there are")
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _change(self, change: Callable[[list[KeptToken]], list[KeptToken]]) -> list[KeptToken]:
-        return _read(await self._memory.change(MEMORY, lambda kept: _written(change(_read(kept)))))
+    async def _change(self, change: Callable[[list[Any]], list[Any]]) -> list[KeptToken]:
+        # On what is kept as it stands there: what this dbvalet does not understand is not lost by it.
+        return _read(await self._memory.change(MEMORY, lambda kept: change(kept or []))).tokens
 
 
 def _rotated(token: KeptToken, value: Value, old_until: int) -> KeptToken:
@@ -132,27 +168,30 @@ def _rotated(token: KeptToken, value: Value, old_until: int) -> KeptToken:
     return replace(token, values=(*(each for each in old if not each.has_expired), value))
 
 
-def _find(tokens: Iterable[KeptToken], name: str) -> KeptToken:
-    for each in tokens:
-        if each.name == name:
-            return each
+def _name_of(kept: Any) -> str:
+    return str(cast("dict[str, Any]", kept).get("name")) if isinstance(kept, dict) else "?"
+
+
+def _place_of(kept: list[Any], name: str) -> int:
+    for place, each in enumerate(kept):
+        if _name_of(each) == name:
+            return place
     raise AgentError(f"`dbvalet token` has made no token {name}; one of the configuration is changed there.")
 
 
-def _written(tokens: list[KeptToken]) -> list[dict[str, Any]]:
-    return [asdict(each) for each in tokens]
+_TOKEN = TypeAdapter(KeptToken)
 
 
-def _read(kept: list[dict[str, Any]] | None) -> list[KeptToken]:
-    return [
-        KeptToken(
-            name=each["name"],
-            role=Role(each["role"]),
-            databases=tuple(each["databases"]),
-            allow=None if each["allow"] is None else tuple(each["allow"]),
-            deny=tuple(each["deny"]),
-            values=tuple(Value(**value) for value in each["values"]),
-            backup_before_destroy=each.get("backup_before_destroy", False),
-        )
-        for each in kept or []
-    ]
+def _understood(kept: Any) -> KeptToken | None:
+    try:
+        return _TOKEN.validate_python(kept)
+    except ValidationError:
+        return None
+
+
+def _read(kept: list[Any] | None) -> Kept:
+    found = [(_name_of(each), _understood(each)) for each in kept or []]
+    return Kept(
+        tokens=[token for _, token in found if token is not None],
+        not_understood=[name for name, token in found if token is None],
+    )

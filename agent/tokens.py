@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from agent.errors import Forbidden, SettingsError, Unauthenticated
+from agent.held import HELD_SECONDS, Held
 from agent.kept_tokens import KeptToken
 from agent.platform.signed_tokens import SignedTokens
 from agent.roles import Role, allows, needed_for
@@ -34,6 +35,8 @@ class Principal:
     """When the token that was shown ends, in seconds since the epoch; None is never."""
     fingerprint: str = ""
     """Of the static token, be it shown or only stand behind a short-lived one."""
+    is_kept: bool = False
+    """Whether the token is one of the state: good as long as it is read there."""
 
     @property
     def has_expired(self) -> bool:
@@ -67,6 +70,7 @@ class Tokens:
     def __init__(self, settings: Settings, signed: SignedTokens) -> None:
         """Raises: SettingsError, when the same token stands there twice"""
         self._signed = signed
+        self._held = Held()
         self._declared: dict[bytes, Principal] = {}
         for number, token in enumerate(settings.all_tokens()):
             digest = (
@@ -82,6 +86,7 @@ class Tokens:
 
     def take(self, kept: Iterable[KeptToken]) -> None:
         """Know these tokens beside those of the configuration, and no others; of two of a name the latter counts."""
+        self._held.renew()
         names = {each.name for each in self._declared.values()}
         self._by_digest = dict(self._declared)
         for token in kept:
@@ -94,13 +99,14 @@ class Tokens:
     def authenticate(self, authorization: bytes | None) -> Principal:
         """Find the principal of an `Authorization` header, given as the bytes that came.
 
-        Raises: Unauthenticated, with one text for every cause
+        Raises: Unauthenticated, with one text for every cause but that of a token that was good when it was last read
         """
         scheme, _, rest = (authorization or b"").partition(b" ")
         token = rest.strip(b" \t")
         if scheme.lower() == b"bearer" and token:
             principal = self._static(token) or (self._short_lived(token) if token.count(b".") == 2 else None)
             if principal is not None:
+                self._require_held(principal)
                 return principal
         raise Unauthenticated
 
@@ -118,6 +124,7 @@ class Tokens:
         principal = self._static(token) if token else None
         if principal is None:
             raise Unauthenticated("A token is needed: `Authorization: Basic` with the base64 of `:TOKEN`.")
+        self._require_held(principal)
         return principal, await self.signed_for(principal)
 
     async def signed_for(self, principal: Principal, database_id: str | None = None) -> str:
@@ -128,6 +135,14 @@ class Tokens:
         return await self._signed.sign(
             principal.name, principal.fingerprint, database_id=database_id, until=principal.until
         )
+
+    def _require_held(self, principal: Principal) -> None:
+        """Raises: Unauthenticated, where too long ago it was read whether there still is such a token"""
+        if principal.is_kept and self._held.is_over:
+            raise Unauthenticated(
+                f"For {HELD_SECONDS / 60:.0f} minutes dbvalet could not read in its state which tokens there are: "
+                "those that `dbvalet token` made are not taken until it can."
+            )
 
     def _static(self, token: bytes) -> Principal | None:
         digest = sha256(token).digest()
@@ -164,4 +179,5 @@ def _principal(token: TokenSettings | KeptToken, digest: bytes, until: int | Non
         until=until,
         # Of the digest, so that a token that was changed under the same name takes its short-lived ones with it.
         fingerprint=sha256(b"fingerprint" + digest).hexdigest()[:16],
+        is_kept=isinstance(token, KeptToken),
     )

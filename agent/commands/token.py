@@ -115,13 +115,18 @@ def list_(*, config: Config = None) -> None:
         for token in settings.all_tokens()
     ]
     declared = {token.name for token in settings.all_tokens()}
-    for token in _with_tokens(settings, lambda tokens: tokens.all(), makes=False):
+    kept = _with_tokens(settings, lambda tokens: tokens.all(), makes=False)
+    for token in kept.tokens:
         where = "state, without effect: the configuration has one of this name" if token.name in declared else "state"
         rows.append(_row(token, [value.expires_at for value in token.values], where))
     if rows:
         print_table(COLUMNS, rows)
     else:
         typer.echo("(none)")
+    for name in kept.not_understood:
+        typer.echo(
+            f"{name}: another dbvalet wrote it in a way that this one does not know; here it lets nobody in.", err=True
+        )
 
 
 @app.command(epilog=EXAMPLES)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any
 
+from agent.held import Held
 from agent.log import Log
 from agent.state.state import State
 from engines.errors import Precondition
@@ -44,10 +45,13 @@ class SigningKeys:
         self._memory = state.memory_of("")
         self._log = log
         self._keys: list[Key] = []
+        self._held = Held()
         self._watcher: asyncio.Task[None] | None = None
 
     def find(self, key_id: str) -> Key | None:
-        """Give a key that a token names."""
+        """Give a key that a token names; none while it could not be read for too long which there are."""
+        if self._held.is_over:
+            return None
         return next((each for each in self._keys if each.id == key_id), None)
 
     async def signing(self) -> Key:
@@ -55,9 +59,9 @@ class SigningKeys:
 
         Raises: Precondition, when the state cannot be used
         """
-        if not self._keys:
+        if not self._keys or self._held.is_over:
             kept = await self._memory.keep_first(MEMORY, [_as_json(_made())])
-            self._keys = [Key(**each) for each in kept]
+            self._take(kept)
         now = time.time()
         spread = [each for each in self._keys if each.made_at + SPREAD_SECONDS <= now]
         return max(spread or self._keys[:1], key=lambda each: each.made_at)
@@ -81,7 +85,7 @@ class SigningKeys:
             return [*usable, _as_json(_made())]
 
         before = {each.id for each in self._keys}
-        self._keys = [Key(**each) for each in await self._memory.change(MEMORY, rotated)]
+        self._take(await self._memory.change(MEMORY, rotated))
         for made in (each for each in self._keys if each.id not in before and each.made_at >= now):
             self._log.info("signing_key_rotated", key=made.id)
 
@@ -98,8 +102,7 @@ class SigningKeys:
 
         Raises: Precondition, when the state cannot be read
         """
-        kept: list[dict[str, Any]] = await self._memory.recall(MEMORY) or []
-        self._keys = [Key(**each) for each in kept]
+        self._take(await self._memory.recall(MEMORY) or [])
 
     def start(self) -> None:
         """Follow what others on this state make, and rotate in time."""
@@ -109,6 +112,10 @@ class SigningKeys:
         """Stop that."""
         if self._watcher is not None:
             self._watcher.cancel()
+
+    def _take(self, kept: list[dict[str, Any]]) -> None:
+        self._keys = [Key(**each) for each in kept]
+        self._held.renew()
 
     async def _watch(self) -> None:
         while True:
@@ -121,6 +128,8 @@ class SigningKeys:
                     await self.rotate(older_than=ROTATE_SECONDS)
             except Precondition as problem:
                 self._log.warning("signing_keys_not_read", reason=problem.message)
+            except Exception:  # noqa: BLE001 - the watch must outlive a bug, which is logged
+                self._log.exception("bug")
             await asyncio.sleep(LOOK_SECONDS)
 
 

@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from agent import kept_tokens
+from agent import held, kept_tokens
 from agent.commands.root import app
+from agent.kept_tokens import KeptToken
 from agent.platform import signing_keys
+from agent.state.state import DatabaseMemory
+from engines.errors import Precondition
 from tests.fakes.service import TOKENS, Valet, configuration, running, until
 
 ONE, TWO = "/api/databases/ad-one", "/api/databases/ad-two"
@@ -178,6 +181,86 @@ async def test_the_state_that_cannot_be_read_leaves_tokens_as_they_were(shell: S
     shell.state.mkdir()
     await until(lambda: shell.valet.lines("tokens_not_read"))
     assert await shell.status(made) == 200
+
+
+async def test_while_tokens_cannot_be_read_for_long_those_of_the_state_are_not_taken(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+):
+    made = await shell.value("create", "one", "--role", "reader", "--database", "ad-one")
+    await shell.becomes(200, made)
+    shorts = [await shell.exchanged(made), await shell.exchanged(TOKENS["admin"])]
+
+    async def lost(*_: object) -> None:
+        raise Precondition("The state cannot be read.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DatabaseMemory, "recall", lost)
+        patched.setattr(held, "HELD_SECONDS", 0.2)
+        await shell.becomes(401, made)
+        refused = await shell.valet.client.get(ONE, headers={"Authorization": f"Bearer {made}"})
+        assert "`dbvalet token` made are not taken until it can" in refused.json()["error"]
+        assert (await shell.valet.client.post("/v1/tokens/exchange", auth=("", made))).status_code == 401
+        assert [await shell.status(each) for each in shorts] == [401, 401]
+        assert await shell.status(TOKENS["admin"]) == 200
+        await until(lambda: shell.valet.lines("tokens_without_effect"))
+    for each in (made, *shorts):
+        await shell.becomes(200, each)
+    assert len(shell.valet.lines("tokens_without_effect")) == 1
+
+
+async def kept_as(shell: Shell, **changes: object) -> None:
+    """Write the first value of the first token in another way, as another dbvalet may."""
+
+    def changed(kept: list[dict[str, object]]) -> list[dict[str, object]]:
+        (first, *others) = kept
+        values = first["values"]
+        assert isinstance(values, list)
+        return [{**first, "values": [{**values[0], **changes}]}, *others]
+
+    await shell.valet.service.state.memory_of("").change(kept_tokens.MEMORY, changed)
+
+
+@pytest.mark.parametrize("odd", [{"only_from": "192.0.2.1"}, {"sha256": "x"}, {"expires_at": "tomorrow"}])
+async def test_a_token_that_is_not_understood_lets_nobody_in_and_leaves_the_others_alone(
+    shell: Shell, odd: dict[str, object]
+):
+    strange = await shell.value("create", "strange", "--role", "reader", "--all-databases")
+    good = await shell.value("create", "good", "--role", "reader", "--all-databases")
+    await shell.becomes(200, strange)
+    await kept_as(shell, **odd)
+    await shell.becomes(401, strange)
+    assert await shell.status(good) == 200
+    assert [line["names"] for line in shell.valet.lines("tokens_not_understood")] == ["['strange']"]
+    listed = await shell.run("list")
+    assert "strange: another dbvalet wrote it in a way that this one does not know" in listed.stderr
+    await shell.run("create", "strange", "--role", "reader", "--all-databases", code=1)
+    await shell.run("rotate", "strange", code=1)
+    another = await shell.value("create", "another", "--role", "reader", "--all-databases")
+    await shell.becomes(200, another)
+    (kept, *_) = await shell.valet.service.state.memory_of("").recall(kept_tokens.MEMORY)
+    assert odd.items() <= kept["values"][0].items(), "what is not understood is kept as it stands"
+    await shell.run("revoke", "good")
+    await shell.becomes(401, good)
+    await shell.run("revoke", "strange")
+    assert "strange" not in (await shell.run("list")).output
+
+
+async def test_a_bug_of_one_look_does_not_end_the_looking(shell: Shell, monkeypatch: pytest.MonkeyPatch):
+    made = await shell.value("create", "one", "--role", "reader", "--database", "ad-one")
+    await shell.becomes(200, made)
+    short = await shell.exchanged(TOKENS["admin"])
+
+    async def bug(*_: object) -> list[KeptToken]:
+        raise RuntimeError("planted-bug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kept_tokens.KeptTokens, "all", bug)
+        patched.setattr(signing_keys.SigningKeys, "read", bug)
+        await until(lambda: len(shell.valet.lines("bug")) > 4)
+    await shell.run("revoke", "one")
+    await shell.becomes(401, made)
+    await shell.run("rotate-keys", "--at-once")
+    await shell.becomes(401, short)
 
 
 def test_a_value_ends_in_the_second_that_was_said():

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 from typer.testing import CliRunner, Result
 from websockets.sync.client import connect
 
-from agent import healthcheck
+from agent import certificates, healthcheck
 from agent.certificates import Certificates
 from agent.commands.root import app
 from agent.errors import AgentError, SettingsError
@@ -435,6 +435,24 @@ def test_a_file_that_call_cannot_use_is_a_mistake(
         assert isinstance(refused, SettingsError)
         assert refused.key == line
         assert reason in refused.message
+
+
+async def test_a_bug_of_one_look_does_not_end_the_looking(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, looks = io.BytesIO(), list[int]()
+    looked = Certificates(TlsSettings(certificate=files.certificate, key=files.key), make_log(stream=log))
+
+    def bug() -> None:
+        looks.append(1)
+        raise RuntimeError("planted-bug")
+
+    monkeypatch.setattr(certificates, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(looked, "look", bug)
+    looked.start()
+    async with asyncio.timeout(10):
+        while len(looks) < 2:  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.01)
+    looked.close()
+    assert b"planted-bug" in log.getvalue()
 
 
 async def test_backups_are_made_and_downloaded_over_tls(
