@@ -22,6 +22,7 @@ from agent.errors import SettingsError
 from agent.followers import Followers
 from agent.kept_tokens import KeptTokens
 from agent.limits import Limits
+from agent.links import Links
 from agent.log import SHORTEST_SECRET, Log, blotter, make_log, secrets_in_url
 from agent.logs import Logs
 from agent.metrics import Metrics
@@ -92,6 +93,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
         operations=operations,
         backups=backups,
         clusters=clusters,
+        links=Links(state, tokens, known),
         public_url=settings.public_url,
         ca_certificate=settings.ca_certificate,
         sampler=sampler,

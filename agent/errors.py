@@ -180,7 +180,7 @@ class BackupUnfinished(AgentError):
 
 
 class LinkInvalid(AgentError):
-    """This link has expired or is not as it was given: ask for a new one."""
+    """This link has expired, is not as it was given, or its token does not allow it any more: ask for a new one."""
 
     code = "forbidden"
 

@@ -136,6 +136,13 @@ class Tokens:
             principal.name, principal.fingerprint, database_id=database_id, until=principal.until
         )
 
+    def behind(self, fingerprint: str) -> Principal | None:
+        """Find the principal of a static token by its fingerprint, as long as that token lets in."""
+        principal = self._by_fingerprint.get(fingerprint)
+        if principal is None or principal.has_expired or (principal.is_kept and self._held.is_over):
+            return None
+        return principal
+
     def _require_held(self, principal: Principal) -> None:
         """Raises: Unauthenticated, where too long ago it was read whether there still is such a token"""
         if principal.is_kept and self._held.is_over:

@@ -162,9 +162,12 @@ async def get_archive(request: Request, database_id: str, backup_id: str) -> Res
     principal, database = permitted(request, database_id, DOWNLOAD_BACKUP)
     service = service_of(request)
     backup = await _backup_of(request, database, backup_id)
-    link = await service.backups.link(backup)
+    await service.backups.require_download(backup)
+    expires, signature = await service.links.sign(principal, DOWNLOAD_BACKUP, backup.id)
     service.log.info("backup_linked", who=principal.name, backup=backup.id, database=database.id)
-    return as_json({"download_url": f"{service.public_url or str(request.base_url).rstrip('/')}{link}"})
+    base = service.public_url or str(request.base_url).rstrip("/")
+    url = f"{base}/api/backups/{backup.id}/download?expires={expires}&signature={signature}"
+    return as_json({"download_url": url})
 
 
 async def restore_backup(request: Request, database_id: str, backup_id: str) -> Response:
@@ -189,7 +192,10 @@ async def download(request: Request, backup_id: str) -> Response:
     """Download an archive with a link that `archive` gave: all of it, or the range that is asked for."""
     service = service_of(request)
     given = request.query_params
-    backup = await service.backups.linked(backup_id, given.get("expires", ""), given.get("signature", ""))
+    link = await service.links.read(DOWNLOAD_BACKUP, backup_id, given.get("expires", ""), given.get("signature", ""))
+    backup = await service.backups.find(backup_id)
+    service.links.good_for(link, backup.database_id)
+    await service.backups.require_download(backup)
     size = backup.size or 0
     etag = f'"{backup.sha256}"'
     wanted = _range(request.headers.get("range", ""), size)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import time
-from hashlib import sha256
-from secrets import token_hex
 from typing import Any
 
 import orjson
@@ -25,31 +22,36 @@ from agent.api.service import permitted, service_of
 from agent.databases import Database
 from agent.errors import AgentError, LinkInvalid, NotSupported
 from agent.followers import Follower
+from agent.links import Link
 from agent.tasks import READ_LOGS
 from engines.errors import EngineError
 
-LINK_SECONDS = 900
 LINES, MOST_LINES = 100, 10_000
-NORMAL_CLOSURE, TRY_AGAIN_LATER = 1000, 1013
+NORMAL_CLOSURE, POLICY_VIOLATION, TRY_AGAIN_LATER = 1000, 1008, 1013
 """RFC 6455, 7.4, and the registry of IANA."""
+
+LOOK_SECONDS = 1.0
+"""How often it is looked whether the link of who follows a log still holds."""
 
 
 class LogsBody(BaseModel):
     """The body of `GET /api/databases/:id/logs`."""
 
     url: str
-    """Absolute; clients add `n` and `filter`. It takes no token of dbvalet's and lasts a quarter of an hour."""
+    """Absolute; clients add `n` and `filter`. It takes no token of dbvalet's and lasts a quarter of an hour, if
+    the token that asked for it does."""
 
 
 async def get_logs(request: Request, database_id: str) -> Response:
     """Give a link to the end of the engine's log; refused where the engine does not give it."""
-    _, database = permitted(request, database_id, READ_LOGS)
+    principal, database = permitted(request, database_id, READ_LOGS)
     service = service_of(request)
     await service.logs.read(database, 1)
     now = int(time.time())
     base = service.public_url or str(request.base_url).rstrip("/")
-    token = await _sign(request, database.id, now)
-    return as_json({"url": f"{base}/api/logs/{database.id}?token={token}&timestamp={now}"})
+    ends, signature = await service.links.sign(principal, READ_LOGS, f"{database.id} {now}")
+    # Clients keep `token` and `timestamp` of a link, and nothing else.
+    return as_json({"url": f"{base}/api/logs/{database.id}?token={ends}.{signature}&timestamp={now}"})
 
 
 async def get_archives(request: Request, database_id: str) -> Response:
@@ -60,7 +62,7 @@ async def get_archives(request: Request, database_id: str) -> Response:
 
 async def show_log(request: Request) -> Response:
     """Show the last `n` lines of a log, those of `filter` only if it is given."""
-    database, _ = await _database_of_link(request)
+    _, database = await _linked(request)
     count = min(positive(request, "n", LINES), MOST_LINES)
     wanted = request.query_params.get("filter", "")
     # What is looked for is looked for in what may be shown: else the answer would tell of what is masked.
@@ -70,22 +72,22 @@ async def show_log(request: Request) -> Response:
 
 
 async def follow_log(socket: WebSocket) -> None:
-    """Send each line that is logged from now on as a frame, until the link's time is over.
+    """Send each line that is logged from now on as a frame, until the link or the token that asked for it ends.
 
     A refusal is the HTTP answer to the handshake. The frames are `{"event": "log", "log": LINE, "timestamp": …}`.
     """
     service = service_of(socket)
     try:
-        database, seconds = await _database_of_link(socket)
+        link, database = await _linked(socket)
         async with service.followers.following(database) as follower:
             await socket.accept()
             service.log.info("log_followed", request_id=socket.scope["request_id"], database=database.id)
-            await _send_lines(socket, follower, seconds)
+            await _send_lines(socket, follower, link, database)
     except (AgentError, EngineError) as refused:
         await socket.send_denial_response(refusal(socket, refused))
 
 
-async def _send_lines(socket: WebSocket, follower: Follower, seconds: float) -> None:
+async def _send_lines(socket: WebSocket, follower: Follower, link: Link, database: Database) -> None:
     wanted = socket.query_params.get("filter", "")
 
     async def send() -> None:
@@ -99,11 +101,19 @@ async def _send_lines(socket: WebSocket, follower: Follower, seconds: float) -> 
         while (await socket.receive())["type"] != "websocket.disconnect":
             pass
 
+    async def look() -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                service_of(socket).links.good_for(link, database.id)
+            except LinkInvalid:
+                return
+
     gone, slow = asyncio.create_task(listen()), asyncio.create_task(follower.too_slow.wait())
-    sending = asyncio.create_task(send())
-    work: list[asyncio.Task[Any]] = [sending, gone, slow]
+    sending, over = asyncio.create_task(send()), asyncio.create_task(look())
+    work: list[asyncio.Task[Any]] = [sending, gone, slow, over]
     try:
-        done, _ = await asyncio.wait(work, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for each in work:
             each.cancel()
@@ -112,33 +122,23 @@ async def _send_lines(socket: WebSocket, follower: Follower, seconds: float) -> 
         return  # sending ends by a client that is gone alone
     if slow in done:
         await socket.close(TRY_AGAIN_LATER, "lines were not taken fast enough")
-    else:
+    elif link.ends <= time.time():
         await socket.close(NORMAL_CLOSURE, "the link has expired: ask for a new one")
+    else:
+        await socket.close(POLICY_VIOLATION, "the token of the link does not allow it any more")
 
 
-async def _database_of_link(request: HTTPConnection) -> tuple[Database, float]:
-    """Check a link; give its database, and for how many seconds it holds.
+async def _linked(request: HTTPConnection) -> tuple[Link, Database]:
+    """Check a link; give what it lets do, and its database.
 
-    Raises: LinkInvalid
+    Raises: LinkInvalid; Precondition, when the state cannot be read
     """
-    database_id: str = request.path_params["log_id"]
-    token, stamp = request.query_params.get("token", ""), request.query_params.get("timestamp", "")
-    if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 12 and token.isascii()):
-        raise LinkInvalid
-    age = time.time() - int(stamp)
-    right = await _sign(request, database_id, int(stamp))
-    if not hmac.compare_digest(right, token) or not 0 <= age <= LINK_SECONDS:
-        raise LinkInvalid
-    database = next((each for each in service_of(request).databases if each.id == database_id), None)
-    if database is None:
-        raise LinkInvalid
-    return database, LINK_SECONDS - age
-
-
-async def _sign(request: HTTPConnection, database_id: str, stamp: int) -> str:
-    # Of the state, so that another dbvalet that shares it can answer the link.
-    key: Any = await service_of(request).state.memory_of("").keep_first("log_key", token_hex(32))
-    return hmac.new(bytes.fromhex(key), f"{database_id} {stamp}".encode(), sha256).hexdigest()
+    links, database_id = service_of(request).links, request.path_params["log_id"]
+    given = request.query_params
+    ends, _, signature = given.get("token", "").partition(".")
+    link = await links.read(READ_LOGS, f"{database_id} {given.get('timestamp', '')}", ends, signature)
+    _, database = links.good_for(link, database_id)
+    return link, database
 
 
 def install(app: FastAPI) -> None:

@@ -17,6 +17,7 @@ from agent.dispatch import Dispatcher, authorise
 from agent.errors import AnswerUnknown
 from agent.followers import Followers
 from agent.limits import Limits
+from agent.links import Links
 from agent.log import Log
 from agent.logs import Logs
 from agent.metrics import Metrics
@@ -61,6 +62,7 @@ class Service:
     operations: Operations
     backups: DatabaseBackups
     clusters: Clusters
+    links: Links
     public_url: str | None
     """How clients reach this service; None where their own request tells."""
     ca_certificate: Path | None
@@ -112,9 +114,8 @@ def database_of(request: Request, database_id: str) -> tuple[Principal, Database
 def permitted(request: Request, database_id: str, task: Task) -> tuple[Principal, Database]:
     """Authenticate a request, find the database it is about, and let its token do a task there or not.
 
-    authorise(principal, database, task)
-    if scope.get(IN_DOUBT):
-        raise AnswerUnknown(NOT_AGAIN)
+    Raises: Unauthenticated, DatabaseNotFound, RateLimited, Forbidden; AnswerUnknown, when an earlier request with its
+    key was begun and nothing tells how it ended
     """
     service = service_of(request)
     principal = service.tokens.authenticate(authorization_of(request.scope))

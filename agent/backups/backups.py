@@ -1,20 +1,17 @@
-"""The backups of every database: begin, find, delete and restore them, and links to their archives."""
+"""The backups of every database: begin, find, delete, restore and read them."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
-import time
 from collections.abc import AsyncGenerator
-from hashlib import sha256
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent.backups.kinds import SAFETY, CleanUp, MakeBackup, RestoreBackup, Spool
 from agent.backups.storage import Storage
 from agent.backups.target import make_room, require_ready_at
 from agent.databases import Database
-from agent.errors import BackupNotFound, BackupUnfinished, LinkInvalid, OperationOpen, RestorationNotFound
+from agent.errors import BackupNotFound, BackupUnfinished, OperationOpen, RestorationNotFound
 from agent.log import Log
 from agent.operations.kind import LOGICAL
 from agent.operations.runner import Operations
@@ -28,9 +25,6 @@ if TYPE_CHECKING:
 
     from agent.backups.record import Backup
     from agent.operations.record import Operation
-
-LINK_SECONDS = 900
-"""How long a download link can be used; a download that has begun may take longer."""
 
 
 class DatabaseBackups:
@@ -146,30 +140,14 @@ class DatabaseBackups:
             raise Precondition(f"The archive cannot be removed: {problem.strerror or problem}.") from problem
         await self._state.run(lambda connection: record.remove(connection, backup.id))
 
-    async def link(self, backup: Backup) -> str:
-        """Give the path and query of a link that downloads an archive without a token, for `LINK_SECONDS`.
+    async def require_download(self, backup: Backup) -> None:
+        """Check that there is something to download.
 
-        Raises: BackupUnfinished, ArchiveNotFound; Precondition, when the state cannot be written or the storage read
+        Raises: BackupUnfinished, ArchiveNotFound; Precondition, when the storage cannot be read
         """
         if not backup.is_done:
             raise BackupUnfinished
         await self._require_archive(backup)
-        expires = int(time.time()) + LINK_SECONDS
-        return f"/api/backups/{backup.id}/download?expires={expires}&signature={await self._sign(backup.id, expires)}"
-
-    async def linked(self, backup_id: str, expires: str, signature: str) -> Backup:
-        """Find the backup of a link.
-
-        Raises: LinkInvalid, BackupNotFound, ArchiveNotFound; Precondition, when state or storage cannot be read
-        """
-        if not (expires.isascii() and expires.isdigit() and len(expires) <= 12 and signature.isascii()):
-            raise LinkInvalid
-        right = await self._sign(backup_id, int(expires))
-        if not hmac.compare_digest(right, signature) or int(expires) < time.time():
-            raise LinkInvalid
-        backup = await self.find(backup_id)
-        await self._require_archive(backup)
-        return backup
 
     async def read(self, backup: Backup, first: int, length: int) -> AsyncGenerator[bytes]:
         """Give bytes of an archive, a block at a time.
@@ -193,11 +171,6 @@ class DatabaseBackups:
             await asyncio.to_thread(self.storage.size, backup.place)
         except OSError as problem:
             raise Precondition(f"The archive cannot be read: {problem.strerror or problem}.") from problem
-
-    async def _sign(self, backup_id: str, expires: int) -> str:
-        # Of the state, so that another dbvalet that shares it can answer the link.
-        key: Any = await self._state.memory_of("").keep_first("download_key", token_hex(32))
-        return hmac.new(bytes.fromhex(key), f"{backup_id} {expires}".encode(), sha256).hexdigest()
 
 
 def _about(logical_database: str | None) -> dict[str, str]:

@@ -13,7 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from agent import followers
+from agent import followers, links
 from agent.api import logs
 from agent.followers import MOST_FOLLOWERS, added
 from agent.logs import ShownLine
@@ -118,7 +118,8 @@ async def test_a_log_that_cannot_be_read_is_told_to_who_would_follow_it(valet: V
 
 
 async def test_it_ends_with_the_time_of_the_link(valet: Valet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "LINK_SECONDS", 1)
+    monkeypatch.setattr(links, "LINK_SECONDS", 1)
+    monkeypatch.setattr(logs, "LOOK_SECONDS", 0.02)
     async with listening(valet) as port:
         url = await link(valet, port)
         async with connect(url) as socket, asyncio.timeout(10):

@@ -15,7 +15,8 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from agent.backups import backups, kinds
+from agent import links
+from agent.backups import kinds
 from agent.backups.record import Backup, BackupStatus
 from agent.operations import keeper, runner
 from agent.settings_backups import KeepSettings
@@ -244,7 +245,7 @@ async def test_a_link_cannot_be_changed_and_soon_expires(valet: Valet, monkeypat
     ):
         answer = await valet.client.get(changed)
         assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), changed
-    monkeypatch.setattr(backups, "LINK_SECONDS", -1)
+    monkeypatch.setattr(links, "LINK_SECONDS", -1)
     assert (await valet.client.get(await link(valet, done))).status_code == 403
 
 
