@@ -301,6 +301,13 @@ def archive_is_lost(method: str, path: str) -> Provoke:
     return provoke
 
 
+async def link_without_a_state(valet: Valet) -> httpx.Response:
+    await plant(valet)
+    link = (await valet.ask("GET", f"{BACKUP}/archive".format(**ONE))).json()["download_url"]
+    await valet.service.state.run(lambda connection: connection.exec_driver_sql("DROP TABLE memory"))
+    return await valet.client.get(link)
+
+
 async def range_behind_the_end(valet: Valet) -> httpx.Response:
     await plant(valet)
     link = (await valet.ask("GET", f"{BACKUP}/archive".format(**ONE))).json()["download_url"]
@@ -556,7 +563,7 @@ ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
         "forbidden": [lambda valet: valet.client.get(DOWNLOAD.format(**ONE))],
         "not_found": [archive_is_lost("GET", DOWNLOAD)],
         "range_not_satisfiable": [range_behind_the_end],
-        "precondition": [without_a_state("GET", f"{DOWNLOAD}?expires=1&signature=a")],
+        "precondition": [link_without_a_state],
     },
     ("GET", "/api/databases/{database_id}/backup_restorations/{restoration_id}"): reads_the_state(
         "/api/databases/{database_id}/backup_restorations/{restoration_id}"
