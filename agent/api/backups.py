@@ -223,9 +223,11 @@ async def download_of(request: Request) -> Response:
 def shown(backup: Backup) -> dict[str, Any]:
     """Give the fields of `BackupResource`."""
     fields = {name: getattr(backup, name) for name in BackupResource.model_fields if name not in ("type", "contents")}
+    # The documented API knows two.
+    fields["method"] = "periodic" if backup.method == "periodic" else "manual"
     manifest = backup.manifest
     contents = {name: manifest[name] for name in BackupContents.model_fields} if manifest else None
-    return {**fields, "type": backup.method, "contents": contents}
+    return {**fields, "type": fields["method"], "contents": contents}
 
 
 def _shown_restoration(operation: Operation) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from engines.backup import BLOCK
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from agent.backups.record import Backup
+    from agent.backups.record import Backup, Method
     from agent.operations.record import Operation
 
 
@@ -66,8 +66,10 @@ class DatabaseBackups:
             raise BackupNotFound
         return found
 
-    async def begin(self, database: Database, started_by: str, logical_database: str | None = None) -> Backup:
-        """Begin a backup that somebody asked for, of the deployment's own logical database unless another is named.
+    async def begin(
+        self, database: Database, started_by: str, logical_database: str | None = None, *, method: Method = "manual"
+    ) -> Backup:
+        """Begin a backup, of the deployment's own logical database unless another is named.
 
         Raises: Precondition, EngineUnavailable, OperationOpen
         """
@@ -78,7 +80,7 @@ class DatabaseBackups:
         backup_id = token_hex(12)
 
         def rows(connection: Connection, operation: Operation) -> None:
-            add_backup(connection, operation, backup_id, "manual", logical_database)
+            add_backup(connection, operation, backup_id, method, logical_database)
 
         params = {"backup_id": backup_id, **_about(logical_database)}
         await self._operations.begin(database, "backup", params, started_by, rows)
@@ -104,7 +106,7 @@ class DatabaseBackups:
         safety_id = token_hex(12)
 
         def rows(connection: Connection, operation: Operation) -> None:
-            add_backup(connection, operation, safety_id, "manual", backup.logical_database)
+            add_backup(connection, operation, safety_id, "safety", backup.logical_database)
 
         return await self._operations.begin(database, "backup_restore", {**params, SAFETY: safety_id}, started_by, rows)
 
@@ -178,7 +180,7 @@ def _about(logical_database: str | None) -> dict[str, str]:
 
 
 def add_backup(
-    connection: Connection, operation: Operation, backup_id: str, method: str, logical_database: str | None = None
+    connection: Connection, operation: Operation, backup_id: str, method: Method, logical_database: str | None = None
 ) -> None:
     """Add the row of the backup that an operation is going to make, in the operation's own transaction."""
     from agent.backups import record

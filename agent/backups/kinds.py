@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,7 @@ class MakeBackup:
         notes = await self.make(run, backup, 97)
         run.progress(97, "removing what is no longer to be kept")
         notes += await self.thin_out(run.database.id)
-        return notes if backup.logical_database else [*notes, *await self._back_up_cluster(run)]
+        return notes if backup.logical_database else [*notes, *await self._back_up_cluster(run, backup)]
 
     async def make(self, run: Run, backup: Backup, until: float) -> list[str]:
         """Make a backup as the first part of an operation, up to so many percent of it.
@@ -150,12 +151,21 @@ class MakeBackup:
             await asyncio.to_thread(self._storage.remove, backup.place)
         return backup.is_done
 
-    async def _back_up_cluster(self, run: Run) -> list[str]:
-        """Make the backup that point-in-time recovery begins with, where that is set up; a failure is a note."""
+    async def _back_up_cluster(self, run: Run, backup: Backup) -> list[str]:
+        """Make the backup that point-in-time recovery begins with, where that is set up; a failure is a note.
+
+        Each pushes out the oldest by the repository's own retention, and every instant with it that leads from there:
+        more than one a day is made by the schedule alone.
+        """
         if not self._clusters.has(run.database):
             return []
+        recovery = self._clusters.of(run.database)
         try:
-            await self._clusters.of(run.database).full_backup(part(run, 97, 99))
+            if backup.method != "periodic":
+                newest = max((each.stopped_at for each in await recovery.sets() if each.kind == "full"), default=None)
+                if newest is not None and newest > datetime.now(UTC) - timedelta(days=1):
+                    return [f"No backup of the whole server was made: there is one of {newest:%Y-%m-%d %H:%M} UTC."]
+            await recovery.full_backup(part(run, 97, 99))
         except EngineError as failed:
             return [f"The backup of the whole server, for going back to an instant, failed: {failed.message}"]
         return ["A backup of the whole server was made too, for going back to an instant."]
@@ -324,11 +334,20 @@ def part(run: Run, begin: float, end: float) -> Progress:
 
 
 def too_many(newest_first: list[Backup], keep: KeepSettings, now: datetime) -> list[Backup]:
-    """Choose the done ones that are too many or too old, and as many failed ones beyond the count."""
+    """Choose of one logical database the done ones that are too many or too old, and as many failed ones.
+
+    Too many are those of a kind, and of one token: to make backups takes less than to delete those of others.
+    """
     done = [each for each in newest_first if each.is_done]
     failed = [each for each in newest_first if each.status in _FAILED]
-    too_many = done[keep.count :] + failed[keep.count :]
+    too_many: list[Backup] = []
+    for those in (done, failed):
+        alike: Counter[tuple[str, str | None]] = Counter()
+        for each in those:
+            alike[each.method, each.started_by] += 1
+            if alike[each.method, each.started_by] > keep.count:
+                too_many.append(each)
     if keep.days is not None:
         oldest = now - timedelta(days=keep.days)
-        too_many += [each for each in done[1 : keep.count] if each.created_at < oldest]
+        too_many += [each for each in done[1:] if each.created_at < oldest and each not in too_many]
     return too_many

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from sqlalchemy import Connection, Row, Select, delete, insert, select, update
@@ -23,6 +23,9 @@ class BackupStatus(StrEnum):
     CANCELLING = "cancelling"
     CANCELLED = "cancelled"
 
+
+Method = Literal["manual", "periodic", "safety"]
+"""Asked for, by the schedule, or made of what was about to be destroyed."""
 
 OF_OPERATION = {
     "pending": BackupStatus.SCHEDULED,
@@ -44,8 +47,9 @@ class Backup:
     database_id: str
     operation_id: str
     name: str
-    method: str
-    """`manual` or `periodic`."""
+    method: Method
+    started_by: str | None
+    """The token that asked for it, or what dbvalet itself begins it as; None once its operation is forgotten."""
     logical_database: str | None
     """None is the deployment's own."""
     status: BackupStatus
@@ -74,7 +78,7 @@ def add(
     backup_id: str,
     database_id: str,
     operation_id: str,
-    method: str,
+    method: Method,
     created_at: datetime,
     logical_database: str | None = None,
 ) -> None:
@@ -124,7 +128,11 @@ def remove(connection: Connection, backup_id: str) -> None:
 
 def _with_operations() -> Select[Any]:
     return select(
-        backups, operations.c.status, operations.c.error, operations.c.finished_at.label("ended_at")
+        backups,
+        operations.c.status,
+        operations.c.error,
+        operations.c.started_by,
+        operations.c.finished_at.label("ended_at"),
     ).join_from(backups, operations, backups.c.operation_id == operations.c.id, isouter=True)
 
 
@@ -140,6 +148,7 @@ def _read(row: Row[Any]) -> Backup:
         operation_id=row.operation_id,
         name=row.name,
         method=row.method,
+        started_by=row.started_by,
         logical_database=row.logical_database,
         status=BackupStatus.DONE if is_done else status,
         error=None if is_done else row.error,

@@ -80,7 +80,7 @@ class SafetyNet:
                 wanted = _Wanted(principal.name, database.id, action.name, repr(params))
                 with _said_why():
                     backup = await self._begun_before(wanted) or await self._backups.begin(
-                        database, principal.name, _other(database, action, params)
+                        database, principal.name, _other(database, action, params), method="safety"
                     )
         except TimeoutError as late:
             awaited = deadline.awaited(late)

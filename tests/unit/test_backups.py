@@ -17,16 +17,18 @@ from sqlalchemy import update
 
 from agent import links
 from agent.backups import kinds
-from agent.backups.record import Backup, BackupStatus
+from agent.backups.record import Backup, BackupStatus, Method
 from agent.operations import keeper, runner
 from agent.settings_backups import KeepSettings
 from agent.state.tables import backups as rows
 from engines.errors import BackupFailed, EngineUnavailable
 from tests.contract.decoders import go_failure
+from tests.fakes import recovery
 from tests.fakes.driver import Gate
-from tests.fakes.service import Valet, listening, running, until
+from tests.fakes.service import Valet, configuration, listening, running, until
 
 ONE = "/api/databases/ad-one"
+NOW = datetime(2026, 1, 31, tzinfo=UTC)
 BACKED_UP_WHOLE = "A backup of the whole server was made too, for going back to an instant."
 
 
@@ -55,8 +57,8 @@ async def until_told(ask: Callable[[], Any], condition: Callable[[dict[str, Any]
     return found
 
 
-async def begin(valet: Valet, database: str = "ad-one") -> dict[str, Any]:
-    answer = await valet.ask("POST", f"/api/databases/{database}/backups", "operator", json={})
+async def begin(valet: Valet, database: str = "ad-one", token: str = "operator") -> dict[str, Any]:
+    answer = await valet.ask("POST", f"/api/databases/{database}/backups", token, json={})
     assert answer.status_code == 201, answer.text
     return answer.json()["database_backup"]
 
@@ -79,8 +81,8 @@ async def operation_of(valet: Valet, backup: dict[str, Any]) -> dict[str, Any]:
     return (await valet.ask("GET", path)).json()["operation"]
 
 
-async def make(valet: Valet) -> dict[str, Any]:
-    done = await ended(valet, await begin(valet))
+async def make(valet: Valet, token: str = "operator") -> dict[str, Any]:
+    done = await ended(valet, await begin(valet, token=token))
     assert done["status"] == "done", done
     return done
 
@@ -509,31 +511,78 @@ async def test_the_old_ones_are_removed_but_never_the_last_good_one(state: str):
         assert len(await listed(valet)) == 4  # a failure removes nothing
 
 
+def backup_of(
+    number: int, status: BackupStatus = BackupStatus.DONE, method: Method = "manual", by: str | None = "ops"
+) -> Backup:
+    return Backup(
+        id=str(number),
+        database_id="ad-one",
+        operation_id=str(number),
+        name=str(number),
+        method=method,
+        started_by=by,
+        logical_database=None,
+        status=status,
+        error=None,
+        created_at=NOW - timedelta(days=100 + number),
+        finished_at=None,
+        size=None,
+        sha256=None,
+        manifest=None,
+    )
+
+
 def test_the_last_good_one_is_kept_however_old_and_failed_ones_are_counted_apart():
-    now = datetime(2026, 1, 31, tzinfo=UTC)
-
-    def backup(number: int, status: BackupStatus) -> Backup:
-        return Backup(
-            id=str(number),
-            database_id="ad-one",
-            operation_id=str(number),
-            name=str(number),
-            method="manual",
-            logical_database=None,
-            status=status,
-            error=None,
-            created_at=now - timedelta(days=100 + number),
-            finished_at=None,
-            size=None,
-            sha256=None,
-            manifest=None,
-        )
-
     done, error = BackupStatus.DONE, BackupStatus.ERROR
-    newest_first = [backup(number, status) for number, status in enumerate([error, done, error, error, done, done])]
-    expired = kinds.too_many(newest_first, KeepSettings(count=2, days=7), now)
+    newest_first = [backup_of(number, status) for number, status in enumerate([error, done, error, error, done, done])]
+    expired = kinds.too_many(newest_first, KeepSettings(count=2, days=7), NOW)
 
     assert sorted(each.id for each in expired) == ["3", "4", "5"]
+
+
+def test_backups_push_out_those_of_their_own_kind_and_token_only():
+    others = [
+        backup_of(10, method="periodic", by="schedule"),
+        backup_of(11, method="safety", by="ops"),
+        backup_of(12, by="another"),
+        backup_of(13, by=None),
+    ]
+    asked_for = [backup_of(number) for number in range(5)]
+    expired = kinds.too_many([*asked_for, *others], KeepSettings(count=2), NOW)
+
+    assert [each.id for each in expired] == ["2", "3", "4"]
+    by_age = kinds.too_many(others, KeepSettings(count=2, days=7), NOW)
+    assert [each.id for each in by_age] == ["11", "12", "13"]
+
+
+async def test_an_operator_pushes_out_no_backup_of_others(state: str):
+    safe = [{**each, "backup_before_destroy": True} for each in configuration()["databases"]]
+    async with running(state=state, databases=safe, backups={"keep": {"count": 1}}) as valet:
+        of_admin = await make(valet, "admin")
+        valet.server().things["second"] = "red"
+        before = (await valet.act("drop-thing", {"name": "second"})).json()["backup"]
+        last = [await make(valet) for _ in range(3)][-1]
+        kept = await listed(valet)
+        assert [each["id"] for each in kept] == [last["id"], before["id"], of_admin["id"]]
+        assert {each["method"] for each in kept} == {"manual"}
+        again = await make(valet, "admin")
+        assert [each["id"] for each in await listed(valet)] == [again["id"], last["id"], before["id"]]
+
+
+@pytest.mark.parametrize(
+    ("method", "hours", "made"),
+    [("manual", 23, False), ("manual", 25, True), ("safety", 1, False), ("periodic", 1, True)],
+)
+async def test_only_the_schedule_backs_the_whole_server_up_more_than_once_a_day(
+    state: str, monkeypatch: pytest.MonkeyPatch, method: Method, hours: int, made: bool
+):
+    monkeypatch.setattr(recovery, "MADE", datetime.now(UTC) - timedelta(hours=hours))
+    async with running(state=state) as valet:
+        begun = await valet.service.backups.begin(valet.database(), "somebody", method=method)
+        await valet.service.operations.wait(begun.operation_id, 10)
+        found = await valet.service.operations.find("ad-one", begun.operation_id)
+        assert (BACKED_UP_WHOLE in found.notes) is made
+        assert any(note.startswith("No backup of the whole server was made") for note in found.notes) is not made
 
 
 # Cut off.

@@ -130,16 +130,26 @@ def test_a_damaged_repository_is_told_and_nothing_is_stopped(config: Path, clust
     assert cluster.started_at() == before
 
 
-def test_a_backup_of_such_a_database_has_a_physical_one_beside_it(config: Path, cluster: Cluster) -> None:
-    before = json.loads(cluster.run("pgbackrest", "--stanza=main", "--output=json", "info"))[0]["backup"]
+def physical(cluster: Cluster) -> list[str]:
+    found = json.loads(cluster.run("pgbackrest", "--stanza=main", "--output=json", "info"))[0]["backup"]
+    return [each["label"] for each in found]
+
+
+def test_a_backup_of_such_a_database_has_a_physical_one_beside_it_but_pushes_out_none(
+    config: Path, cluster: Cluster
+) -> None:
+    before = physical(cluster)
     programs = os.pathsep.join([str(wheel_programs()), os.environ["PATH"]])
     with serving(config, more={"PATH": programs}) as running, client_of(running) as client:
-        begun = client.post(f"{ONE}/backups", json={})
-        assert begun.status_code == 201, begun.text
-        shown = ended(client, begun.json()["database_backup"]["operation_id"])
-    assert shown["status"] == "finished", shown
-    after = json.loads(cluster.run("pgbackrest", "--stanza=main", "--output=json", "info"))[0]["backup"]
-    assert len(after) == len(before) + 1
+        for made in (1 - bool(before), 0):
+            begun = client.post(f"{ONE}/backups", json={})
+            assert begun.status_code == 201, begun.text
+            shown = ended(client, begun.json()["database_backup"]["operation_id"])
+            assert shown["status"] == "finished", shown
+            after = physical(cluster)
+            assert len(after) == len(before) + made
+            before = after
+        assert shown["notes"][-1].startswith("No backup of the whole server was made: there is one of "), shown
 
 
 SERVER_STOPS, FILES_ARE_BROUGHT_BACK, SERVER_RECOVERS, BACKUP_IS_MADE = 10, 15, 50, 80
