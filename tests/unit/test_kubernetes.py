@@ -52,3 +52,23 @@ def test_every_volume_that_is_mounted_is_there() -> None:
     there = claimed | {each["name"] for each in spec["volumes"]}
     wanted = {mount["name"] for one in spec["containers"] + spec["initContainers"] for mount in one["volumeMounts"]}
     assert wanted == there
+
+
+def test_nothing_is_mounted_below_what_is_read_only() -> None:
+    spec = pod()
+    assert spec["automountServiceAccountToken"] is False, "else it goes to /run/secrets/kubernetes.io/serviceaccount"
+    for one in spec["containers"] + spec["initContainers"]:
+        mounts = {Path(each["mountPath"]): each.get("readOnly", False) for each in one["volumeMounts"]}
+        assert [each for each in mounts if any(mounts.get(above) for above in each.parents)] == []
+
+
+def test_neither_service_ends_because_the_other_container_is_not_ready() -> None:
+    services = [each for each in resources() if each["kind"] == "Service"]
+    assert {each["metadata"]["name"]: each["spec"].get("publishNotReadyAddresses") for each in services} == {
+        "postgresql": True,
+        "dbvalet": True,
+    }
+
+
+def test_no_secret_is_written_on_a_command_line() -> None:
+    assert [file.name for file in DEPLOY.rglob("*") if file.is_file() and "--from-literal" in file.read_text()] == []
