@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, ClassVar, cast
 
-from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from agent.errors import AgentError
 from agent.held import Held
@@ -56,7 +56,7 @@ class KeptToken:
     """Ids, or `*`."""
     allow: tuple[str, ...] | None
     deny: tuple[str, ...]
-    values: tuple[Value, ...]
+    values: Annotated[tuple[Value, ...], Field(min_length=1)]
     backup_before_destroy: bool = False
     """Whether what it destroys is backed up first."""
 
@@ -98,8 +98,10 @@ class KeptTokens:
 
         await self._change(added)
 
-    async def rotate(self, name: str, value: Value, *, old_until: int) -> KeptToken:
+    async def rotate(self, name: str, next_value: Callable[[Value], Value], *, old_until: int) -> KeptToken:
         """Give a token another value; those that it has end by `old_until`, in seconds since the epoch.
+
+        next_value: makes it, from the newest there is
 
         Raises: AgentError, when there is none of this name or it is not understood; Precondition, when the state cannot
         be written
@@ -110,7 +112,7 @@ class KeptTokens:
             token = _understood(kept[place])
             if token is None:
                 raise AgentError(f"Another dbvalet wrote the token {name} in a way that this one does not know.")
-            return [*kept[:place], asdict(_rotated(token, value, old_until)), *kept[place + 1 :]]
+            return [*kept[:place], asdict(_rotated(token, next_value(token.values[-1]), old_until)), *kept[place + 1 :]]
 
         return next(each for each in await self._change(rotated) if each.name == name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -24,7 +25,8 @@ Examples:
   dbvalet token create nightly --role operator --database ad-pg --allow pg-list-queries --allow pg-cancel-query
   dbvalet token create grafana --role reader --all-databases --expires-in 90d
   dbvalet token list
-  dbvalet token rotate nightly --overlap 24h              a new value; the old one is good for another day
+  dbvalet token rotate nightly --overlap 24h              a new value, good for as long as the one before was made
+                                                          for; the old one is good for another day
   dbvalet token revoke nightly
   dbvalet token rotate-keys                               of the short-lived tokens that clients exchange theirs for
 
@@ -44,7 +46,7 @@ app = typer.Typer(
 Config = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="As for `serve`.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Who holds it, as the log and the audit say.")]
 ExpiresIn = Annotated[
-    str | None, typer.Option("--expires-in", metavar="TIME", help="As in 90d, 12h or 30m; never unless given.")
+    str | None, typer.Option("--expires-in", metavar="TIME", help="As in 90d, 12h, 30m or never; never unless given.")
 ]
 
 COLUMNS = ("name", "role", "databases", "actions", "expires", "from")
@@ -99,9 +101,10 @@ def create(
         backup_before_destroy=backup_before_destroy,
     )
     seen = {"role": wanted.role, "databases": wanted.databases, "allow": wanted.allow, "deny": wanted.deny}
-    change = _change("create", name=name, **seen, backup_before_destroy=backup_before_destroy)
+    more = {"backup_before_destroy": backup_before_destroy, "expires_at": value.expires_at}
+    change = _change("create", name=name, **seen, **more)
     _with_tokens(settings, lambda tokens: tokens.add(token), change)
-    typer.echo(secret)
+    _hand_out(secret, value)
 
 
 @app.command("list")
@@ -136,15 +139,30 @@ def rotate(
     overlap: Annotated[
         str, typer.Option("--overlap", metavar="TIME", help="How long the old value is still good, as in 24h or 0s.")
     ] = "1h",
-    expires_in: ExpiresIn = None,
+    expires_in: Annotated[
+        str | None,
+        typer.Option(
+            "--expires-in",
+            metavar="TIME",
+            help="As in 90d, 12h, 30m or never; as for the value before unless given.",
+        ),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Give a token another value and print it."""
     secret, value = _made(expires_in)
+
+    def next_value(newest: Value) -> Value:
+        if expires_in is not None or newest.expires_at is None:
+            return value
+        return replace(value, expires_at=value.made_at + newest.expires_at - newest.made_at)
+
     old_until = int((datetime.now(UTC) + _duration(overlap, "--overlap")).timestamp())
-    change = _change("rotate", name=name, old_until=old_until)
-    _with_tokens(_settings(config), lambda tokens: tokens.rotate(name, value, old_until=old_until), change, makes=False)
-    typer.echo(secret)
+    change = _change("rotate", name=name, old_until=old_until, expires_in=expires_in)
+    rotated = _with_tokens(
+        _settings(config), lambda tokens: tokens.rotate(name, next_value, old_until=old_until), change, makes=False
+    )
+    _hand_out(secret, rotated.values[-1])
 
 
 @app.command(epilog=EXAMPLES)
@@ -179,6 +197,11 @@ def _settings(config: Path | None) -> Settings:
     return load_settings(config)
 
 
+def _hand_out(secret: str, value: Value) -> None:
+    typer.echo(secret)
+    typer.echo(f"It ends: {_end(value.expires_at)}.", err=True)
+
+
 def _made(expires_in: str | None) -> tuple[str, Value]:
     """Make a value of 256 bits that nobody has seen."""
     from hashlib import sha256
@@ -187,7 +210,7 @@ def _made(expires_in: str | None) -> tuple[str, Value]:
     from agent.kept_tokens import Value
 
     now = datetime.now(UTC)
-    ends = None if expires_in is None else int((now + _duration(expires_in, "--expires-in")).timestamp())
+    ends = None if expires_in in (None, "never") else int((now + _duration(expires_in, "--expires-in")).timestamp())
     secret = token_hex(32)
     return secret, Value(sha256=sha256(secret.encode()).hexdigest(), made_at=int(now.timestamp()), expires_at=ends)
 

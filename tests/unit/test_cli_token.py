@@ -3,6 +3,7 @@
 import asyncio
 import getpass
 import json
+import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -128,6 +129,34 @@ async def test_an_expired_token_is_refused_and_no_short_lived_one_outlives_it(sh
     await shell.becomes(401, made)
     assert await shell.status(short) == 401
     assert "(expired)" in (await shell.run("list")).output
+
+
+async def ends_of(shell: Shell, name: str) -> list[int | None]:
+    """Give for how many seconds each value of a token was made, the newest last."""
+    (token,) = [each for each in (await kept_in(shell).all()).tokens if each.name == name]
+    return [each.expires_at and each.expires_at - each.made_at for each in token.values]
+
+
+def kept_in(shell: Shell) -> kept_tokens.KeptTokens:
+    return kept_tokens.KeptTokens(shell.valet.service.state, shell.valet.service.log)
+
+
+async def test_a_token_that_ends_does_so_after_a_rotation_too(shell: Shell):
+    made = await shell.run("create", "one", "--role", "reader", "--all-databases", "--expires-in", "90d")
+    assert re.search(r"It ends: \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ\.", made.stderr)
+    for words, seconds in (
+        ((), 90 * 86400),
+        ((), 90 * 86400),
+        (("--expires-in", "7d"), 7 * 86400),
+        ((), 7 * 86400),
+        (("--expires-in", "never"), None),
+        ((), None),
+    ):
+        rotated = await shell.run("rotate", "one", *words)
+        assert (await ends_of(shell, "one"))[-1] == seconds
+        assert ("It ends: never." in rotated.stderr) is (seconds is None)
+    listed = (await shell.valet.ask("GET", "/api/audit")).json()["audit"]
+    assert [each["params"].get("expires_in") for each in listed[1:]] == [None, None, "7d", None, "never", None]
 
 
 async def test_new_keys_leave_short_lived_tokens_alone_or_end_them_at_once(shell: Shell):
