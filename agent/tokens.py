@@ -96,6 +96,10 @@ class Tokens:
                     self._by_digest.setdefault(digest, _principal(token, digest, value.expires_at))
         self._by_fingerprint = {each.fingerprint: each for each in self._by_digest.values()}
 
+    def known(self) -> list[Principal]:
+        """List the principals of every token, one for each of its values."""
+        return list(self._by_digest.values())
+
     def authenticate(self, authorization: bytes | None) -> Principal:
         """Find the principal of an `Authorization` header, given as the bytes that came.
 

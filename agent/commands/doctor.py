@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -26,7 +26,8 @@ Examples:
 
 \b
 Exit codes: 0 every action would run; 1 something is missing; 2 the configuration is wrong.
-What the routes of logs and metrics lack is told, and does not count."""
+What the routes of logs and metrics lack is told, and does not count. Nor does what backups lack,
+unless they are made by themselves: at chosen hours, or before something is destroyed."""
 
 EXAMINE_SECONDS = 20.0
 """How long one database may take, whatever its server does; all are asked at the same time."""
@@ -75,6 +76,8 @@ class Findings:
     actions: list[Diagnosis] = field(default_factory=list[Diagnosis])
     routes: list[RouteDiagnosis] = field(default_factory=list[RouteDiagnosis])
     """They take optional parts of the grants script, so what they lack is told and is no fault."""
+    backups: list[Missing] = field(default_factory=list[Missing])
+    """What backups lack. Where one is made by itself it stands with the actions too."""
 
     @property
     def sound(self) -> bool:
@@ -102,7 +105,7 @@ def doctor(
     unknown = [each for each in databases or [] if each not in known]
     if unknown:
         raise typer.BadParameter(f"There is no {unknown[0]}. There are: {', '.join(known)}.", param_hint="DB")
-    found = asyncio.run(_examine_all([known[each] for each in databases or known], service.clusters))
+    found = asyncio.run(_examine_all([known[each] for each in databases or known], service))
     sound = all(each.sound for each in found)
     if as_json:
         typer.echo(json.dumps({"ok": sound, "databases": [asdict(each) for each in found]}, indent=2))
@@ -114,11 +117,11 @@ def doctor(
         raise typer.Exit(1)
 
 
-async def _examine_all(databases: Sequence[Database], clusters: Clusters) -> list[Findings]:
-    return await asyncio.gather(*(examine(each, clusters) for each in databases))
+async def _examine_all(databases: Sequence[Database], service: Service) -> list[Findings]:
+    return await asyncio.gather(*(examine(each, service) for each in databases))
 
 
-async def examine(database: Database, clusters: Clusters) -> Findings:
+async def examine(database: Database, service: Service) -> Findings:
     """Ask one server what each action would need; never longer than `EXAMINE_SECONDS`."""
     from engines.errors import EngineError
 
@@ -129,8 +132,10 @@ async def examine(database: Database, clusters: Clusters) -> Findings:
             found.version = description.readable_version
             found.actions = await _diagnose(database, description)
             found.routes = await _diagnose_routes(database)
-            if clusters.has(database):
-                found.actions.append(await _diagnose_recovery(database, clusters))
+            found.backups = await _lacking_backups(database)
+            found.actions = await _with_backups(database, service, found)
+            if service.clusters.has(database):
+                found.actions.append(await _diagnose_recovery(database, service.clusters))
     except EngineError as problem:
         found.problem = problem.message
     except TimeoutError:
@@ -181,6 +186,52 @@ async def _diagnose_routes(database: Database) -> list[RouteDiagnosis]:
             missing=[Missing(name=each.name, remedy=each.remedy) for each in missing],
         )
         for route, missing in sorted(lacks.items())
+    ]
+
+
+async def _lacking_backups(database: Database) -> list[Missing]:
+    backups = database.engine.backups_of(database.server)
+    remedies = (
+        [f"There are no backups of {database.engine.title} here."] if backups is None else await backups.missing()
+    )
+    return [Missing(name="backup", remedy=each) for each in remedies]
+
+
+async def _with_backups(database: Database, service: Service, found: Findings) -> list[Diagnosis]:
+    """Add to the actions what is refused where no backup can be made, and the backups that nobody asks for by hand.
+
+    Raises: Precondition, when the state cannot be read
+    """
+    from agent.kept_tokens import KeptTokens
+    from agent.roles import allows
+    from agent.tasks import CREATE_BACKUP, RESTORE_BACKUP
+    from engines.action import Effect
+
+    service.tokens.take((await KeptTokens(service.state, service.log).all()).tokens)
+    comes_first = database.settings.backup_before_destroy or any(
+        each.backup_before_destroy and each.sees(database.id) and allows(each.role, Effect.DESTRUCTIVE)
+        for each in service.tokens.known()
+    )
+    if not (comes_first or (await service.choices.of(database.id)).periodic_backups_enabled):
+        return found.actions
+    diagnoses = list(found.actions)
+    diagnoses += [
+        Diagnosis(
+            action=task.name,
+            effect=task.effect,
+            ready="off" if task.name in database.disabled_actions else "yes",
+            missing=[],
+        )
+        for task in (CREATE_BACKUP, RESTORE_BACKUP)
+    ]
+    concerned = {CREATE_BACKUP.name, RESTORE_BACKUP.name}
+    if comes_first:
+        concerned |= {each.action for each in diagnoses if each.effect == Effect.DESTRUCTIVE}
+    return [
+        replace(each, ready="no", missing=[*each.missing, *found.backups])
+        if found.backups and each.action in concerned and each.ready != "off"
+        else each
+        for each in diagnoses
     ]
 
 
@@ -255,6 +306,12 @@ def _print(found: Findings) -> None:
             typer.echo(f"  {each.route}: {', '.join(lack.name for lack in each.missing)}")
         for remedy in dict.fromkeys(lack.remedy for each in lacking for lack in each.missing):
             typer.echo(f"  {printable(remedy)}")
+        typer.echo("")
+    told = {lack.remedy for each in found.actions for lack in each.missing}
+    if found.backups and not told.issuperset(each.remedy for each in found.backups):
+        typer.echo("No backup can be made or restored; no fault where nobody asks for one:")
+        for each in found.backups:
+            typer.echo(f"  {printable(each.remedy)}")
         typer.echo("")
 
 

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from agent.choices import AllChoices, DatabaseChange
 from agent.commands import doctor as module
 from agent.commands.root import app
+from agent.state.state import State
+from engines.action import Effect
 from engines.address import Address
 from engines.engine import Description, Memory
 from engines.errors import EngineUnavailable
@@ -126,6 +129,75 @@ def test_what_a_route_lacks_is_told_and_is_no_fault(servers: dict[str, Prepare],
         {"route": "logs", "ready": "no", "missing": [{"name": "logright", "remedy": "GRANT logright"}]},
         {"route": "metrics", "ready": "yes", "missing": []},
     ]
+
+
+BACKUP = {"name": "backup", "remedy": "Install pg_dump."}
+DESTRUCTIVE = {name for name, each in ENGINE.actions.items() if each.effect is Effect.DESTRUCTIVE}
+
+
+def lack_backups(server: FakeServer) -> None:
+    give_all(server)
+    server.backups.missing = ["Install pg_dump."]
+
+
+def refused(result: Result) -> set[str]:
+    """Name the actions that lack a backup, and make sure that nothing else lacks anything."""
+    found = {name: each for name, each in actions_of(result).items() if each["missing"]}
+    assert [each["missing"] for each in found.values()] == [[BACKUP]] * len(found)
+    assert all(each["ready"] == "no" for each in found.values())
+    return set(found)
+
+
+def test_what_needs_a_backup_first_is_not_ready_where_none_can_be_made(
+    servers: dict[str, Prepare], tmp_path: Path
+) -> None:
+    servers["app"] = lack_backups
+    safe = declared("app", backup_before_destroy=True, disabled_actions=["create-backup"])
+    result = doctor(tmp_path, "--json", databases=(safe,))
+    assert result.exit_code == 1
+    assert refused(result) == {*DESTRUCTIVE, "restore-backup"}
+    assert actions_of(result)["create-backup"]["ready"] == "off"
+    lines = doctor(tmp_path, databases=(safe,)).output.splitlines()
+    assert lines[-1] == f"Actions that lack something: {len(DESTRUCTIVE) + 1}."
+    assert lines.count("  Install pg_dump.") == 1
+
+
+def test_it_is_no_fault_where_nobody_asks_for_one(servers: dict[str, Prepare], tmp_path: Path) -> None:
+    servers["app"] = lack_backups
+    result = doctor(tmp_path)
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    at = lines.index("No backup can be made or restored; no fault where nobody asks for one:")
+    assert lines[at + 1 :] == ["  Install pg_dump.", "", "Nothing is missing."]
+    (database,) = json.loads(doctor(tmp_path, "--json").stdout)["databases"]
+    assert database["backups"] == [BACKUP]
+
+
+@pytest.mark.parametrize(
+    ("role", "sees", "asks"), [("admin", "app", True), ("operator", "app", False), ("admin", "other", False)]
+)
+def test_a_token_that_asks_for_backups_first_makes_it_a_fault_where_it_destroys(
+    servers: dict[str, Prepare], tmp_path: Path, role: str, sees: str, asks: bool
+) -> None:
+    servers["app"] = servers["other"] = lack_backups
+    databases = (declared("app"), declared("other"))
+    config = configuration(tmp_path, *databases)
+    words = ["token", "create", "careful", "--role", role, "--database", f"ad-{sees}", "--backup-before-destroy"]
+    assert CliRunner().invoke(app, [*words, "--config", config]).exit_code == 0
+    result = doctor(tmp_path, "--json", databases=databases)
+    assert refused(result) == ({*DESTRUCTIVE, "create-backup", "restore-backup"} if asks else set())
+
+
+def test_backups_at_chosen_hours_are_not_ready_where_none_can_be_made(
+    servers: dict[str, Prepare], tmp_path: Path
+) -> None:
+    servers["app"] = lack_backups
+    state = State(f"sqlite:///{tmp_path}/state.db")
+    asyncio.run(AllChoices(state).change("ad-app", DatabaseChange(periodic_backups_enabled=True)))
+    state.close()
+    result = doctor(tmp_path, "--json")
+    assert result.exit_code == 1
+    assert refused(result) == {"create-backup", "restore-backup"}
 
 
 def test_an_action_that_is_switched_off_lacks_nothing(servers: dict[str, Prepare], tmp_path: Path) -> None:
