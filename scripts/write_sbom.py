@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ from packaging.markers import Marker
 
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements" / "run.lock"
+DOCKERFILE = ROOT / "Dockerfile"
 
 LIST_PACKAGES = """
 import json
@@ -54,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)
     try:
-        bills = {"dbvalet.cdx.json": of_lock(LOCK.read_text())}
+        bills = {"dbvalet.cdx.json": of_lock(LOCK.read_text(), python_of_image(DOCKERFILE.read_text()))}
         if given.image:
             bills["image.cdx.json"] = of_image(given.image)
         for name, bom in bills.items():
@@ -66,12 +68,27 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def of_lock(text: str) -> Bom:
-    """Make the bill of a lock file, with the hashes of each package; those of other systems than Linux are left out.
+def python_of_image(dockerfile: str) -> str:
+    """Give the version of Python that the image is built on, which is not the one that this runs with: `3.13`."""
+    found = re.search(r"^ARG BASE=python:(\d+\.\d+)", dockerfile, flags=re.MULTILINE)
+    if found is None:
+        raise NotWritten("The Dockerfile does not say which Python it is built on.")
+    return found[1]
+
+
+def of_lock(text: str, python: str) -> Bom:
+    """Make the bill of a lock file for a version of Python, with the hashes of each package; those of other systems
+    than Linux are left out.
 
     Which package needs which is what uv writes below each as `# via`.
     """
     bom = Bom()
+    place = {
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+    }
     root = bom.metadata.component = Component(
         name="dbvalet", version=version("dbvalet"), type=ComponentType.APPLICATION, bom_ref="dbvalet"
     )
@@ -79,7 +96,7 @@ def of_lock(text: str) -> Bom:
     needed_by: dict[str, list[str]] = {}
     for entry in entries(text):
         requirement, _, marker = entry["requirement"].partition(";")
-        if marker and not Marker(marker.strip()).evaluate({"sys_platform": "linux", "platform_system": "Linux"}):
+        if marker and not Marker(marker.strip()).evaluate(place):
             continue
         name, _, locked = requirement.strip().partition("==")
         name = name.partition("[")[0]

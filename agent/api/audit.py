@@ -13,6 +13,7 @@ from starlette.responses import Response
 from agent.api.databases import as_json
 from agent.api.openapi import described
 from agent.api.service import principal_of, service_of
+from agent.dispatch import authorise
 from agent.errors import Forbidden
 from agent.tasks import READ_AUDIT
 from engines.errors import InvalidParams
@@ -62,7 +63,10 @@ class AuditBody(BaseModel):
 
 
 async def list_audit(request: Request) -> Response:
-    """List the lines of the audit in their order, after one of them; as JSON lines to who accepts them."""
+    """List the lines of the audit in their order, after one of them; as JSON lines to who accepts them.
+
+    Those of a database for which this is switched off are left out.
+    """
     principal = principal_of(request)
     refusal = principal.refusal(READ_AUDIT)
     if refusal:
@@ -72,9 +76,12 @@ async def list_audit(request: Request) -> Response:
     limit = _number(query.get("limit"), "limit", PER_PAGE, 1, MOST)
     service = service_of(request)
     scope = None if principal.databases is None else set(principal.databases)
+    hidden = {each.id for each in service.databases if READ_AUDIT.name in each.disabled_actions}
     if (wanted := query.get("database")) is not None:
-        scope = {service.databases.find(principal, wanted).id}
-    rows = await service.journal.page(after=after, limit=limit, databases=scope)
+        database = service.databases.find(principal, wanted)
+        authorise(principal, database, READ_AUDIT)
+        scope = {database.id}
+    rows = await service.journal.page(after=after, limit=limit, databases=scope, hidden=hidden)
     lines = [row.shown() for row in rows]
     if JSON_LINES in request.headers.get("accept", ""):
         return Response(b"".join(orjson.dumps(line) + b"\n" for line in lines), media_type=JSON_LINES)

@@ -56,15 +56,17 @@ class Journal:
             raise
         await self.end(change, *change.ended)
 
-    async def page(self, *, after: int, limit: int, databases: Collection[str] | None = None) -> list[Row]:
-        """Read lines in their order; only those of some databases, unless None.
+    async def page(
+        self, *, after: int, limit: int, databases: Collection[str] | None = None, hidden: Collection[str] = ()
+    ) -> list[Row]:
+        """Read lines in their order; only those of some databases, unless None, and none of those that are hidden.
 
         Raises: Precondition, when the state cannot be read
         """
         from agent.audit import record
 
         return await self._state.run(
-            lambda connection: record.page(connection, after=after, limit=limit, databases=databases)
+            lambda connection: record.page(connection, after=after, limit=limit, databases=databases, hidden=hidden)
         )
 
     async def begin(self, change: Change, also: Callable[[Connection], None] | None = None) -> None:

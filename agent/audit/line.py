@@ -171,8 +171,9 @@ class Tampered(Exception):
 class Check:
     """Follows the chain from its first line; each line is handed to `follow`, in the order in which it stands."""
 
-    def __init__(self) -> None:
-        self.head = BEFORE_THE_FIRST
+    def __init__(self, before: Head = BEFORE_THE_FIRST) -> None:
+        """`before`: the line before the first one that is checked, of which nothing is known but this."""
+        self.before = self.head = before
 
     def follow(self, rows: Iterable[Row], watched: Head | None = None) -> None:
         """Check the next lines; `watched` is a line noted down before, which has to be among them.
@@ -204,6 +205,10 @@ class Check:
         Raises: Tampered
         """
         for head in heads:
+            if head is not None and head.sequence < self.before.sequence:
+                raise Tampered(f"Line {head.sequence} is not there: the lines begin with {self.before.sequence + 1}.")
+            if head is not None and head.sequence == self.before.sequence and head != self.before:
+                raise Tampered(f"Line {self.before.sequence + 1} does not follow the one that was noted down.")
             if head is not None and head.sequence > self.head.sequence:
                 raise Tampered(f"The lines from {self.head.sequence + 1} to {head.sequence} are missing.")
 

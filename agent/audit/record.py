@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, insert, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from agent.audit.line import Change, Head, Row, write
@@ -45,11 +45,20 @@ def at_one_moment(connection: Connection) -> None:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
 
 
-def page(connection: Connection, *, after: int, limit: int, databases: Collection[str] | None = None) -> list[Row]:
-    """Read lines in their order; only those of some databases, unless None."""
+def page(
+    connection: Connection,
+    *,
+    after: int,
+    limit: int,
+    databases: Collection[str] | None = None,
+    hidden: Collection[str] = (),
+) -> list[Row]:
+    """Read lines in their order; only those of some databases, unless None, and none of those that are hidden."""
     wanted = select(audit).where(audit.c.sequence > after).order_by(audit.c.sequence).limit(limit)
     if databases is not None:
         wanted = wanted.where(audit.c.database_id.in_(databases))
+    if hidden:
+        wanted = wanted.where(or_(audit.c.database_id.is_(None), audit.c.database_id.not_in(hidden)))
     return [
         Row(sequence=each.sequence, database_id=each.database_id, line=each.line, digest=each.digest)
         for each in connection.execute(wanted)

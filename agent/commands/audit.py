@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,14 +57,21 @@ def verify(
     check = Check()
     try:
         if file is not None:
-            check.follow(_lines_of(file), noted)
+            rows = _lines_of(file)
+            check = Check(_before(rows))
+            check.follow(rows, noted)
             check.end(noted)
         else:
             asyncio.run(_check_state(config, check, noted))
     except Tampered as found:
         typer.echo(f"dbvalet: {found}", err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"The audit is whole: lines: {check.head.sequence}, head: {check.head}")
+    if check.before.sequence:
+        begins = f"from line {check.before.sequence + 1}, which follows {check.before}; what was before is not in it: "
+    else:
+        begins = ""
+    lines = check.head.sequence - check.before.sequence
+    typer.echo(f"The audit is whole: {begins}lines: {lines}, head: {check.head}")
 
 
 @app.command(epilog=EXAMPLES)
@@ -88,10 +95,12 @@ async def _check_state(config: Path | None, check: Check, noted: Head | None) ->
 async def _export(config: Path | None, after: int) -> None:
     import orjson
 
+    from agent.commands.told import tell
+
     async with aclosing(_pages(config, after)) as pages:
         async for rows, _ in pages:
             for row in rows:
-                typer.echo(orjson.dumps(row.shown()))
+                tell(orjson.dumps(row.shown()), f"The export ends before line {row.sequence}.")
 
 
 async def _pages(config: Path | None, after: int) -> AsyncGenerator[tuple[list[Row], Head]]:
@@ -139,6 +148,17 @@ def _lines_of(file: Path) -> list[Row]:
     except (OSError, KeyError, TypeError, AttributeError, orjson.JSONDecodeError) as problem:
         raise typer.BadParameter(f"{file} is nothing that `export` wrote: {problem}", param_hint="--file") from None
     return rows
+
+
+def _before(rows: Sequence[Row]) -> Head:
+    """Give the line before the first, as that one has it: `export --after` begins in the middle."""
+    import orjson
+
+    from agent.audit.line import BEFORE_THE_FIRST, Head
+
+    if not rows or rows[0].sequence <= 1:
+        return BEFORE_THE_FIRST
+    return Head(sequence=rows[0].sequence - 1, digest=str(orjson.loads(rows[0].line).get("previous")))
 
 
 def _head(text: str) -> Head:

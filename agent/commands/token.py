@@ -104,7 +104,7 @@ def create(
     more = {"backup_before_destroy": backup_before_destroy, "expires_at": value.expires_at}
     change = _change("create", name=name, **seen, **more)
     _with_tokens(settings, lambda tokens: tokens.add(token), change)
-    _hand_out(secret, value)
+    _hand_out(secret, value, f"The token is made, nobody has its value: `dbvalet token revoke {name}` takes it away.")
 
 
 @app.command("list")
@@ -162,7 +162,7 @@ def rotate(
     rotated = _with_tokens(
         _settings(config), lambda tokens: tokens.rotate(name, next_value, old_until=old_until), change, makes=False
     )
-    _hand_out(secret, rotated.values[-1])
+    _hand_out(secret, rotated.values[-1], f"Nobody has the new value: `dbvalet token rotate {name}` makes another one.")
 
 
 @app.command(epilog=EXAMPLES)
@@ -197,8 +197,10 @@ def _settings(config: Path | None) -> Settings:
     return load_settings(config)
 
 
-def _hand_out(secret: str, value: Value) -> None:
-    typer.echo(secret)
+def _hand_out(secret: str, value: Value, if_lost: str) -> None:
+    from agent.commands.told import tell
+
+    tell(secret, if_lost)
     typer.echo(f"It ends: {_end(value.expires_at)}.", err=True)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import sqlite3
+import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -14,14 +15,15 @@ import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
-from agent.audit.line import redacted
+from agent.audit.line import Change, redacted
 from agent.commands.root import app
 from engines.action import Effect, Params, action
 from engines.errors import DeadlineExceeded
 from tests.fakes import ENGINE
 from tests.fakes.driver import STAND_INS, FakeServer, Gate
-from tests.fakes.service import PASSWORD, TOKENS, Valet, running, until
+from tests.fakes.service import PASSWORD, TOKENS, Valet, configuration, running, until
 from tests.fakes.users import FakeUsers
+from tests.unit.running import command, environment
 
 ONE = "/api/databases/ad-one"
 
@@ -271,6 +273,31 @@ async def test_a_token_sees_the_lines_of_its_databases_only(valet: Valet):
     assert [line["database"] for line in await audit_of(valet, query="?database=ad-one")] == ["ad-one"]
 
 
+async def test_lines_of_a_database_where_it_is_switched_off_are_shown_to_nobody():
+    one, two = configuration()["databases"]
+    databases = [one, {**two, "disabled_actions": ["read-audit"]}]
+    async with running(databases=databases) as valet:
+        await valet.act("add-thing", {"name": "x"}, database="ad-two")
+        await valet.act("add-thing", {"name": "x"})
+        change = Change(
+            request_id="1",
+            who="root on this machine",
+            address=None,
+            method="COMMAND",
+            path="dbvalet token create",
+            action="create-token",
+            effect=Effect.WRITE,
+            database=None,
+        )
+        await valet.service.journal.end(change, 200, "ok")
+
+        assert [line["database"] for line in await audit_of(valet)] == ["ad-one", None]
+        assert await audit_of(valet, "of-two") == []
+        refused = await valet.ask("GET", "/api/audit?database=ad-two")
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+        assert refused.json()["error"] == "read-audit is switched off for this database."
+
+
 async def test_where_it_is_switched_off_nothing_is_written_and_nothing_refused():
     async with running(audit="none", state="sqlite:////proc/nowhere/state.db") as valet:
         assert (await valet.act("add-thing", {"name": "x"})).status_code == 200
@@ -515,6 +542,47 @@ def test_export_goes_on_after_a_line(five: Path, monkeypatch: pytest.MonkeyPatch
     output = invoke(five, "export", "--after", "2").output
     assert [json.loads(line)["sequence"] for line in output.splitlines()] == [3, 4, 5]
     assert verified(five).output.startswith("The audit is whole: lines: 5")
+
+
+def test_a_part_that_was_exported_is_checked_from_where_it_begins(five: Path):
+    part = five / "part.jsonl"
+    digests = [json.loads(line)["digest"] for line in invoke(five, "export").output.splitlines()]
+    part.write_text(invoke(five, "export", "--after", "2").output)
+    result = verified(five, "--file", str(part))
+    assert (result.exit_code, result.output) == (
+        0,
+        f"The audit is whole: from line 3, which follows 2:{digests[1]}; what was before is not in it: "
+        f"lines: 3, head: 5:{digests[4]}\n",
+    )
+    for noted, said in (
+        (f"2:{digests[1]}", None),
+        (f"4:{digests[3]}", None),
+        ("2:0", "Line 3 does not follow the one that was noted down."),
+        (f"1:{digests[0]}", "Line 1 is not there: the lines begin with 3."),
+        ("6:0", "The lines from 6 to 6 are missing."),
+    ):
+        checked = verified(five, "--file", str(part), "--head", noted)
+        assert (checked.exit_code, checked.stderr) == ((0, "") if said is None else (1, f"dbvalet: {said}\n"))
+    lines = part.read_text().splitlines()
+    part.write_text(f"{lines[0]}\n{lines[2]}\n")
+    assert verified(five, "--file", str(part)).stderr.startswith("dbvalet: Line 4 is not where it was")
+
+
+def test_an_export_to_a_full_disk_says_so_in_one_line(five: Path):
+    invoke(five, "export")  # which writes the configuration
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            command("audit", "export", "--config", str(five / "dbvalet.yaml")),
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "dbvalet: Standard output cannot be written: No space left on device. The export ends before line 1.\n",
+    )
 
 
 @pytest.mark.parametrize("head", ["", "5", "x:y", ":y"])

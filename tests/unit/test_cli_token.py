@@ -5,6 +5,7 @@ import getpass
 import json
 import re
 import sqlite3
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -21,6 +22,7 @@ from agent.platform import signing_keys
 from agent.state.state import DatabaseMemory
 from engines.errors import Precondition
 from tests.fakes.service import TOKENS, Valet, configuration, running, until
+from tests.unit.running import command, environment
 
 ONE, TWO = "/api/databases/ad-one", "/api/databases/ad-two"
 MANY_TIMES = 0.01
@@ -129,6 +131,29 @@ async def test_an_expired_token_is_refused_and_no_short_lived_one_outlives_it(sh
     await shell.becomes(401, made)
     assert await shell.status(short) == 401
     assert "(expired)" in (await shell.run("list")).output
+
+
+async def test_a_value_that_could_not_be_written_is_told_with_what_helps(shell: Shell):
+    def lost(*words: str) -> str:
+        with Path("/dev/full").open("w") as full:
+            ended = subprocess.run(
+                command("token", *words, "--config", str(shell.config)),
+                env=environment(),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        assert ended.returncode == 1
+        return ended.stderr.splitlines()[-1]
+
+    said = "dbvalet: Standard output cannot be written: No space left on device. "
+    assert await asyncio.to_thread(lost, "create", "one", "--role", "reader", "--all-databases") == (
+        f"{said}The token is made, nobody has its value: `dbvalet token revoke one` takes it away."
+    )
+    assert await asyncio.to_thread(lost, "rotate", "one") == (
+        f"{said}Nobody has the new value: `dbvalet token rotate one` makes another one."
+    )
 
 
 async def ends_of(shell: Shell, name: str) -> list[int | None]:

@@ -134,6 +134,16 @@ async def test_the_list_has_the_newest_first_and_only_those_of_the_database(vale
     assert go_failure(unseen) == "The operation was not found"
 
 
+async def test_an_operation_of_another_database_is_not_found_and_goes_on(valet: Valet):
+    operation = await begin(valet)
+    for token in ("admin", "of-two"):
+        for method, rest in (("GET", ""), ("POST", "/cancel")):
+            answer = await valet.ask(method, f"/api/databases/ad-two/operations/{operation.id}{rest}", token)
+            assert (answer.status_code, go_failure(answer)) == (404, "The operation was not found")
+    assert (await valet.ask("GET", f"/api/databases/ad-one/operations/{operation.id}", "of-two")).status_code == 404
+    assert (await ended(valet, operation))["status"] == "finished"
+
+
 @pytest.mark.parametrize(
     ("problem", "status", "text"),
     [

@@ -59,8 +59,18 @@ def test_the_bill_of_the_lock_has_every_package_with_its_hashes(
     assert f"{len(bill['components'])} packages" in capsys.readouterr().out
 
 
+def test_it_is_the_bill_of_the_python_that_the_image_has(sbom: ModuleType) -> None:
+    assert sbom.python_of_image((ROOT / "Dockerfile").read_text()) == "3.13"
+    via = "\\\n    # via dbvalet\n"
+    two = f"one==1.0 ; python_full_version < '3.12' {via}one==2.0 ; python_full_version >= '3.12' {via}"
+    for python, version in (("3.11", "1.0"), ("3.13", "2.0")):
+        assert by_name(json.loads(sbom.as_json(sbom.of_lock(two, python))))["one"]["version"] == version
+    with pytest.raises(sbom.NotWritten):
+        sbom.python_of_image("FROM debian")
+
+
 def test_it_says_what_needs_what(sbom: ModuleType) -> None:
-    bill = json.loads(sbom.as_json(sbom.of_lock(LOCK)))
+    bill = json.loads(sbom.as_json(sbom.of_lock(LOCK, "3.13")))
     needs = {each["ref"]: each.get("dependsOn", []) for each in bill["dependencies"]}
     assert {"pypi:fastapi", "pypi:psycopg"} <= set(needs["dbvalet"])
     assert "pypi:httpcore" in needs["pypi:httpx"]
