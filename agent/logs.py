@@ -12,6 +12,7 @@ from agent.databases import Database
 from agent.errors import NotSupported
 from agent.log_file import end_of_file
 from engines import deadline
+from engines.action import Effect
 from engines.errors import DeadlineExceeded
 from engines.health import LogLine, explained
 from engines.log_text import masked
@@ -44,10 +45,10 @@ class Logs:
     async def read(self, database: Database, lines: int) -> list[ShownLine]:
         """Read the end of a log, oldest line first: about as many as asked for, more where entries have several.
 
-        Raises: NotSupported, Precondition, PrivilegeMissing, EngineUnavailable, DeadlineExceeded
+        Raises: Overloaded, NotSupported, Precondition, PrivilegeMissing, EngineUnavailable, DeadlineExceeded
         """
         try:
-            with deadline.within(SECONDS):
+            with deadline.within(SECONDS), database.admitted(Effect.READ):
                 async with asyncio.timeout(SECONDS + deadline.GRACE):
                     found = await _entries(database, lines)
                     # Not in the event loop: there may be a megabyte of it.

@@ -18,6 +18,7 @@ from agent.databases import Database
 from agent.dispatch import parse_object
 from agent.errors import BackupNotFound, DatabaseNotFound, RangeInvalid
 from agent.tasks import CREATE_BACKUP, DELETE_BACKUP, DOWNLOAD_BACKUP, RESTORE_BACKUP
+from engines.action import Effect
 from engines.errors import InvalidParams
 
 if TYPE_CHECKING:
@@ -194,7 +195,8 @@ async def download(request: Request, backup_id: str) -> Response:
     given = request.query_params
     link = await service.links.read(DOWNLOAD_BACKUP, backup_id, given.get("expires", ""), given.get("signature", ""))
     backup = await service.backups.find(backup_id)
-    service.links.good_for(link, backup.database_id)
+    principal, _ = service.links.good_for(link, backup.database_id)
+    service.limits.count(principal.name, Effect.READ)
     await service.backups.require_download(backup)
     size = backup.size or 0
     etag = f'"{backup.sha256}"'

@@ -96,7 +96,8 @@ class ChangeRoute(APIRoute):
 
         Raises: AgentError, InvalidParams
         """
-        once = service_of(Request(scope)).once
+        service = service_of(Request(scope))
+        once = service.once
         body = await read_body(scope, receive)
         path = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
         asked = Asked(who=who, key=key, fingerprint=fingerprint_of(scope["method"], path, body))
@@ -104,6 +105,8 @@ class ChangeRoute(APIRoute):
         with once.at_work(asked):
             found = await once.find(asked)
             if isinstance(found, Answer):
+                change = self._replayed(scope, who, body)
+                await service.journal.end(change, found.status, found.code)
                 await _send(found, send)
                 return
             mark = begun.set(Begun(mark=asked.mark, in_doubt=found is not None))
@@ -115,6 +118,21 @@ class ChangeRoute(APIRoute):
                 await self._write_down(written, send)
             finally:
                 begun.reset(mark)
+
+    def _replayed(self, scope: Scope, who: str, body: bytes) -> Change:
+        extra: dict[str, Any] = self.openapi_extra or {}
+        return Change(
+            request_id=scope["request_id"],
+            who=who,
+            address=address_of(scope),
+            method=scope["method"],
+            path=scope["path"],
+            action=extra["x-task"],
+            effect=scope[COUNTED],
+            database=scope["path_params"].get("database_id"),
+            params=_params_of(body),
+            replayed=True,
+        )
 
 
 def _sees(scope: Scope, principal: Principal) -> bool:
@@ -145,6 +163,13 @@ def _principal(scope: Scope) -> Principal | None:
         return service_of(Request(scope)).tokens.authenticate(authorization_of(scope))
     except Unauthenticated:
         return None  # the route says so itself
+
+
+def _params_of(body: bytes | bytearray) -> Any:
+    try:
+        return orjson.loads(body) if body else None
+    except orjson.JSONDecodeError:
+        return None  # it was refused
 
 
 class _Written:
@@ -209,7 +234,7 @@ class _Written:
     def _change(self) -> Change | None:
         change: Change | None = self.scope.get(CHANGE)
         if change is not None:
-            change.params = self._params()
+            change.params = _params_of(self._body)
         return change
 
     def _answered(self) -> tuple[int, str, bytes]:
@@ -217,14 +242,6 @@ class _Written:
         status: int = self.answer[0]["status"]
         body = b"".join(message.get("body", b"") for message in self.answer)
         return status, "ok" if status < 400 else orjson.loads(body)["code"], body
-
-    def _params(self) -> Any:
-        if not self._body:
-            return None
-        try:
-            return orjson.loads(self._body)
-        except orjson.JSONDecodeError:
-            return None  # it was refused
 
 
 class _Keyed(_Written):

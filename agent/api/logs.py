@@ -24,6 +24,7 @@ from agent.errors import AgentError, LinkInvalid, NotSupported
 from agent.followers import Follower
 from agent.links import Link
 from agent.tasks import READ_LOGS
+from engines.action import Effect
 from engines.errors import EngineError
 
 LINES, MOST_LINES = 100, 10_000
@@ -131,13 +132,14 @@ async def _send_lines(socket: WebSocket, follower: Follower, link: Link, databas
 async def _linked(request: HTTPConnection) -> tuple[Link, Database]:
     """Check a link; give what it lets do, and its database.
 
-    Raises: LinkInvalid; Precondition, when the state cannot be read
+    Raises: LinkInvalid, RateLimited; Precondition, when the state cannot be read
     """
-    links, database_id = service_of(request).links, request.path_params["log_id"]
+    service, database_id = service_of(request), request.path_params["log_id"]
     given = request.query_params
     ends, _, signature = given.get("token", "").partition(".")
-    link = await links.read(READ_LOGS, f"{database_id} {given.get('timestamp', '')}", ends, signature)
-    _, database = links.good_for(link, database_id)
+    link = await service.links.read(READ_LOGS, f"{database_id} {given.get('timestamp', '')}", ends, signature)
+    principal, database = service.links.good_for(link, database_id)
+    service.limits.count(principal.name, Effect.READ)
     return link, database
 
 
@@ -153,6 +155,7 @@ def install(app: FastAPI) -> None:
             "privilege_missing",
             "precondition",
             "engine_unavailable",
+            "overloaded",
             "deadline_exceeded",
             response_model=LogsBody,
             tags=["logs"],

@@ -68,7 +68,7 @@ def described(
     if gives:
         extra["x-gives"] = gives
     if task is not None:
-        extra["x-effect"] = task.effect.value
+        extra["x-task"], extra["x-effect"] = task.name, task.effect.value
     if says_when_begun:
         extra["x-says-when-begun"] = True
     parameters = [_query_parameter(name, schema) for name, schema in (query or {}).items()]
@@ -136,7 +136,7 @@ def document(app: FastAPI, engines: Mapping[str, Engine]) -> dict[str, Any]:
 
 def _link(operation: dict[str, Any], path: str, paths: Mapping[str, dict[str, Any]]) -> None:
     """Say where one can go from an answer: to each route whose path holds something that it gives, and nothing new."""
-    for of_route in ("x-effect", "x-says-when-begun"):
+    for of_route in ("x-task", "x-effect", "x-says-when-begun"):
         operation.pop(of_route, None)
     given: dict[str, str] = {name: f"$response.body#{place}" for name, place in operation.pop("x-gives", {}).items()}
     known = {**{name: f"$request.path.{name}" for name in _names_in(path)}, **given}

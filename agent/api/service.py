@@ -117,10 +117,12 @@ def permitted(request: Request, database_id: str, task: Task) -> tuple[Principal
     Raises: Unauthenticated, DatabaseNotFound, RateLimited, Forbidden; AnswerUnknown, when an earlier request with its
     key was begun and nothing tells how it ended
     """
-    service = service_of(request)
-    principal = service.tokens.authenticate(authorization_of(request.scope))
+    service, scope = service_of(request), request.scope
+    principal = service.tokens.authenticate(authorization_of(scope))
+    # Also what is refused: it has its line in the audit, and asks for databases that there are not.
+    if scope.get(COUNTED) is not task.effect:
+        service.limits.count(principal.name, task.effect)
     database = service.databases.find(principal, database_id)
-    scope = request.scope
     scope[CHANGE] = Change(
         request_id=scope["request_id"],
         who=principal.name,
@@ -131,9 +133,6 @@ def permitted(request: Request, database_id: str, task: Task) -> tuple[Principal
         effect=task.effect,
         database=database.id,
     )
-    # Also what is refused: it has its line in the audit.
-    if scope.get(COUNTED) is not task.effect:
-        service.limits.count(principal.name, task.effect)
     authorise(principal, database, task)
     if scope.get(IN_DOUBT):
         raise AnswerUnknown(NOT_AGAIN)

@@ -308,6 +308,24 @@ async def link_without_a_state(valet: Valet) -> httpx.Response:
     return await valet.client.get(link)
 
 
+def link_over_the_rate(path: str, field: str) -> Provoke:
+    async def provoke(_: Valet) -> httpx.Response:
+        async with running(limits={"read": "1/hour"}) as valet:
+            await plant(valet)
+            link = (await valet.ask("GET", path.format(**ONE))).json()[field]
+            assert (await valet.client.get(link)).is_success
+            return await valet.client.get(link)
+
+    return provoke
+
+
+async def link_while_crowded(_: Valet) -> httpx.Response:
+    async with running(limits={"concurrent": 1}) as valet:
+        link = (await valet.ask("GET", "/api/databases/ad-one/logs")).json()["url"]
+        with valet.database().admitted(Effect.READ):
+            return await valet.client.get(link)
+
+
 async def range_behind_the_end(valet: Valet) -> httpx.Response:
     await plant(valet)
     link = (await valet.ask("GET", f"{BACKUP}/archive".format(**ONE))).json()["download_url"]
@@ -564,6 +582,7 @@ ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
         "not_found": [archive_is_lost("GET", DOWNLOAD)],
         "range_not_satisfiable": [range_behind_the_end],
         "precondition": [link_without_a_state],
+        "rate_limited": [link_over_the_rate(f"{BACKUP}/archive", "download_url")],
     },
     ("GET", "/api/databases/{database_id}/backup_restorations/{restoration_id}"): reads_the_state(
         "/api/databases/{database_id}/backup_restorations/{restoration_id}"
@@ -644,6 +663,7 @@ ROWS["POST", f"{OF_ONE}/features"] |= {
 ROWS["GET", f"{OF_ONE}/logs"] = {
     **through_the_engine("GET", f"{OF_ONE}/logs", *MEASURING, errors.Precondition()),
     "forbidden": takes_more_than_a_reader("GET", f"{OF_ONE}/logs"),
+    "overloaded": [while_crowded("GET", f"{OF_ONE}/logs", Effect.READ)],
 }
 MANAGING = (NotSupported(), errors.PrivilegeMissing(), errors.EngineUnavailable(), errors.DeadlineExceeded())
 ODD_NAMES = ("short", "x" * 33, "some'body", 'some"body', "some body", "some@body", "s\u043emebody", "pg_body")
@@ -718,7 +738,9 @@ ROWS["GET", "/api/logs/{log_id}"] = {
         lambda valet: valet.client.get("/api/logs/ad-one"),
         lambda valet: valet.client.get("/api/logs/ad-one?token=0&timestamp=1"),
         lambda valet: valet.client.get("/api/logs/ad-none?token=0&timestamp=1"),
-    ]
+    ],
+    "rate_limited": [link_over_the_rate(f"{OF_ONE}/logs", "url")],
+    "overloaded": [link_while_crowded],
 }
 for how, where in (
     ("POST", f"{OF_ONE}/firewall_rules"),

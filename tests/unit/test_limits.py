@@ -166,6 +166,14 @@ async def test_a_route_is_counted_once_by_what_its_token_must_be_allowed() -> No
             counted.clear()
 
 
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+async def test_who_asks_for_databases_that_there_are_not_is_counted(method: str):
+    path = {"GET": "/api/databases/ad-none/logs", "PATCH": "/api/databases/ad-none"}[method]
+    async with running(limits={"read": "2/hour", "write": "2/hour"}) as valet:
+        answers = [await valet.ask(method, path, json={}) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [404, 404, 429]
+
+
 async def test_a_dry_run_that_a_token_may_not_ask_for_is_counted_as_a_read():
     async with running(limits={"read": "1/hour", "destructive": "1/hour"}) as valet:
         asked = {"action_name": "drop-thing", "params": {"name": "first"}, "dry_run": True}

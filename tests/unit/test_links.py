@@ -10,20 +10,24 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from agent import kept_tokens
 from agent import links as links_module
+from agent.admission import Admission
 from agent.api import logs
 from agent.kept_tokens import KeptToken, KeptTokens, Value
+from agent.limits import Limits
 from agent.log import make_log
 from agent.roles import Role
-from tests.fakes.service import URL, Valet, listening, running, until
+from agent.settings_tokens import LimitSettings
+from engines.action import Effect
+from tests.fakes.service import TOKENS, URL, Valet, listening, running, until
 from tests.planted import IDS, plant
 
 MANY_TIMES = 0.01
 SECRET = "token-of-a-temporary-one-0123456789"
-BY_IT = {"Authorization": f"Bearer {SECRET}"}
+BY_IT, BY_ADMIN = ({"Authorization": f"Bearer {token}"} for token in (SECRET, TOKENS["admin"]))
 LOGS, ARCHIVE = "/api/databases/ad-one/logs", f"/api/databases/ad-one/backups/{IDS['backup_id']}/archive"
 
 
@@ -129,6 +133,32 @@ async def test_who_follows_a_log_is_let_go_when_the_token_is_revoked(valet: Vale
     told = (closed.value.rcvd.code, closed.value.rcvd.reason)
     assert told == (1008, "the token of the link does not allow it any more")
     await until(lambda: valet.service.followers.count() == 0)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+async def test_what_a_link_is_used_for_is_counted_as_a_read_of_its_token(valet: Valet, which: int) -> None:
+    await made(valet)
+    url, of_admin = (await links(valet))[which], (await links(valet, BY_ADMIN))[which]
+    valet.service.limits = Limits(LimitSettings(read="2/hour"))
+    assert [(await valet.client.get(url)).status_code for _ in range(4)] == [200, 200, 429, 429]
+    assert (await valet.client.get("/api/databases", headers=BY_IT)).status_code == 429
+    if which == 0:
+        async with listening(valet) as port:
+            with pytest.raises(InvalidStatus) as refused:
+                async with connect(url.replace("http://dbvalet", f"ws://127.0.0.1:{port}")):
+                    pass
+        assert refused.value.response.status_code == 429
+        assert "Retry-After" in refused.value.response.headers
+    assert (await valet.client.get(of_admin)).status_code == 200
+
+
+async def test_a_log_is_read_by_no_more_than_may_be_at_work_on_its_database(valet: Valet) -> None:
+    (url, _) = await links(valet, BY_ADMIN)
+    valet.database()._reads = Admission(1, lambda: False)
+    with valet.database().admitted(Effect.READ):
+        shed = await valet.client.get(url)
+    assert (shed.status_code, shed.json()["code"]) == (503, "overloaded")
+    assert (await valet.client.get(url)).status_code == 200
 
 
 async def test_a_link_is_not_good_for_another_task_or_token(valet: Valet) -> None:

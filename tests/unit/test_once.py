@@ -67,6 +67,25 @@ async def test_a_retry_gets_the_first_answer_and_nothing_is_done_again(valet: Va
     assert [(line["code"], line["replayed"]) for line in lines] == [("ok", False), ("ok", True)]
 
 
+async def test_a_retry_of_a_route_beside_the_actions_has_its_line_and_is_counted():
+    async with running(limits={"write": "2/hour"}) as valet:
+        body = {"database_user": {"name": "somebody", "password": "p" * 24, "password_confirmation": "p" * 24}}
+        answers = [
+            await valet.ask("POST", f"{ONE}/users", json=body, headers={"Idempotency-Key": "key-1"}) for _ in range(3)
+        ]
+        assert [answer.status_code for answer in answers] == [201, 201, 429]
+        lines = (await valet.ask("GET", "/api/audit")).json()["audit"]
+
+    assert [line.pop("replayed") for line in lines] == [False, True]
+    assert lines[0]["params"]["database_user"] == {
+        "name": "somebody", "password": "[secret]", "password_confirmation": "[secret]"
+    }  # fmt: skip
+    for line in lines:
+        for own in ("sequence", "previous", "at", "request_id", "digest"):
+            del line[own]
+    assert lines[0] == lines[1]
+
+
 async def test_a_refusal_of_the_engine_is_an_answer_too(valet: Valet):
     first = await act(valet, "add-thing", {"name": "first"})
     del valet.server().things["first"]
@@ -355,7 +374,7 @@ async def test_a_route_that_is_late_does_not_replace_it_either(
     assert (code(late), late.json()["error"]) == ("answer_unknown", once.TAKEN_OVER)
     again = await post(other, "/users", body)
     assert (again.content, again.headers["Idempotent-Replayed"]) == (answer.content, "true")
-    assert await lines_of(other) == ["answer_unknown", "answer_unknown"]
+    assert await lines_of(other) == ["answer_unknown"] * 3
 
 
 async def test_an_answer_that_cannot_be_kept_is_told(valet: Valet):
