@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, or_, select, update
 
 from agent.state.tables import markers, timelines
 from engines.recovery import Marker, Timeline
@@ -42,19 +43,32 @@ def timelines_of(connection: Connection, database_id: str, system_identifier: st
 
 def keep_timeline(connection: Connection, database_id: str, system_identifier: str, timeline: Timeline) -> None:
     """Write a timeline down, or what has changed of it."""
-    key = _key(database_id, system_identifier, timeline.number)
-    connection.execute(delete(timelines).where(*key))
-    connection.execute(
-        insert(timelines).values(
-            database_id=database_id,
-            system_identifier=system_identifier,
-            timeline=timeline.number,
-            parent=timeline.parent,
-            forked_at_lsn=timeline.forked_at_lsn,
-            began_at=timeline.began_at,
-            ended_at=timeline.ended_at,
-        )
+    row = _row(connection, timelines).values(
+        database_id=database_id,
+        system_identifier=system_identifier,
+        timeline=timeline.number,
+        parent=timeline.parent,
+        forked_at_lsn=timeline.forked_at_lsn,
+        began_at=timeline.began_at,
+        ended_at=timeline.ended_at,
     )
+    changed = {name: row.excluded[name] for name in ("parent", "forked_at_lsn", "began_at", "ended_at")}
+    connection.execute(row.on_conflict_do_update(index_elements=timelines.primary_key, set_=changed))
+
+
+def _row(connection: Connection, table: Table) -> Any:
+    """Begin an insert that knows `on_conflict_do_update`.
+
+    A delete before an insert would not do: of two transactions that write one key down for the first time, neither
+    sees the other's row. What is not used is not imported, as it takes memory.
+    """
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert
+
+        return insert(table)
+    from sqlalchemy.dialects.sqlite import insert as insert_into_file
+
+    return insert_into_file(table)
 
 
 def end_timeline(
@@ -86,17 +100,16 @@ def markers_of(connection: Connection, database_id: str) -> list[Marker]:
 def keep_markers(connection: Connection, database_id: str, made: Iterable[Marker]) -> None:
     """Write markers down, and forget those that a later archived one makes needless."""
     for each in made:
-        key = (markers.c.database_id == database_id, markers.c.committed_at == each.committed_at)
-        connection.execute(delete(markers).where(*key))
-        connection.execute(
-            insert(markers).values(
-                database_id=database_id,
-                committed_at=each.committed_at,
-                timeline=each.timeline,
-                lsn=each.lsn,
-                archived=each.archived,
-            )
+        row = _row(connection, markers).values(
+            database_id=database_id,
+            committed_at=each.committed_at,
+            timeline=each.timeline,
+            lsn=each.lsn,
+            archived=each.archived,
         )
+        # What another dbvalet saw in the archive meanwhile is there.
+        seen = {"archived": or_(markers.c.archived, row.excluded.archived)}
+        connection.execute(row.on_conflict_do_update(index_elements=markers.primary_key, set_=seen))
     latest = max((each.committed_at for each in markers_of(connection, database_id) if each.archived), default=None)
     if latest is not None:
         connection.execute(delete(markers).where(markers.c.database_id == database_id, markers.c.committed_at < latest))

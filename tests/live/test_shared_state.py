@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 from typing import Any
 
@@ -20,10 +21,12 @@ from agent.audit.journal import pages
 from agent.audit.line import Check, Row
 from agent.errors import SettingsError
 from agent.operations import keeper, runner
+from agent.pitr import record as past
 from agent.state import connection, database
 from agent.state.state import State
 from agent.state.tables import metadata
 from engines.errors import Precondition
+from engines.recovery import Marker, Timeline
 from tests.fakes.driver import Gate
 from tests.fakes.kinds import FakeKind
 from tests.fakes.service import Valet, running, until
@@ -157,6 +160,29 @@ async def test_a_periodic_backup_is_made_once_and_downloaded_anywhere(
         for valet in valets:
             assert len((await valet.client.get(url)).content) == made[0]["size"]
             assert valet.lines("bug") == []
+
+
+async def test_two_that_write_the_same_timelines_and_markers_down_at_once_are_both_heard(state: str):
+    now = datetime(2026, 1, 31, tzinfo=UTC)
+    marks = [
+        Marker(committed_at=now + timedelta(seconds=number), timeline=1, lsn="0/1", archived=False)
+        for number in range(20)
+    ]
+    first = Timeline(number=1, parent=None, forked_at_lsn=None, began_at=now, ended_at=None)
+    states = [State(state) for _ in range(3)]
+
+    def write(connection: Connection, number: int) -> None:
+        past.keep_timeline(connection, "ad-one", str(number), first)
+        past.keep_markers(connection, f"ad-{number}", marks)
+
+    for number in range(20):
+        await asyncio.gather(*(each.run(lambda connection, n=number: write(connection, n)) for each in states))
+        assert await states[0].run(lambda connection, n=number: past.markers_of(connection, f"ad-{n}")) == marks
+        assert await states[0].run(lambda connection, n=number: past.timelines_of(connection, "ad-one", str(n))) == [
+            first
+        ]
+    for each in states:
+        each.close()
 
 
 async def test_many_writers_make_one_audit(state: str):

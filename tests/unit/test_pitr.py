@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from agent.operations.record import Operation
 from agent.pitr import record
 from agent.pitr.restore import Step
 from engines.errors import EngineUnavailable, RecoveryFailed, RecoveryRefused
-from engines.recovery import Marker
+from engines.recovery import Marker, Timeline
 from tests.fakes import BARE
 from tests.fakes.driver import FakeRecoveryControls, Gate
 from tests.fakes.recovery import MADE, SYSTEM, minutes_ago
@@ -332,6 +333,22 @@ async def test_a_cluster_is_marked_when_it_has_changed_and_old_marks_are_forgott
     assert [each.lsn for each in await clusters.markers(database)] == ["0/500"]
     shown = (await valet.ask("GET", ONE)).json()["database"]
     assert shown["first_pitr_backup"] == MADE.isoformat().replace("+00:00", "Z")
+
+
+async def test_what_is_written_down_again_is_changed_and_an_archived_marker_stays_one(valet: Valet) -> None:
+    marker = Marker(committed_at=MADE, timeline=1, lsn="0/1", archived=True)
+    line = Timeline(number=1, parent=None, forked_at_lsn=None, began_at=MADE, ended_at=None)
+    left = replace(line, ended_at=MADE + timedelta(hours=1))
+
+    def work(connection: Any) -> None:
+        record.keep_markers(connection, "ad-one", [marker])
+        record.keep_markers(connection, "ad-one", [replace(marker, archived=False)])
+        record.keep_timeline(connection, "ad-one", SYSTEM, line)
+        record.keep_timeline(connection, "ad-one", SYSTEM, left)
+
+    await valet.service.state.run(work)
+    assert await valet.service.clusters.markers(valet.database()) == [marker]
+    assert await valet.service.state.run(lambda at: record.timelines_of(at, "ad-one", SYSTEM)) == [left]
 
 
 async def test_a_mistake_in_the_settings_names_its_key() -> None:
