@@ -104,14 +104,15 @@ def read_instant(body: Mapping[str, Any]) -> datetime:
     else:
         try:
             instant = datetime.fromisoformat(value)
-        except ValueError:
-            errors[FIELD] = ["is no time: write 2026-01-31T08:00:00Z"]
-        else:
             if instant.tzinfo is None:
                 errors[FIELD] = ["names no zone: end it with Z or +01:00"]
+            else:
+                instant = instant.astimezone(UTC)
+        except (ValueError, OverflowError):  # the first and the last hours of the calendar may have no UTC
+            errors[FIELD] = ["is no time: write 2026-01-31T08:00:00Z"]
     if errors or instant is None:
         raise InvalidParams(errors)
-    return instant.astimezone(UTC)
+    return instant
 
 
 def install(app: FastAPI) -> None:

@@ -115,7 +115,14 @@ def _version(connection: Connection) -> int:
         return int(connection.execute(text("PRAGMA user_version")).scalar_one())
     if not inspect(connection).has_table("alembic_version"):
         return 0
-    return int(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
+    found: list[str] = list(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
+    if len(found) == 1 and found[0].isdecimal():
+        return int(found[0])
+    raise SettingsError(
+        "state",
+        f"its database holds the tables of another application (alembic_version: {', '.join(found) or 'empty'});"
+        " give dbvalet one of its own",
+    )
 
 
 def _upgrade(connection: Connection, version: int) -> None:

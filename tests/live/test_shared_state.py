@@ -65,6 +65,21 @@ async def test_the_state_of_a_newer_dbvalet_ends_the_start(state: str):
         State(state)
 
 
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("UPDATE alembic_version SET version_num = 'ae1027a6acf'", "ae1027a6acf"),
+        ("DELETE FROM alembic_version", "empty"),
+    ],
+)
+async def test_the_database_of_another_application_ends_the_start_and_is_named(state: str, statement: str, found: str):
+    first = State(state)
+    await first.run(lambda connection: connection.execute(text(statement)))
+    first.close()
+    with pytest.raises(SettingsError, match=rf"^state: .* of another application \(alembic_version: {found}\)"):
+        State(state)
+
+
 def one_more(number: int | None) -> int:
     return (number or 0) + 1
 

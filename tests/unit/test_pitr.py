@@ -90,6 +90,8 @@ async def test_a_second_time_goes_from_the_new_timeline_and_an_instant_of_the_ol
         pytest.param((datetime.now(UTC) + timedelta(hours=1)).isoformat(), "future", id="future"),
         ("2026-01-31T09:00:00", "names no zone"),
         ("yesterday", "is no time"),
+        ("0001-01-01T00:00:00+01:00", "is no time"),  # there is no year 0 in UTC
+        ("9999-12-31T23:59:59-01:00", "is no time"),
         (5, "must be a text"),
         (None, "must be a text"),
     ],

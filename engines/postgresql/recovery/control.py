@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -211,6 +212,14 @@ class HoldFile:
             return None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ContainerState:
+    """What Docker says of a container."""
+
+    running: bool
+    exit_code: int
+
+
 class Docker:
     """One container, through the Docker Engine API on a socket or behind a proxy that lets these four calls through."""
 
@@ -219,10 +228,17 @@ class Docker:
 
     async def is_running(self) -> bool:
         """Inspect the container."""
-        return bool((await self._state())["Running"])
+        return (await self._state()).running
 
-    async def _state(self) -> Any:
-        return (await self._ask("GET", "json")).json()["State"]
+    async def _state(self) -> ContainerState:
+        answer = await self._ask("GET", "json")
+        try:
+            found = answer.json()["State"]
+            return ContainerState(running=bool(found["Running"]), exit_code=int(found["ExitCode"]))
+        except (ValueError, KeyError, TypeError) as problem:
+            raise RecoveryFailed(
+                f"What answers at {self._socket} is no Docker engine: {answer.text[:300]}"
+            ) from problem
 
     async def stop(self) -> None:
         """Stop the container with time for a checkpoint: official images stop by SIGINT, a fast shutdown.
@@ -231,7 +247,7 @@ class Docker:
         """
         said = await self._ask("POST", f"stop?t={self._stop_seconds:.0f}", self._stop_seconds + ANSWER_SECONDS)
         await _ended(self.is_running, self._stop_seconds)
-        if said.status_code != STOPPED_ALREADY and (await self._state())["ExitCode"] == KILLED:
+        if said.status_code != STOPPED_ALREADY and (await self._state()).exit_code == KILLED:
             raise RecoveryFailed(f"The server did not stop within {self._stop_seconds:g} s, and Docker killed it.")
 
     async def start(self) -> None:
@@ -252,7 +268,8 @@ class Docker:
         try:
             async with httpx.AsyncClient(transport=transport, timeout=seconds, trust_env=False) as client:
                 answer = await client.request(method, f"{base}/containers/{self._container}/{path}")
-        except httpx.HTTPError as problem:
+        # An address that cannot be is in httpx's own words, or in those of what lies below it.
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ExceptionGroup) as problem:
             raise RecoveryFailed(f"Docker does not answer at {self._socket}: {problem}.") from problem
         if answer.status_code >= 400:
             raise RecoveryFailed(f"Docker refuses {path.partition('?')[0]} of {self._container}: {answer.text[:300]}")

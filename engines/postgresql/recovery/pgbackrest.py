@@ -85,7 +85,7 @@ class PgBackRest:
         said = await self._run("repo-ls", place)
         archives = [line.strip() for line in said.out.splitlines() if "-" in line]
         for archive in archives:
-            found = await run([*self._argv, "repo-get", f"{place}/{archive}/{timeline:08X}.history"])
+            found = await self._said("repo-get", f"{place}/{archive}/{timeline:08X}.history")
             if found.code == 0:
                 return found.out
         return None

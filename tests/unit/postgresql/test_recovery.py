@@ -1,8 +1,12 @@
 """Recovery without a server: the choice of set and timeline, what pgBackRest says, who stops and starts."""
 
+import asyncio
 import json
 import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from errno import ENOSPC
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.errors import BackupDamaged, BackupFailed, Conflict, OutsideWindow, RecoveryFailed, RecoveryRefused
+from engines.postgresql.recovery import pgbackrest
 from engines.postgresql.recovery.choose import Fork, choose, earliest, limits_of, newest, read_lsn, write_lsn
 from engines.postgresql.recovery.control import control_of, pg_ctl
 from engines.postgresql.recovery.pgbackrest import PgBackRest, read_history, read_info
+from engines.postgresql.recovery.programs import Said
 from engines.postgresql.recovery.server import COMMIT, COMMITTED, STANDING, PostgresRecovery, fatal
 from engines.recovery import (
     BackupSet,
     CommandsControl,
+    DockerControl,
     Marker,
     PgCtlControl,
     RecoverySettings,
@@ -233,6 +240,49 @@ async def test_a_marker_is_committed_wherever_the_log_has_gone_on(timeline: int,
     found = await recovery.commit(last)
     assert written == ([COMMIT] if marked else [])
     assert found == (Marker(committed_at=NOON, timeline=2, lsn=f"{lsn}+", archived=False) if marked else None)
+
+
+async def test_a_disk_that_is_full_between_two_questions_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def full(argv: Sequence[str]) -> Said:
+        asked.append(argv[-1])
+        if len(asked) > 1:
+            raise OSError(ENOSPC, "No space left on device")
+        return Said(code=0, out=json.dumps(INFO) if argv[-1] == "info" else "15-1\n", err="")
+
+    monkeypatch.setattr(pgbackrest, "run", full)
+    with pytest.raises(BackupFailed, match="No space left on device"):
+        await PgBackRest(program(tmp_path, "")).forks(2)
+
+
+@asynccontextmanager
+async def answering(answer: bytes) -> AsyncIterator[str]:
+    """Something that answers whatever it is asked."""
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize("answer", [b"<a/>", b"[]", b"null", b'{"State": {}}', b'{"State": {"Running": true}}'])
+async def test_what_is_no_docker_engine_is_told(answer: bytes) -> None:
+    async with answering(answer) as socket:
+        with pytest.raises(RecoveryFailed, match="is no Docker engine"):
+            await control_of(DockerControl(container="pg", socket=socket), 1).is_running()
+
+
+@pytest.mark.parametrize("socket", ["http://127.0.0.1:99999999", "http://x:port", "http://[::1"])
+async def test_an_address_that_cannot_be_is_told(socket: str) -> None:
+    with pytest.raises(RecoveryFailed, match="Docker does not answer at"):
+        await control_of(DockerControl(container="pg", socket=socket), 1).is_running()
 
 
 def test_why_a_server_ended_is_found_in_its_log() -> None:
