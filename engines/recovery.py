@@ -105,7 +105,7 @@ class BackupSet:
     size: int
     """Bytes that it takes in the repository."""
     usable: bool
-    """False when its pages were found damaged, or its WAL is not in the archive."""
+    """False when its pages were found damaged, or it was made offline and has no place in the log."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ an abandoned one; and a set from an abandoned branch leaves a server that does n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +16,9 @@ from engines.recovery import BackupSet, Target, Timeline, Window
 
 SECOND = timedelta(seconds=1)
 """`timestamp.stop` is cut to seconds, and the rule is "stop time less than target"."""
+
+
+_LSN = re.compile("[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +99,8 @@ def read_lsn(text: str) -> int:
 
     Raises: ValueError
     """
+    if not _LSN.fullmatch(text):
+        raise ValueError(f"{text!r} is no place in the log")
     high, _, low = text.partition("/")
     return (int(high, 16) << 32) + int(low, 16)
 

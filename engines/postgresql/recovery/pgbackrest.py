@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from engines.errors import BackupDamaged, BackupFailed, Conflict, RecoveryFailed, RecoveryRefused
-from engines.postgresql.recovery.choose import Fork, read_lsn
+from engines.postgresql.recovery.choose import SECOND, Fork, read_lsn, write_lsn
 from engines.postgresql.recovery.programs import Said, run
 from engines.recovery import BackupSet, RecoverySettings, Target, Undo
 
@@ -28,6 +29,8 @@ UNTOUCHED = frozenset({29, 38, 50, 55, 75})
 
 STANZA_MISSING = 1
 """`status.code` of a stanza that does not exist in the repository."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 UNREADABLE = 99
 """`status.code` of a stanza whose files cannot be read; others than 0 are told by the backups there are."""
@@ -148,15 +151,24 @@ def read_info(text: str) -> list[BackupSet]:
 
 
 def _set(backup: dict[str, Any]) -> BackupSet:
-    return BackupSet(
+    """Read a backup. One that was made offline has no place in the log: it is not used, and the others are."""
+    found = BackupSet(
         label=backup["label"],
         kind=backup["type"],
-        stopped_at=datetime.fromtimestamp(backup["timestamp"]["stop"], UTC),
-        timeline=int(backup["archive"]["stop"][:8], 16),
-        stop_lsn=backup["lsn"]["stop"],
+        stopped_at=EPOCH,
+        timeline=0,
+        stop_lsn="0/0",
         size=backup["info"]["repository"]["delta"],
-        usable=not backup["error"],
+        usable=False,
     )
+    try:
+        stop_lsn = write_lsn(read_lsn(backup["lsn"]["stop"]))
+        timeline = int(backup["archive"]["stop"][:8], 16)
+        stopped_at = datetime.fromtimestamp(backup["timestamp"]["stop"], UTC)
+        _ = stopped_at + SECOND
+    except (ValueError, KeyError, TypeError, OverflowError, OSError):  # OSError: of a time that C cannot tell
+        return found
+    return replace(found, stopped_at=stopped_at, timeline=timeline, stop_lsn=stop_lsn, usable=not backup["error"])
 
 
 def read_history(timeline: int, text: str) -> dict[int, Fork]:

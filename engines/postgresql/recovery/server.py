@@ -86,7 +86,7 @@ class PostgresRecovery:
             )
         if await self._repository.version() is None:
             reasons.append("pgbackrest cannot be run: install it beside dbvalet, or set pitr.program.")
-        elif not await self._repository.sets():
+        elif not any(each.usable for each in await self._repository.sets()):
             reasons.append(
                 "There is no backup of pgBackRest yet: run pgbackrest stanza-create once, then make a backup here."
             )

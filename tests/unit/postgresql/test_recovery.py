@@ -121,7 +121,7 @@ def test_places_in_the_log_are_read_as_they_are_written(lsn: int) -> None:
     assert read_lsn(write_lsn(lsn)) == lsn
 
 
-INFO = [
+INFO: list[dict[str, Any]] = [
     {
         "status": {"code": 0},
         "backup": [
@@ -151,6 +151,35 @@ def test_the_repository_is_read() -> None:
         usable=True,
     )
     assert read_info(json.dumps([{"status": {"code": 1}}])) == read_info("[]") == []
+
+
+def told(label: str = "20260131-120000F", **changes: Any) -> dict[str, Any]:
+    return {**INFO[0]["backup"][0], "label": label, **changes}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"archive": {"start": None, "stop": None}, "lsn": {}},  # as an offline backup is told
+        {"archive": {"start": None, "stop": None}, "lsn": None},
+        {"archive": None},
+        {"archive": {"stop": "odd"}},
+        {"lsn": {"stop": None}},
+        {"lsn": {"stop": "odd"}},
+        {"lsn": {"stop": "-1/0"}},
+        {"lsn": {"stop": "0/100000000"}},
+        {"timestamp": {"stop": 1e300}},
+        {"timestamp": {"stop": -(10**18)}},
+        {"timestamp": {"stop": 253402300799}},  # the last second of the calendar
+        {"timestamp": {"stop": None}},
+    ],
+)
+def test_a_backup_that_has_no_place_in_the_log_is_not_used_and_stands_in_nobodys_way(odd: dict[str, Any]) -> None:
+    info = [{"status": {"code": 0}, "backup": [told("odd", **odd), told("good")]}]
+    sets = read_info(json.dumps(info))
+    assert [(each.label, each.usable) for each in sets] == [("odd", False), ("good", True)]
+    assert newest(2, sets, {}) == newest(3, sets, {3: Fork(parent=2, lsn=2**40)}) == "good"
+    assert earliest(sets, [timeline(2, -60)]) == at(0) + timedelta(seconds=1)
 
 
 def test_a_history_is_read() -> None:
