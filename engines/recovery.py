@@ -176,7 +176,7 @@ class Recovery(Protocol):
     async def choose(self, at: datetime, timelines: Sequence[Timeline], markers: Sequence[Marker]) -> Target:
         """Choose set and timeline for an instant; touches nothing.
 
-        Raises: OutsideWindow, stating the window; BackupDamaged, BackupFailed
+        Raises: OutsideWindow, stating the window; BackupDamaged, BackupFailed, EngineUnavailable
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,6 +36,29 @@ UNREADABLE = 99
 """`status.code` of a stanza whose files cannot be read; others than 0 are told by the backups there are."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Archive:
+    """The log of one cluster in one repository."""
+
+    id: str
+    """Its folder: `15-1`."""
+    options: tuple[str, ...]
+    """By which its repository is chosen, where there are several."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stanza:
+    """What the repositories hold of one cluster.
+
+    After a `stanza-upgrade` they hold backups and timelines of an earlier one too, with the same numbers.
+    """
+
+    is_of_another: bool
+    """Whether they know clusters, and this is none of them."""
+    sets: list[BackupSet]
+    archives: list[Archive]
+
+
 class PgBackRest:
     """The repository of one stanza."""
 
@@ -52,43 +75,41 @@ class PgBackRest:
             return None
         return said.out.strip() if said.code == 0 else None
 
-    async def sets(self) -> list[BackupSet]:
-        """List the backups; empty for a stanza that is not there yet.
+    async def look(self, system: str | None) -> Stanza:
+        """Tell what is kept of a cluster; None: of the one that the stanza is for now.
 
         Raises: BackupFailed, BackupDamaged
         """
         said = await self._run("--output=json", "info")
         try:
-            return read_info(said.out)
+            return read_info(said.out, system)
         except (ValueError, KeyError, TypeError, IndexError) as problem:
             raise BackupDamaged(f"What pgBackRest says of its repository cannot be read: {said.words}") from problem
 
-    async def forks(self, timeline: int) -> dict[int, Fork]:
-        """Read the history of a timeline from the archive: where it and its ancestors began.
+    async def forks(self, system: str, timeline: int) -> dict[int, Fork]:
+        """Read the history of a cluster's timeline from the archive: where it and its ancestors began.
 
         Raises: BackupFailed, BackupDamaged
         """
         if timeline == 1:
             return {}
-        history = await self._history(timeline)
+        history = await self._history(system, timeline)
         if history is None:
             raise BackupDamaged(f"The history of timeline {timeline} is not in the archive.")
         return read_history(timeline, history)
 
-    async def forks_of_ancestors(self, timeline: int) -> dict[int, Fork]:
+    async def forks_of_ancestors(self, system: str, timeline: int) -> dict[int, Fork]:
         """Read the same; nothing when it has expired, as no backup leads there any more and none is chosen.
 
         Raises: BackupFailed, BackupDamaged
         """
-        history = await self._history(timeline)
+        history = await self._history(system, timeline)
         return {} if history is None else read_history(timeline, history)
 
-    async def _history(self, timeline: int) -> str | None:
-        place = f"archive/{self._stanza}"
-        said = await self._run("repo-ls", place)
-        archives = [line.strip() for line in said.out.splitlines() if "-" in line]
-        for archive in archives:
-            found = await self._said("repo-get", f"{place}/{archive}/{timeline:08X}.history")
+    async def _history(self, system: str, timeline: int) -> str | None:
+        for archive in (await self.look(system)).archives:
+            place = f"archive/{self._stanza}/{archive.id}/{timeline:08X}.history"
+            found = await self._said(*archive.options, "repo-get", place)
             if found.code == 0:
                 return found.out
         return None
@@ -137,17 +158,34 @@ def _told(command: str, said: Said) -> str:
     return f"pgbackrest {command} ended with {said.code}{meaning}: {said.words}"
 
 
-def read_info(text: str) -> list[BackupSet]:
-    """Read what `info --output=json` says of one stanza.
+def read_info(text: str, system: str | None = None) -> Stanza:
+    """Read what `info --output=json` says of one stanza and a cluster; None: of the newest that it knows.
 
     Raises: ValueError, KeyError, TypeError, IndexError
     """
     stanzas: list[dict[str, Any]] = orjson.loads(text)
     if not stanzas or stanzas[0]["status"]["code"] == STANZA_MISSING:
-        return []
+        return Stanza(is_of_another=False, sets=[], archives=[])
     if stanzas[0]["status"]["code"] == UNREADABLE:
         raise ValueError(stanzas[0]["status"]["message"])
-    return [_set(each) for each in stanzas[0]["backup"]]
+    known: list[dict[str, Any]] = stanzas[0]["db"]
+    if system is None and known:
+        system = str(max(known, key=lambda each: each["id"])["system-id"])
+    own = [each for each in known if str(each["system-id"]) == system]
+    keys = {_key(each) for each in own}
+    several = len({each.get("repo-key") for each in known}) > 1
+    return Stanza(
+        is_of_another=bool(known) and not own,
+        sets=[_set(each) for each in stanzas[0]["backup"] if _key(each["database"]) in keys],
+        archives=[
+            Archive(id=f"{each['version']}-{each['id']}", options=(f"--repo={each['repo-key']}",) if several else ())
+            for each in own
+        ],
+    )
+
+
+def _key(database: dict[str, Any]) -> tuple[Any, Any]:
+    return database.get("repo-key"), database["id"]
 
 
 def _set(backup: dict[str, Any]) -> BackupSet:

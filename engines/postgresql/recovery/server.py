@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from engines.backup import Progress
 from engines.errors import DeadlineExceeded, EngineUnavailable, Precondition, RecoveryFailed
 from engines.postgresql.recovery import choose
 from engines.postgresql.recovery.control import ServerControl, control_of
-from engines.postgresql.recovery.pgbackrest import PgBackRest
+from engines.postgresql.recovery.pgbackrest import PgBackRest, Stanza
 from engines.recovery import BackupSet, Marker, RecoverySettings, Standing, Target, Timeline, Undo, Window
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class PostgresRecovery:
     def __init__(self, server: PostgresServer, settings: RecoverySettings) -> None:
         self._server = server
         self._repository = PgBackRest(settings)
+        self._seen: str | None = None
+        """Which cluster it was when it answered last."""
         self._archive_seconds = settings.archive_seconds
         self._control = control_of(settings.control, settings.stop_seconds) if settings.control else None
 
@@ -86,10 +89,8 @@ class PostgresRecovery:
             )
         if await self._repository.version() is None:
             reasons.append("pgbackrest cannot be run: install it beside dbvalet, or set pitr.program.")
-        elif not any(each.usable for each in await self._repository.sets()):
-            reasons.append(
-                "There is no backup of pgBackRest yet: run pgbackrest stanza-create once, then make a backup here."
-            )
+        else:
+            reasons += _missing_in(await self._look())
         if self._control is None:
             return [*reasons, "Nothing says who stops and starts the server: set pitr.control."]
         try:
@@ -105,21 +106,28 @@ class PostgresRecovery:
         Raises: EngineUnavailable
         """
         (row,) = await self._server.read(STANDING)
+        self._seen = row["system_identifier"]
         return Standing(system_identifier=row["system_identifier"], timeline=int(row["segment"][:8], 16))
 
     async def sets(self) -> list[BackupSet]:
-        """List the backups, oldest first.
+        """List the backups of this cluster, oldest first.
 
         Raises: BackupFailed, BackupDamaged
         """
-        return await self._repository.sets()
+        return (await self._look()).sets
+
+    async def _look(self) -> Stanza:
+        """Ask the repository for this cluster; while that does not answer, for the one that was seen last."""
+        with suppress(EngineUnavailable):
+            await self.standing()
+        return await self._repository.look(self._seen)
 
     async def window(self, timelines: Sequence[Timeline], markers: Sequence[Marker]) -> Window:
         """Tell what can be recovered: to now where the archive takes segments, else to the last archived marker.
 
         Raises: BackupFailed, BackupDamaged
         """
-        return await self._window(await self._repository.sets(), timelines, markers)
+        return await self._window(await self.sets(), timelines, markers)
 
     async def _window(
         self, sets: Sequence[BackupSet], timelines: Sequence[Timeline], markers: Sequence[Marker]
@@ -137,18 +145,21 @@ class PostgresRecovery:
     async def choose(self, at: datetime, timelines: Sequence[Timeline], markers: Sequence[Marker]) -> Target:
         """Choose set and timeline for an instant; touches nothing.
 
-        Raises: OutsideWindow, stating the window; BackupDamaged, BackupFailed
+        Raises: OutsideWindow, stating the window; BackupDamaged, BackupFailed, EngineUnavailable
         """
-        sets = await self._repository.sets()
+        system = (await self.standing()).system_identifier
+        sets = (await self._repository.look(system)).sets
         window = await self._window(sets, timelines, markers)
-        return choose.choose(at, window, timelines, sets, await self._forks(timelines))
+        return choose.choose(at, window, timelines, sets, await self._forks(system, timelines))
 
     async def choose_undo(self, timeline: int, timelines: Sequence[Timeline]) -> Undo:
         """Choose the set from which the last state of a timeline comes back.
 
-        Raises: Precondition, when there is none; BackupDamaged, BackupFailed
+        Raises: Precondition, when there is none; BackupDamaged, BackupFailed, EngineUnavailable
         """
-        label = choose.newest(timeline, await self._repository.sets(), await self._forks(timelines))
+        system = (await self.standing()).system_identifier
+        sets = (await self._repository.look(system)).sets
+        label = choose.newest(timeline, sets, await self._forks(system, timelines))
         if label is None:
             raise Precondition(f"No backup leads to timeline {timeline}, on which the server lives: make one first.")
         return Undo(label=label, timeline=timeline)
@@ -162,7 +173,8 @@ class PostgresRecovery:
         if known is not None:
             return known
         (row,) = await self._server.read(ARCHIVED)
-        fork = (await self._repository.forks(standing.timeline)).get(standing.timeline)
+        forks = await self._repository.forks(standing.system_identifier, standing.timeline)
+        fork = forks.get(standing.timeline)
         return Timeline(
             number=standing.timeline,
             parent=fork.parent if fork else None,
@@ -171,7 +183,7 @@ class PostgresRecovery:
             ended_at=None,
         )
 
-    async def _forks(self, timelines: Sequence[Timeline]) -> choose.Forks:
+    async def _forks(self, system: str, timelines: Sequence[Timeline]) -> choose.Forks:
         """Tell where timelines left each other: as it was written down, or by the archive for those before the first.
 
         The archive forgets a timeline with the last backup that leads to it.
@@ -183,7 +195,7 @@ class PostgresRecovery:
         }
         for number, fork in list(forks.items()):
             if fork.parent > 1 and fork.parent not in forks:
-                forks = {**await self._repository.forks_of_ancestors(number), **forks}
+                forks = {**await self._repository.forks_of_ancestors(system, number), **forks}
         return forks
 
     async def mark(self) -> Marker:
@@ -318,6 +330,17 @@ class PostgresRecovery:
         """
         progress(0, "making a backup of the whole server")
         await self._repository.back_up("full")
+
+
+def _missing_in(stanza: Stanza) -> list[str]:
+    if stanza.is_of_another:
+        return [
+            "This stanza of pgBackRest is of another server: after an upgrade of PostgreSQL run pgbackrest"
+            " stanza-upgrade and make a backup here, otherwise set pitr.stanza."
+        ]
+    if not any(each.usable for each in stanza.sets):
+        return ["There is no backup of pgBackRest yet: run pgbackrest stanza-create once, then make a backup here."]
+    return []
 
 
 def fatal(log: str) -> str:

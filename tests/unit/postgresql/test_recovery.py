@@ -19,7 +19,7 @@ from engines.errors import BackupDamaged, BackupFailed, Conflict, OutsideWindow,
 from engines.postgresql.recovery import pgbackrest
 from engines.postgresql.recovery.choose import Fork, choose, earliest, limits_of, newest, read_lsn, write_lsn
 from engines.postgresql.recovery.control import control_of, pg_ctl
-from engines.postgresql.recovery.pgbackrest import PgBackRest, read_history, read_info
+from engines.postgresql.recovery.pgbackrest import Archive, PgBackRest, Stanza, read_history, read_info
 from engines.postgresql.recovery.programs import Said
 from engines.postgresql.recovery.server import COMMIT, COMMITTED, STANDING, PostgresRecovery, fatal
 from engines.recovery import (
@@ -124,8 +124,10 @@ def test_places_in_the_log_are_read_as_they_are_written(lsn: int) -> None:
 INFO: list[dict[str, Any]] = [
     {
         "status": {"code": 0},
+        "db": [{"id": 1, "repo-key": 1, "system-id": 7001, "version": "15"}],
         "backup": [
             {
+                "database": {"id": 1, "repo-key": 1},
                 "label": "20260131-120000F",
                 "type": "full",
                 "timestamp": {"start": 1, "stop": int(NOON.timestamp())},
@@ -140,7 +142,7 @@ INFO: list[dict[str, Any]] = [
 
 
 def test_the_repository_is_read() -> None:
-    (found,) = read_info(json.dumps(INFO))
+    (found,) = read_info(json.dumps(INFO)).sets
     assert found == BackupSet(
         label="20260131-120000F",
         kind="full",
@@ -150,7 +152,39 @@ def test_the_repository_is_read() -> None:
         size=4096,
         usable=True,
     )
-    assert read_info(json.dumps([{"status": {"code": 1}}])) == read_info("[]") == []
+    assert (
+        read_info(json.dumps([{"status": {"code": 1}}]))
+        == read_info("[]")
+        == Stanza(is_of_another=False, sets=[], archives=[])
+    )
+
+
+def test_after_an_upgrade_nothing_of_the_old_cluster_is_taken() -> None:
+    dbs = [
+        {"id": 1, "repo-key": 1, "system-id": 7001, "version": "15"},
+        {"id": 2, "repo-key": 1, "system-id": 7002, "version": "16"},
+    ]
+    sets = [told("old", database={"id": 1, "repo-key": 1}), told("new", database={"id": 2, "repo-key": 1})]
+    text = json.dumps([{"status": {"code": 0}, "db": dbs, "backup": sets}])
+    for system, label, archive in (("7001", "old", "15-1"), ("7002", "new", "16-2"), (None, "new", "16-2")):
+        found = read_info(text, system)
+        assert ([each.label for each in found.sets], found.archives) == ([label], [Archive(id=archive, options=())])
+        assert not found.is_of_another
+    assert read_info(text, "7003") == Stanza(is_of_another=True, sets=[], archives=[])
+
+
+def test_of_several_repositories_each_has_numbers_of_its_own() -> None:
+    dbs = [
+        {"id": 1, "repo-key": 1, "system-id": 7001, "version": "15"},
+        {"id": 2, "repo-key": 1, "system-id": 7002, "version": "16"},
+        {"id": 1, "repo-key": 2, "system-id": 7002, "version": "16"},
+    ]
+    sets = [
+        told(f"{key}-{number}", database={"id": number, "repo-key": key}) for key, number in ((1, 1), (1, 2), (2, 1))
+    ]
+    found = read_info(json.dumps([{"status": {"code": 0}, "db": dbs, "backup": sets}]), "7002")
+    assert [each.label for each in found.sets] == ["1-2", "2-1"]
+    assert found.archives == [Archive(id="16-2", options=("--repo=1",)), Archive(id="16-1", options=("--repo=2",))]
 
 
 def told(label: str = "20260131-120000F", **changes: Any) -> dict[str, Any]:
@@ -175,8 +209,8 @@ def told(label: str = "20260131-120000F", **changes: Any) -> dict[str, Any]:
     ],
 )
 def test_a_backup_that_has_no_place_in_the_log_is_not_used_and_stands_in_nobodys_way(odd: dict[str, Any]) -> None:
-    info = [{"status": {"code": 0}, "backup": [told("odd", **odd), told("good")]}]
-    sets = read_info(json.dumps(info))
+    info = [{**INFO[0], "backup": [told("odd", **odd), told("good")]}]
+    sets = read_info(json.dumps(info)).sets
     assert [(each.label, each.usable) for each in sets] == [("odd", False), ("good", True)]
     assert newest(2, sets, {}) == newest(3, sets, {3: Fork(parent=2, lsn=2**40)}) == "good"
     assert earliest(sets, [timeline(2, -60)]) == at(0) + timedelta(seconds=1)
@@ -234,11 +268,11 @@ async def test_failures_are_told_in_the_programs_words(tmp_path: Path) -> None:
     with pytest.raises(Conflict, match="holds the lock"):
         await PgBackRest(program(tmp_path, "sys.exit(50)")).back_up("full")
     with pytest.raises(BackupDamaged, match="cannot be read"):
-        await PgBackRest(program(tmp_path, "print('no json')")).sets()
+        await PgBackRest(program(tmp_path, "print('no json')")).look(None)
     nowhere = RecoverySettings(stanza="main", control=None, program=(str(tmp_path / "nowhere"),))
     assert await PgBackRest(nowhere).version() is None
     with pytest.raises(BackupFailed, match="cannot be run"):
-        await PgBackRest(nowhere).sets()
+        await PgBackRest(nowhere).look(None)
 
 
 @pytest.mark.parametrize(
@@ -280,11 +314,11 @@ async def test_a_disk_that_is_full_between_two_questions_is_told(
         asked.append(argv[-1])
         if len(asked) > 1:
             raise OSError(ENOSPC, "No space left on device")
-        return Said(code=0, out=json.dumps(INFO) if argv[-1] == "info" else "15-1\n", err="")
+        return Said(code=0, out=json.dumps(INFO), err="")
 
     monkeypatch.setattr(pgbackrest, "run", full)
     with pytest.raises(BackupFailed, match="No space left on device"):
-        await PgBackRest(program(tmp_path, "")).forks(2)
+        await PgBackRest(program(tmp_path, "")).forks("7001", 2)
 
 
 @asynccontextmanager
