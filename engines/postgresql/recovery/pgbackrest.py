@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import orjson
 
 from engines.errors import BackupDamaged, BackupFailed, Conflict, RecoveryFailed, RecoveryRefused
+from engines.postgresql.recovery.alone import Alone
 from engines.postgresql.recovery.choose import SECOND, Fork, read_lsn, write_lsn
 from engines.postgresql.recovery.programs import Said, run
 from engines.recovery import BackupSet, RecoverySettings, Target, Undo
@@ -66,6 +68,7 @@ class PgBackRest:
         self._stanza = settings.stanza
         self._program = [*settings.program, *([f"--config={settings.config}"] if settings.config else [])]
         self._argv = [*self._program, f"--stanza={settings.stanza}"]
+        self._alone = Alone(self._program, settings.stanza)
 
     async def version(self) -> str | None:
         """Ask the program for its version; None when it cannot be run."""
@@ -121,8 +124,23 @@ class PgBackRest:
         """
         await self._run(f"--type={kind}", "backup")
 
+    async def missing(self) -> str | None:
+        """Tell what is in the way of a restore; None: nothing."""
+        try:
+            return await self._alone.missing()
+        except OSError as problem:
+            return f"{self._argv[0]} cannot be run: {problem.strerror}."
+
+    async def make_sure_that_none_is_restoring(self) -> None:
+        """End a restore that nobody waits for; where no program can be run, there is none.
+
+        Raises: RecoveryFailed, when it does not end
+        """
+        with suppress(OSError):
+            await self._alone.make_sure()
+
     async def restore(self, target: Target | Undo) -> None:
-        """Bring the files back, in place; the server must be stopped.
+        """Bring the files back, in place; the server must be stopped. An earlier restore that still runs is ended.
 
         Raises: RecoveryRefused, when nothing was changed; RecoveryFailed
         """
@@ -132,7 +150,10 @@ class PgBackRest:
             chosen += ["--type=time", f"--target={instant}", "--target-action=promote"]
         else:
             chosen.append("--type=default")
-        said = await self._said(*chosen, "restore")
+        try:
+            said = await self._alone.restore([*chosen, "restore"])
+        except OSError as problem:
+            raise BackupFailed(f"{self._argv[0]} cannot be run: {problem.strerror}.") from problem
         if said.code in UNTOUCHED:
             raise RecoveryRefused(_told("restore", said))
         if said.code != 0:

@@ -44,7 +44,12 @@ async def run(argv: Sequence[str]) -> Said:
         out, err = Path(folder, "out"), Path(folder, "err")
         with out.open("wb") as to_out, err.open("wb") as to_err:  # noqa: ASYNC230 - small, and none may appear later
             process = await asyncio.create_subprocess_exec(
-                *argv, stdin=asyncio.subprocess.DEVNULL, stdout=to_out, stderr=to_err, env={**inherited, "LC_ALL": "C"}
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=to_out,
+                stderr=to_err,
+                env={**inherited, "LC_ALL": "C"},
+                start_new_session=True,  # so that it can be ended with its children
             )
         try:
             code = await process.wait()

@@ -90,6 +90,8 @@ class PostgresRecovery:
         if await self._repository.version() is None:
             reasons.append("pgbackrest cannot be run: install it beside dbvalet, or set pitr.program.")
         else:
+            if in_the_way := await self._repository.missing():
+                reasons.append(in_the_way)
             reasons += _missing_in(await self._look())
         if self._control is None:
             return [*reasons, "Nothing says who stops and starts the server: set pitr.control."]
@@ -273,8 +275,9 @@ class PostgresRecovery:
     async def start(self) -> None:
         """Start the server, and do not wait for it to recover; does nothing to one that runs.
 
-        Raises: RecoveryFailed
+        Raises: RecoveryFailed, also when a restore runs that does not end
         """
+        await self._repository.make_sure_that_none_is_restoring()
         await self._controlled().start()
 
     def _controlled(self) -> ServerControl:
