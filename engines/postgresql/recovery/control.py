@@ -41,6 +41,10 @@ class ServerControl(Protocol):
         """Tell whether its process runs."""
         ...
 
+    async def run_id(self) -> str | None:
+        """Tell this run of it from the next one, where others may start it again too; None while it does not run."""
+        ...
+
     async def stop(self) -> None:
         """Stop it cleanly; it is stopped when this returns, and stays so. Does nothing to a stopped one."""
         ...
@@ -123,6 +127,10 @@ class Commands:
         except OSError as problem:
             raise RecoveryFailed(f"{self._chosen.status[0]} cannot be run: {problem.strerror}.") from problem
 
+    async def run_id(self) -> str | None:
+        """Ask the status command: one run is not told from another."""
+        return "runs" if await self.is_running() else None
+
     async def stop(self) -> None:
         """Run the stop command and make sure."""
         if await self.is_running():
@@ -165,6 +173,10 @@ class HoldFile:
         except PermissionError:
             return True
         return True
+
+    async def run_id(self) -> str | None:
+        """Give its process id: the entrypoint starts a server that has ended again."""
+        return str(self._pid()) if await self.is_running() else None
 
     async def stop(self) -> None:
         """Hold the next start back, then ask for a fast shutdown (SIGINT).
@@ -217,6 +229,7 @@ class ContainerState:
     """What Docker says of a container."""
 
     running: bool
+    started_at: str
     exit_code: int
 
 
@@ -228,13 +241,23 @@ class Docker:
 
     async def is_running(self) -> bool:
         """Inspect the container."""
-        return (await self._state()).running
+        return await self.run_id() is not None
+
+    async def run_id(self) -> str | None:
+        """Inspect the container: its restart policy starts a server that has ended again, and again."""
+        state = await self._state()
+        return state.started_at if state.running else None
 
     async def _state(self) -> ContainerState:
         answer = await self._ask("GET", "json")
         try:
             found = answer.json()["State"]
-            return ContainerState(running=bool(found["Running"]), exit_code=int(found["ExitCode"]))
+            return ContainerState(
+                # While it waits to be started again, Docker says that it runs.
+                running=bool(found["Running"]) and not found.get("Restarting"),
+                started_at=str(found["StartedAt"]),
+                exit_code=int(found["ExitCode"]),
+            )
         except (ValueError, KeyError, TypeError) as problem:
             raise RecoveryFailed(
                 f"What answers at {self._socket} is no Docker engine: {answer.text[:300]}"

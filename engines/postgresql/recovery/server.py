@@ -304,12 +304,13 @@ class PostgresRecovery:
         control = self._controlled()
         ends_at = time.monotonic() + PROMOTION_SECONDS
         progress(0, "replaying the log")
+        first = await control.run_id()
         while time.monotonic() < ends_at:
-            if not await control.is_running():
+            if first is None or await control.run_id() != first:
                 raise RecoveryFailed(f"The server ended while it recovered: {fatal(await control.failure_log())}")
             if await self._recovering(progress) is False:
                 standing = await self.standing()
-                if await control.is_running():
+                if await control.run_id() == first:
                     return standing
             await asyncio.sleep(LOOK_SECONDS)
         raise RecoveryFailed(f"The server has not recovered within {PROMOTION_SECONDS / 60:g} minutes.")

@@ -7,9 +7,13 @@ from secrets import token_hex
 
 import pytest
 
+from engines.address import parse_address
 from engines.errors import RecoveryFailed
+from engines.postgresql import ENGINE
 from engines.postgresql.recovery.control import Docker, control_of
-from engines.recovery import DockerControl
+from engines.postgresql.recovery.server import PostgresRecovery
+from engines.postgresql.server import PostgresServer
+from engines.recovery import DockerControl, RecoverySettings
 from tests.live.images import find_image
 from tests.live.recovery.cluster import OWNER_LABEL
 
@@ -62,6 +66,34 @@ async def test_a_server_that_had_to_be_killed_is_not_taken_for_stopped_in_order(
     await until_ready(control)
     with pytest.raises(RecoveryFailed, match="Docker killed it"):
         await control.stop()
+
+
+@pytest.fixture
+def ending() -> Iterator[str]:
+    """One that ends by a FATAL, and that Docker starts again each time."""
+    name = f"dbvalet-control-{token_hex(4)}"
+    image = find_image(*IMAGE.split(":")).name
+    words = ["--detach", "--restart=always", f"--name={name}", f"--label={OWNER_LABEL}=recovery", "--entrypoint=sh"]
+    ends = "echo 'FATAL:  recovery ended before configured recovery target was reached'; sleep 0.5; exit 1"
+    subprocess.run(["docker", "run", *words, image, "-c", ends], check=True, capture_output=True)
+    yield name
+    subprocess.run(["docker", "rm", "--force", "--volumes", name], check=True, capture_output=True)
+
+
+async def test_a_server_that_docker_starts_again_and_again_is_seen_to_end(ending: str) -> None:
+    nobody = ENGINE.connect(parse_address("postgresql://nobody@127.0.0.1:9/postgres", ENGINE.default_port))
+    assert isinstance(nobody, PostgresServer)
+    settings = RecoverySettings(stanza="main", control=DockerControl(container=ending), stop_seconds=10)
+    recovery = PostgresRecovery(nobody, settings)
+    async with asyncio.timeout(60):
+        with pytest.raises(RecoveryFailed, match="FATAL:  recovery ended before"):
+            await recovery.wait_promoted(lambda _percent, _words: None)
+        while await recovery.is_running():  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.05)
+        await recovery.stop()  # while Docker waits to start it again
+        await asyncio.sleep(2)
+        assert not await recovery.is_running()
+    await nobody.close()
 
 
 async def test_a_container_that_is_not_there_and_an_engine_that_is_not_are_told() -> None:

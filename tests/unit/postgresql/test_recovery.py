@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from errno import ENOSPC
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from engines.errors import BackupDamaged, BackupFailed, Conflict, OutsideWindow, RecoveryFailed, RecoveryRefused
 from engines.postgresql.recovery import pgbackrest
 from engines.postgresql.recovery.choose import Fork, choose, earliest, limits_of, newest, read_lsn, write_lsn
-from engines.postgresql.recovery.control import control_of, pg_ctl
+from engines.postgresql.recovery.control import Commands, control_of, pg_ctl
 from engines.postgresql.recovery.pgbackrest import Archive, PgBackRest, Stanza, read_history, read_info
 from engines.postgresql.recovery.programs import Said
 from engines.postgresql.recovery.server import COMMIT, COMMITTED, STANDING, PostgresRecovery, fatal
+from engines.postgresql.server import PostgresServer
 from engines.recovery import (
     BackupSet,
     CommandsControl,
@@ -340,6 +341,41 @@ async def test_what_is_no_docker_engine_is_told(answer: bytes) -> None:
     async with answering(answer) as socket:
         with pytest.raises(RecoveryFailed, match="is no Docker engine"):
             await control_of(DockerControl(container="pg", socket=socket), 1).is_running()
+
+
+async def test_a_container_that_waits_to_be_started_again_does_not_run() -> None:
+    state = {"Running": True, "Restarting": True, "StartedAt": "2026-01-31T12:00:00Z", "ExitCode": 1}
+    for restarting, running in ((True, False), (False, True)):
+        async with answering(json.dumps({"State": {**state, "Restarting": restarting}}).encode()) as socket:
+            assert await control_of(DockerControl(container="pg", socket=socket), 1).is_running() is running
+
+
+class Restarted(Commands):
+    """A server that was started again by somebody between two looks."""
+
+    def __init__(self) -> None:
+        super().__init__(CommandsControl(stop=["false"], start=["false"], status=["true"]), 1)
+        self.runs = ["one", "one", "two"]
+
+    async def run_id(self) -> str | None:
+        return self.runs.pop(0)
+
+    async def failure_log(self) -> str:
+        return "FATAL:  of the first run"
+
+
+class Recovering:
+    """A server in recovery, as it answers."""
+
+    async def read(self, *_: Any) -> list[dict[str, Any]]:
+        return [{"recovering": True, "replayed": "0/1"}]
+
+
+async def test_a_server_that_was_started_again_while_it_recovered_has_failed() -> None:
+    recovery = PostgresRecovery(cast("PostgresServer", Recovering()), RecoverySettings(stanza="main", control=None))
+    recovery._control = Restarted()
+    with pytest.raises(RecoveryFailed, match="ended while it recovered: FATAL:  of the first run"):
+        await recovery.wait_promoted(lambda _percent, _words: None)
 
 
 @pytest.mark.parametrize("socket", ["http://127.0.0.1:99999999", "http://x:port", "http://[::1"])
