@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,10 +22,13 @@ from engines.recovery import BackupSet, Marker, RecoverySettings, Standing, Targ
 if TYPE_CHECKING:
     from engines.postgresql.server import PostgresServer
 
-PROMOTION_SECONDS = 3600.0
-"""How long a recovery may take from its start: it replays all log since the backup."""
+STILL_SECONDS = 3600.0
+"""How long a recovery may show no progress: how long it takes in all, the log since the backup decides."""
 
-LOOK_SECONDS = 0.2
+LOOK_SECONDS, LATER_SECONDS = 0.2, 2.0
+"""How often is looked for the end of something, at first and after `SOON_SECONDS`."""
+
+SOON_SECONDS = 20.0
 
 STANDING = """
 SELECT system_identifier::text AS system_identifier,
@@ -54,7 +58,12 @@ SELECT last_archived_wal, last_failed_wal,
 FROM pg_catalog.pg_stat_archiver
 """
 
-RECOVERING = "SELECT pg_catalog.pg_is_in_recovery() AS recovering"
+RECOVERING = """
+SELECT pg_catalog.pg_is_in_recovery() AS recovering, pg_catalog.pg_last_wal_replay_lsn()::text AS replayed
+"""
+
+SEGMENT = re.compile(r"\b[0-9A-F]{24}\b")
+"""The name of a segment, in whatever language the server tells that it has it from the archive."""
 
 
 class PostgresRecovery:
@@ -302,30 +311,48 @@ class PostgresRecovery:
         Raises: RecoveryFailed, with the server's own last words
         """
         control = self._controlled()
-        ends_at = time.monotonic() + PROMOTION_SECONDS
         progress(0, "replaying the log")
+        began_at = moved_at = time.monotonic()
         first = await control.run_id()
-        while time.monotonic() < ends_at:
+        place = ""
+        while time.monotonic() - moved_at < STILL_SECONDS:
             if first is None or await control.run_id() != first:
                 raise RecoveryFailed(f"The server ended while it recovered: {fatal(await control.failure_log())}")
-            if await self._recovering(progress) is False:
+            now_at = await self._replayed(progress)
+            if now_at is None:
                 standing = await self.standing()
                 if await control.run_id() == first:
                     return standing
-            await asyncio.sleep(LOOK_SECONDS)
-        raise RecoveryFailed(f"The server has not recovered within {PROMOTION_SECONDS / 60:g} minutes.")
+            elif now_at and now_at != place:
+                place, moved_at = now_at, time.monotonic()
+            await asyncio.sleep(LOOK_SECONDS if time.monotonic() - began_at < SOON_SECONDS else LATER_SECONDS)
+        raise RecoveryFailed(
+            f"The server still recovers, and has not gone on for {STILL_SECONDS / 60:g} min: it is at {place or '?'}."
+        )
 
-    async def _recovering(self, progress: Progress) -> bool | None:
-        """Ask the server; None while it does not answer, and a person sees why: it may refuse an account of then."""
+    async def _replayed(self, progress: Progress) -> str | None:
+        """Tell up to where a server has replayed; None once it has recovered.
+
+        It does not answer before it is consistent: then its log has the last segment that it took, if it can be read;
+        and a person sees why it does not, as it may refuse an account of then.
+        """
+        why = ""
         try:
             with deadline.within(5):
                 rows: list[dict[str, Any]] = await self._server.read(RECOVERING)
+            if not rows[0]["recovering"]:
+                return None
+            if place := rows[0]["replayed"]:
+                progress(0, f"replaying the log, at {place}")
+                return place
         except EngineUnavailable as problem:
-            progress(0, f"replaying the log ({problem.message})")
-            return None
+            why = f" ({problem.message})"
         except DeadlineExceeded:
-            return None
-        return rows[0]["recovering"]
+            pass
+        taken = SEGMENT.findall(await self._controlled().failure_log())
+        place = taken[-1] if taken else ""
+        progress(0, f"replaying the log{', at ' if place else ''}{place}{why}")
+        return place
 
     async def full_backup(self, progress: Progress) -> None:
         """Make a full backup of the whole server.

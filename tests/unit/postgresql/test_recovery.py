@@ -15,8 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.errors import BackupDamaged, BackupFailed, Conflict, OutsideWindow, RecoveryFailed, RecoveryRefused
+from engines.errors import (
+    BackupDamaged,
+    BackupFailed,
+    Conflict,
+    EngineUnavailable,
+    OutsideWindow,
+    RecoveryFailed,
+    RecoveryRefused,
+)
 from engines.postgresql.recovery import pgbackrest
+from engines.postgresql.recovery import server as server_module
 from engines.postgresql.recovery.choose import Fork, choose, earliest, limits_of, newest, read_lsn, write_lsn
 from engines.postgresql.recovery.control import Commands, control_of, pg_ctl
 from engines.postgresql.recovery.pgbackrest import Archive, PgBackRest, Stanza, read_history, read_info
@@ -365,15 +374,83 @@ class Restarted(Commands):
 
 
 class Recovering:
-    """A server in recovery, as it answers."""
+    """A server in recovery: what it tells at each look, None while it refuses, and then the last; each half a second."""
 
-    async def read(self, *_: Any) -> list[dict[str, Any]]:
-        return [{"recovering": True, "replayed": "0/1"}]
+    def __init__(self, *places: str | None, then: bool = True) -> None:
+        self.places = list(places)
+        self.recovering = then
+        self.asked = 0
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def read(self, statement: str, *_: Any) -> list[dict[str, Any]]:
+        if "pg_control_system" in statement:
+            return [{"system_identifier": "7001", "segment": "000000020000000000000003"}]
+        self.asked += 1
+        self.now += 0.5
+        place = self.places[min(self.asked, len(self.places)) - 1]
+        if self.asked > len(self.places) and not self.recovering:
+            return [{"recovering": False, "replayed": place}]
+        if place is None:
+            raise EngineUnavailable("the database system is starting up")
+        return [{"recovering": True, "replayed": place}]
+
+
+def recovering(server: Recovering, control: Commands) -> PostgresRecovery:
+    recovery = PostgresRecovery(cast("PostgresServer", server), RecoverySettings(stanza="main", control=None))
+    recovery._control = control
+    return recovery
+
+
+class Running(Commands):
+    """A server that runs, with a log that goes on at each look."""
+
+    def __init__(self, *segments: int) -> None:
+        super().__init__(CommandsControl(stop=["false"], start=["false"], status=["true"]), 1)
+        self.segments = list(segments)
+
+    async def run_id(self) -> str | None:
+        return "runs"
+
+    async def failure_log(self) -> str:
+        if len(self.segments) > 1:
+            self.segments.pop(0)
+        # Those who knock meanwhile stand there too: that is no progress.
+        return f"Log »{self.segments[0]:024X}« wiederhergestellt\n" + "FATAL:  the database system is starting up\n"
+
+
+@pytest.mark.parametrize("places", [[f"0/{number}" for number in range(12)], [None] * 12])
+async def test_a_recovery_may_take_as_long_as_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, places: list[str | None]
+) -> None:
+    monkeypatch.setattr(server_module, "STILL_SECONDS", 1.0)
+    server = Recovering(*places, then=False)
+    monkeypatch.setattr(server_module, "time", server)
+    monkeypatch.setattr(server_module, "LOOK_SECONDS", 0.0)
+    said: list[str] = []
+    standing = await recovering(server, Running(*range(1, 20))).wait_promoted(
+        lambda _percent, words: said.append(words)
+    )
+    assert standing.timeline == 2
+    assert any("at 0/5" in words or f"at {5:024X} (the database" in words for words in said)
+
+
+@pytest.mark.parametrize("place", ["0/3000148", None])
+async def test_a_recovery_that_does_not_go_on_is_told_with_its_place(
+    monkeypatch: pytest.MonkeyPatch, place: str | None
+) -> None:
+    monkeypatch.setattr(server_module, "STILL_SECONDS", 2.0)
+    server = Recovering(place)
+    monkeypatch.setattr(server_module, "time", server)
+    monkeypatch.setattr(server_module, "LOOK_SECONDS", 0.0)
+    with pytest.raises(RecoveryFailed, match=rf"still recovers, .* it is at {place or '0{23}7'}\."):
+        await recovering(server, Running(7)).wait_promoted(lambda _percent, _words: None)
 
 
 async def test_a_server_that_was_started_again_while_it_recovered_has_failed() -> None:
-    recovery = PostgresRecovery(cast("PostgresServer", Recovering()), RecoverySettings(stanza="main", control=None))
-    recovery._control = Restarted()
+    recovery = recovering(Recovering("0/1"), Restarted())
     with pytest.raises(RecoveryFailed, match="ended while it recovered: FATAL:  of the first run"):
         await recovery.wait_promoted(lambda _percent, _words: None)
 
