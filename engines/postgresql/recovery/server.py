@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from engines import deadline
 from engines.backup import Progress
-from engines.errors import DeadlineExceeded, EngineUnavailable, Precondition, RecoveryFailed
-from engines.postgresql.recovery import choose
+from engines.errors import EngineUnavailable, Precondition, RecoveryFailed
+from engines.postgresql.recovery import choose, promotion
 from engines.postgresql.recovery.control import ServerControl, control_of
 from engines.postgresql.recovery.pgbackrest import PgBackRest, Stanza
 from engines.recovery import BackupSet, Marker, RecoverySettings, Standing, Target, Timeline, Undo, Window
@@ -22,13 +20,10 @@ from engines.recovery import BackupSet, Marker, RecoverySettings, Standing, Targ
 if TYPE_CHECKING:
     from engines.postgresql.server import PostgresServer
 
-STILL_SECONDS = 3600.0
-"""How long a recovery may show no progress: how long it takes in all, the log since the backup decides."""
+LOOK_SECONDS = 0.2
 
-LOOK_SECONDS, LATER_SECONDS = 0.2, 2.0
-"""How often is looked for the end of something, at first and after `SOON_SECONDS`."""
-
-SOON_SECONDS = 20.0
+BEHIND = timedelta(minutes=5)
+"""How long a full segment may wait for the archive before the last moment is no longer promised."""
 
 STANDING = """
 SELECT system_identifier::text AS system_identifier,
@@ -46,7 +41,8 @@ SELECT pg_catalog.current_setting('archive_mode') AS archive_mode,
 # txid_current() and its successor write a commit record without a table. The segment is switched in a statement of its
 # own: within one, the commit would come after the switch, in a segment that is not archived yet.
 COMMIT = "SELECT pg_catalog.txid_current() AS xid"
-COMMITTED = "SELECT pg_catalog.clock_timestamp() AS at, pg_catalog.pg_current_wal_lsn()::text AS lsn"
+# The commit record of a transaction that changed nothing is not waited for: what is written may end before it.
+COMMITTED = "SELECT pg_catalog.clock_timestamp() AS at, pg_catalog.pg_current_wal_insert_lsn()::text AS lsn"
 SWITCH = "SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_switch_wal()) AS segment"
 
 IN_SEGMENT = "SELECT pg_catalog.pg_walfile_name(%(lsn)s::pg_lsn) AS segment"
@@ -54,16 +50,21 @@ IN_SEGMENT = "SELECT pg_catalog.pg_walfile_name(%(lsn)s::pg_lsn) AS segment"
 ARCHIVED = """
 SELECT last_archived_wal, last_failed_wal,
        last_failed_time IS NOT NULL AND coalesce(last_failed_time > last_archived_time, true) AS failing,
+       last_archived_time::text AS last_archived_time,
+       pg_catalog.current_setting('archive_command') NOT IN ('', '(disabled)')
+       OR coalesce(pg_catalog.current_setting('archive_library', true), '') <> '' AS has_command,
        pg_catalog.clock_timestamp() AS now
 FROM pg_catalog.pg_stat_archiver
 """
 
-RECOVERING = """
-SELECT pg_catalog.pg_is_in_recovery() AS recovering, pg_catalog.pg_last_wal_replay_lsn()::text AS replayed
+# Whether the segment of a place is full, and not archived.
+WAITING = """
+SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), %(lsn)s::pg_lsn)
+           >= pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))
+              - (pg_catalog.pg_walfile_name_offset(%(lsn)s::pg_lsn)).file_offset
+       AND pg_catalog.pg_walfile_name(%(lsn)s::pg_lsn)
+           > coalesce((SELECT last_archived_wal FROM pg_catalog.pg_stat_archiver), '') COLLATE "C" AS waiting
 """
-
-SEGMENT = re.compile(r"\b[0-9A-F]{24}\b")
-"""The name of a segment, in whatever language the server tells that it has it from the archive."""
 
 
 class PostgresRecovery:
@@ -88,6 +89,11 @@ class PostgresRecovery:
             reasons.append(
                 "archive_mode is off: set archive_mode = on and"
                 " archive_command = 'pgbackrest --stanza=STANZA archive-push %p', and restart the server."
+            )
+        elif not (await self._server.read(ARCHIVED))[0]["has_command"]:
+            reasons.append(
+                "archive_command is empty, and nothing is archived:"
+                " set archive_command = 'pgbackrest --stanza=STANZA archive-push %p', and reload the configuration."
             )
         if row["wal_level"] == "minimal":
             reasons.append("wal_level is minimal: set wal_level = replica, and restart the server.")
@@ -147,11 +153,24 @@ class PostgresRecovery:
         latest = max((each.committed_at for each in markers if each.archived), default=None)
         try:
             (row,) = await self._server.read(ARCHIVED)
-            if not row["failing"]:
+            if row["has_command"] and not row["failing"] and not await self._is_behind(row["now"], markers):
                 latest = row["now"]  # a restore begins with a marker
         except EngineUnavailable:
             pass  # what was archived before it went down is known
         return Window(earliest=first, latest=latest if first is not None and latest and latest >= first else None)
+
+    async def _is_behind(self, now: datetime, markers: Sequence[Marker]) -> bool:
+        """Tell whether the archiver hangs: nothing fails, and a segment that is full waits for it for long."""
+        old = [each for each in markers if not each.archived and now - each.committed_at > BEHIND]
+        if not old:
+            return False
+        standing = await self.standing()
+        old = [each for each in old if each.timeline == standing.timeline]
+        if not old:
+            return False
+        first = min(old, key=lambda each: each.committed_at)
+        (row,) = await self._server.read(WAITING, {"lsn": first.lsn})
+        return row["waiting"]
 
     async def choose(self, at: datetime, timelines: Sequence[Timeline], markers: Sequence[Marker]) -> Target:
         """Choose set and timeline for an instant; touches nothing.
@@ -261,7 +280,11 @@ class PostgresRecovery:
             if (row["last_archived_wal"] or "")[:24] >= segment:
                 return
             if time.monotonic() > ends_at:
-                why = f" The archive command fails for {row['last_failed_wal']}." if row["failing"] else ""
+                why = (
+                    f" The archive command fails for {row['last_failed_wal']}."
+                    if row["failing"]
+                    else f" It took the last one at {row['last_archived_time'] or 'no time'}; nothing failed since."
+                )
                 raise Precondition(
                     f"The archive did not take {segment} within {self._archive_seconds:g} s.{why} Nothing was touched."
                 )
@@ -310,49 +333,7 @@ class PostgresRecovery:
 
         Raises: RecoveryFailed, with the server's own last words
         """
-        control = self._controlled()
-        progress(0, "replaying the log")
-        began_at = moved_at = time.monotonic()
-        first = await control.run_id()
-        place = ""
-        while time.monotonic() - moved_at < STILL_SECONDS:
-            if first is None or await control.run_id() != first:
-                raise RecoveryFailed(f"The server ended while it recovered: {fatal(await control.failure_log())}")
-            now_at = await self._replayed(progress)
-            if now_at is None:
-                standing = await self.standing()
-                if await control.run_id() == first:
-                    return standing
-            elif now_at and now_at != place:
-                place, moved_at = now_at, time.monotonic()
-            await asyncio.sleep(LOOK_SECONDS if time.monotonic() - began_at < SOON_SECONDS else LATER_SECONDS)
-        raise RecoveryFailed(
-            f"The server still recovers, and has not gone on for {STILL_SECONDS / 60:g} min: it is at {place or '?'}."
-        )
-
-    async def _replayed(self, progress: Progress) -> str | None:
-        """Tell up to where a server has replayed; None once it has recovered.
-
-        It does not answer before it is consistent: then its log has the last segment that it took, if it can be read;
-        and a person sees why it does not, as it may refuse an account of then.
-        """
-        why = ""
-        try:
-            with deadline.within(5):
-                rows: list[dict[str, Any]] = await self._server.read(RECOVERING)
-            if not rows[0]["recovering"]:
-                return None
-            if place := rows[0]["replayed"]:
-                progress(0, f"replaying the log, at {place}")
-                return place
-        except EngineUnavailable as problem:
-            why = f" ({problem.message})"
-        except DeadlineExceeded:
-            pass
-        taken = SEGMENT.findall(await self._controlled().failure_log())
-        place = taken[-1] if taken else ""
-        progress(0, f"replaying the log{', at ' if place else ''}{place}{why}")
-        return place
+        return await promotion.wait(self._server, self._controlled(), self.standing, progress)
 
     async def full_backup(self, progress: Progress) -> None:
         """Make a full backup of the whole server.
@@ -372,11 +353,3 @@ def _missing_in(stanza: Stanza) -> list[str]:
     if not any(each.usable for each in stanza.sets):
         return ["There is no backup of pgBackRest yet: run pgbackrest stanza-create once, then make a backup here."]
     return []
-
-
-def fatal(log: str) -> str:
-    """Find in a server's log why it ended."""
-    lines = [line.strip() for line in log.splitlines() if "FATAL:" in line or "PANIC:" in line]
-    # Those who knock meanwhile are refused with a FATAL of their own.
-    lines = [line for line in lines if "the database system is" not in line] or lines
-    return lines[-1] if lines else "its log does not say why"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -157,17 +158,57 @@ async def test_the_last_state_comes_back_after_a_recovery_that_nobody_wanted(tol
 async def test_an_archive_that_takes_nothing_is_told_before_anything_is_touched(told: Told, cluster: Cluster) -> None:
     before = cluster.started_at()
     impatient = PostgresRecovery(cluster.server(ACCOUNT), replace(cluster.settings(), archive_seconds=3))
+    with archiving_by(cluster, "false"), pytest.raises(Precondition, match="The archive did not take"):
+        await impatient.mark()
+    assert cluster.started_at() == before
+
+
+@contextmanager
+def archiving_by(cluster: Cluster, command: str) -> Iterator[None]:
     with cluster.connect() as session:
-        session.execute("ALTER SYSTEM SET archive_command = 'false'")
+        session.execute(f"ALTER SYSTEM SET archive_command = '{command}'".encode())
         session.execute("SELECT pg_reload_conf()")
     try:
-        with pytest.raises(Precondition, match="The archive did not take"):
-            await impatient.mark()
+        yield
     finally:
         with cluster.connect() as session:
             session.execute("ALTER SYSTEM RESET archive_command")
             session.execute("SELECT pg_reload_conf()")
-    assert cluster.started_at() == before
+
+
+async def test_now_is_not_promised_while_nothing_is_archived(told: Told, cluster: Cluster) -> None:
+    marker = await told.recovery.mark()
+    markers = [*told.markers, marker]
+    began_at = datetime.now(UTC)
+    window = await told.recovery.window(told.timelines, markers)
+    assert window.latest
+    assert window.latest > marker.committed_at
+    with archiving_by(cluster, ""):
+        await asyncio.sleep(1)
+        (missing,) = await told.recovery.missing()
+        assert missing.startswith("archive_command is empty")
+        assert (await told.recovery.window(told.timelines, markers)).latest == marker.committed_at
+    with archiving_by(cluster, "sleep 20; false"):
+        await asyncio.sleep(1)
+        made = await told.recovery.commit(None)
+        assert made
+        markers = [*markers[:-1], replace(marker, committed_at=began_at - timedelta(hours=1))]
+        waiting = replace(made, committed_at=began_at - timedelta(minutes=6))
+        latest = (await told.recovery.window(told.timelines, [*markers, waiting])).latest
+        assert latest and latest > began_at  # its segment is not full: a restore switches it
+        with cluster.connect() as session:
+            session.execute("SELECT pg_switch_wal()")
+        assert await told.recovery.missing() == []
+        latest = (await told.recovery.window(told.timelines, [*markers, made])).latest
+        assert latest and latest > began_at  # it has not waited for long
+        latest = (await told.recovery.window(told.timelines, [*markers, waiting])).latest
+        assert latest and latest < began_at
+        other = replace(waiting, timeline=99)
+        latest = (await told.recovery.window(told.timelines, [*markers, other])).latest
+        assert latest and latest > began_at  # of a timeline that was left none is archived any more
+    await told.recovery.mark()
+    latest = (await told.recovery.window(told.timelines, [*markers, waiting])).latest
+    assert latest and latest > began_at
 
 
 @pytest.mark.long

@@ -24,13 +24,13 @@ from engines.errors import (
     RecoveryFailed,
     RecoveryRefused,
 )
-from engines.postgresql.recovery import pgbackrest
-from engines.postgresql.recovery import server as server_module
+from engines.postgresql.recovery import pgbackrest, promotion
 from engines.postgresql.recovery.choose import Fork, choose, earliest, limits_of, newest, read_lsn, write_lsn
 from engines.postgresql.recovery.control import Commands, control_of, pg_ctl
 from engines.postgresql.recovery.pgbackrest import Archive, PgBackRest, Stanza, read_history, read_info
 from engines.postgresql.recovery.programs import Said
-from engines.postgresql.recovery.server import COMMIT, COMMITTED, STANDING, PostgresRecovery, fatal
+from engines.postgresql.recovery.promotion import fatal
+from engines.postgresql.recovery.server import COMMIT, COMMITTED, STANDING, PostgresRecovery
 from engines.postgresql.server import PostgresServer
 from engines.recovery import (
     BackupSet,
@@ -374,7 +374,7 @@ class Restarted(Commands):
 
 
 class Recovering:
-    """A server in recovery: what it tells at each look, None while it refuses, and then the last; each half a second."""
+    """A server in recovery: what it tells at each look, None while it refuses; each takes half a second."""
 
     def __init__(self, *places: str | None, then: bool = True) -> None:
         self.places = list(places)
@@ -425,10 +425,10 @@ class Running(Commands):
 async def test_a_recovery_may_take_as_long_as_it_goes_on(
     monkeypatch: pytest.MonkeyPatch, places: list[str | None]
 ) -> None:
-    monkeypatch.setattr(server_module, "STILL_SECONDS", 1.0)
+    monkeypatch.setattr(promotion, "STILL_SECONDS", 1.0)
     server = Recovering(*places, then=False)
-    monkeypatch.setattr(server_module, "time", server)
-    monkeypatch.setattr(server_module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(promotion, "time", server)
+    monkeypatch.setattr(promotion, "LOOK_SECONDS", 0.0)
     said: list[str] = []
     standing = await recovering(server, Running(*range(1, 20))).wait_promoted(
         lambda _percent, words: said.append(words)
@@ -441,10 +441,10 @@ async def test_a_recovery_may_take_as_long_as_it_goes_on(
 async def test_a_recovery_that_does_not_go_on_is_told_with_its_place(
     monkeypatch: pytest.MonkeyPatch, place: str | None
 ) -> None:
-    monkeypatch.setattr(server_module, "STILL_SECONDS", 2.0)
+    monkeypatch.setattr(promotion, "STILL_SECONDS", 2.0)
     server = Recovering(place)
-    monkeypatch.setattr(server_module, "time", server)
-    monkeypatch.setattr(server_module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(promotion, "time", server)
+    monkeypatch.setattr(promotion, "LOOK_SECONDS", 0.0)
     with pytest.raises(RecoveryFailed, match=rf"still recovers, .* it is at {place or '0{23}7'}\."):
         await recovering(server, Running(7)).wait_promoted(lambda _percent, _words: None)
 
