@@ -37,6 +37,7 @@ class DatabaseBackups:
         self._operations = operations
         self.storage = Storage(chosen.storage or str(settings.beside_state("dbvalet-backups")), chosen.options)
         spool = Spool(chosen.spool or settings.beside_state("dbvalet-spool"))
+        operations.remove_files = spool.remove
         make = MakeBackup(state, self.storage, spool, chosen.keep, clusters=clusters, log=log)
         for kind in (make, RestoreBackup(state, self.storage, spool, make), CleanUp()):
             operations.kinds[kind.type] = kind

@@ -70,6 +70,8 @@ class Operations:
         self._cleaned_up_at: dict[str, float] = {}
         """When that was last tried."""
         self._watcher: asyncio.Task[None] | None = None
+        self.remove_files: Callable[[str], Awaitable[None]] | None = None
+        """Removes what an operation that was cut off has left in this dbvalet's folders."""
 
     def task_of(self, operation: Operation) -> Task | None:
         """Tell what a token must be allowed to do to begin an operation; None for a kind of a newer dbvalet."""
@@ -340,11 +342,14 @@ class Operations:
             error="dbvalet ended in the middle of it, and this database is not declared any more: nothing was undone.",
         )
 
-        def work(connection: Connection) -> None:
-            if record.take_over(connection, each, self.owner):
+        def work(connection: Connection) -> bool:
+            taken = record.take_over(connection, each, self.owner)
+            if taken:
                 record.finish(connection, each.id, self.owner, outcome, self._state.now(connection))
+            return taken
 
-        await self._state.run(work)
+        if await self._state.run(work) and self.remove_files is not None:
+            await self.remove_files(each.id)
         self._log.warning("operation_of_nobody_ended", operation=each.id, type=each.type, database=each.database_id)
 
     async def _clean_up(self, database: Database, params: dict[str, Any]) -> None:

@@ -510,9 +510,15 @@ async def test_what_is_open_of_a_database_that_is_not_declared_any_more_is_ended
         kind.gate = Gate()
         operation = await begin(valet, "ad-two")
         await abandon(valet, operation)
+    dump = tmp_path / "spool" / operation.id / "dump"
+    dump.parent.mkdir(parents=True)
+    dump.write_text("all its rows")
     tokens = [{"name": "admin", "token": TOKENS["admin"], "role": "admin", "databases": ["*"]}]
-    async with running(state=state, databases=[{"id": "ad-one", "url": URL}], tokens=tokens) as valet:
+    backups = {"storage": f"file://{tmp_path}/kept", "spool": f"{tmp_path}/spool"}
+    databases = [{"id": "ad-one", "url": URL}]
+    async with running(state=state, databases=databases, tokens=tokens, backups=backups) as valet:
         await until(lambda: valet.lines("operation_of_nobody_ended"))
+        assert not dump.parent.exists()
 
         def find(connection: Any) -> Operation | None:
             return record.find(connection, "ad-two", operation.id)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from engines.errors import RecoveryFailed, RecoveryRefused
-from engines.postgresql.recovery.programs import Said, run
+from engines.postgresql.recovery.programs import Said, Way, ask, run
 
 END_SECONDS = 60.0
 """How long an earlier restore may take to end once it is told to."""
@@ -79,7 +79,7 @@ class Alone:
 
         Raises: OSError
         """
-        said = await self._sh(_LOCK, [])
+        said = await self._sh(_LOCK, [], ask)
         if said.code == HELD:
             return "An earlier restore of this stanza still runs where pgBackRest runs."
         return _unusable(said) if said.code != 0 else None
@@ -97,8 +97,8 @@ class Alone:
             await asyncio.sleep(LOOK_SECONDS)
         return said
 
-    async def _sh(self, script: str, arguments: Sequence[str]) -> Said:
-        return await run([*self._way, "sh", "-c", script, self._file, *arguments])
+    async def _sh(self, script: str, arguments: Sequence[str], way: Way = run) -> Said:
+        return await way([*self._way, "sh", "-c", script, self._file, *arguments])
 
 
 def _place_of_name(program: Sequence[str]) -> int:

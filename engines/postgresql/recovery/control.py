@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engines.errors import RecoveryFailed
-from engines.postgresql.recovery.programs import Said, run
+from engines.postgresql.recovery.programs import Said, ask, run
 from engines.recovery import (
     CommandsControl,
     Control,
@@ -123,7 +123,7 @@ class Commands:
     async def is_running(self) -> bool:
         """Ask the status command."""
         try:
-            return (await run(self._chosen.status)).code == 0
+            return (await ask(self._chosen.status)).code == 0
         except OSError as problem:
             raise RecoveryFailed(f"{self._chosen.status[0]} cannot be run: {problem.strerror}.") from problem
 

@@ -13,7 +13,7 @@ import orjson
 from engines.errors import BackupDamaged, BackupFailed, Conflict, RecoveryFailed, RecoveryRefused
 from engines.postgresql.recovery.alone import Alone
 from engines.postgresql.recovery.choose import SECOND, Fork, read_lsn, write_lsn
-from engines.postgresql.recovery.programs import Said, run
+from engines.postgresql.recovery.programs import Said, Way, ask, run
 from engines.recovery import BackupSet, RecoverySettings, Target, Undo
 
 MEANINGS = {
@@ -73,7 +73,7 @@ class PgBackRest:
     async def version(self) -> str | None:
         """Ask the program for its version; None when it cannot be run."""
         try:
-            said = await run([*self._program, "version"])
+            said = await ask([*self._program, "version"])
         except OSError:
             return None
         return said.out.strip() if said.code == 0 else None
@@ -83,7 +83,7 @@ class PgBackRest:
 
         Raises: BackupFailed, BackupDamaged
         """
-        said = await self._run("--output=json", "info")
+        said = await self._run("--output=json", "info", way=ask)
         try:
             return read_info(said.out, system)
         except (ValueError, KeyError, TypeError, IndexError) as problem:
@@ -112,7 +112,7 @@ class PgBackRest:
     async def _history(self, system: str, timeline: int) -> str | None:
         for archive in (await self.look(system)).archives:
             place = f"archive/{self._stanza}/{archive.id}/{timeline:08X}.history"
-            found = await self._said(*archive.options, "repo-get", place)
+            found = await self._said(*archive.options, "repo-get", place, way=ask)
             if found.code == 0:
                 return found.out
         return None
@@ -159,17 +159,17 @@ class PgBackRest:
         if said.code != 0:
             raise RecoveryFailed(_told("restore", said))
 
-    async def _run(self, *arguments: str) -> Said:
-        said = await self._said(*arguments)
+    async def _run(self, *arguments: str, way: Way = run) -> Said:
+        said = await self._said(*arguments, way=way)
         if said.code == LOCKED:
             raise Conflict(_told(arguments[-1], said))
         if said.code != 0:
             raise BackupFailed(_told(arguments[-1], said))
         return said
 
-    async def _said(self, *arguments: str) -> Said:
+    async def _said(self, *arguments: str, way: Way = run) -> Said:
         try:
-            return await run([*self._argv, *arguments])
+            return await way([*self._argv, *arguments])
         except OSError as problem:
             raise BackupFailed(f"{self._argv[0]} cannot be run: {problem.strerror}.") from problem
 

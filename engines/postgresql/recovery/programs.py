@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 LAST_WORDS = 2000
 
 TERMINATE_SECONDS = 30.0
+"""How long a program that changes something may take to end in order."""
+
+ASK_SECONDS = 2.0
+"""How long one that only reads may take for that: a request waits for it, and nothing is lost when it is killed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +32,27 @@ class Said:
         return (self.err.strip() or self.out.strip())[-LAST_WORDS:] or "it said nothing"
 
 
+Way = Callable[[Sequence[str]], Awaitable[Said]]
+
+
+async def ask(argv: Sequence[str]) -> Said:
+    """Run a program that only reads to its end; when the waiting task is cancelled it is ended without delay.
+
+    Raises: OSError, when it cannot be run
+    """
+    return await _run(argv, ASK_SECONDS)
+
+
 async def run(argv: Sequence[str]) -> Said:
     """Run a program to its end; when the waiting task is cancelled it is ended first.
+
+    Raises: OSError, when it cannot be run
+    """
+    return await _run(argv, TERMINATE_SECONDS)
+
+
+async def _run(argv: Sequence[str], grace: float) -> Said:
+    """Run a program; one that is still there so many seconds after it was told to end is killed.
 
     Its output goes to files: a server that it starts may keep them open.
 
@@ -57,7 +80,7 @@ async def run(argv: Sequence[str]) -> Said:
             if process.returncode is None:
                 process.terminate()
                 try:
-                    await asyncio.wait_for(process.wait(), TERMINATE_SECONDS)
+                    await asyncio.wait_for(process.wait(), grace)
                 except TimeoutError:
                     process.kill()
                     await process.wait()

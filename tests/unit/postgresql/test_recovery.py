@@ -24,7 +24,7 @@ from engines.errors import (
     RecoveryFailed,
     RecoveryRefused,
 )
-from engines.postgresql.recovery import pgbackrest, promotion
+from engines.postgresql.recovery import pgbackrest, programs, promotion
 from engines.postgresql.recovery.choose import Fork, choose, earliest, limits_of, newest, read_lsn, write_lsn
 from engines.postgresql.recovery.control import Commands, control_of, pg_ctl
 from engines.postgresql.recovery.pgbackrest import Archive, PgBackRest, Stanza, read_history, read_info
@@ -326,7 +326,7 @@ async def test_a_disk_that_is_full_between_two_questions_is_told(
             raise OSError(ENOSPC, "No space left on device")
         return Said(code=0, out=json.dumps(INFO), err="")
 
-    monkeypatch.setattr(pgbackrest, "run", full)
+    monkeypatch.setattr(pgbackrest, "ask", full)
     with pytest.raises(BackupFailed, match="No space left on device"):
         await PgBackRest(program(tmp_path, "")).forks("7001", 2)
 
@@ -459,6 +459,26 @@ async def test_a_server_that_was_started_again_while_it_recovered_has_failed() -
 async def test_an_address_that_cannot_be_is_told(socket: str) -> None:
     with pytest.raises(RecoveryFailed, match="Docker does not answer at"):
         await control_of(DockerControl(container="pg", socket=socket), 1).is_running()
+
+
+async def test_a_program_that_does_not_end_keeps_no_request_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "ASK_SECONDS", 0.2)
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    at_work = f"open({str(tmp_path / 'began')!r}, 'w').close(); time.sleep(60)"
+    repository = PgBackRest(program(tmp_path, f"{deaf}; {at_work}"))
+    control = control_of(CommandsControl(stop=["true"], start=["true"], status=[str(tmp_path / "pgbackrest")]), 5)
+    for question in (repository.look, lambda _: repository.version(), lambda _: control.is_running()):
+        asked = asyncio.ensure_future(question(None))
+        async with asyncio.timeout(20):
+            while not (tmp_path / "began").exists():  # noqa: ASYNC110 - a process has no event
+                await asyncio.sleep(0.01)
+        asked.cancel()
+        done, _ = await asyncio.wait({asked}, timeout=25)
+        assert done
+        assert asked.cancelled()
+        (tmp_path / "began").unlink()
 
 
 def test_why_a_server_ended_is_found_in_its_log() -> None:
