@@ -42,7 +42,11 @@ SELECT pg_catalog.current_setting('archive_mode') AS archive_mode,
 # own: within one, the commit would come after the switch, in a segment that is not archived yet.
 COMMIT = "SELECT pg_catalog.txid_current() AS xid"
 # The commit record of a transaction that changed nothing is not waited for: what is written may end before it.
-COMMITTED = "SELECT pg_catalog.clock_timestamp() AS at, pg_catalog.pg_current_wal_insert_lsn()::text AS lsn"
+# Whether anybody has written is told by the number of the next transaction: the server itself writes at any time.
+COMMITTED = """
+SELECT pg_catalog.clock_timestamp() AS at, pg_catalog.pg_current_wal_insert_lsn()::text AS lsn,
+       pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot()) AS next
+"""
 SWITCH = "SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_switch_wal()) AS segment"
 
 IN_SEGMENT = "SELECT pg_catalog.pg_walfile_name(%(lsn)s::pg_lsn) AS segment"
@@ -75,6 +79,8 @@ class PostgresRecovery:
         self._repository = PgBackRest(settings)
         self._seen: str | None = None
         """Which cluster it was when it answered last."""
+        self._marked: tuple[str, int] | None = None
+        """The last marker: its place and its transaction."""
         self._archive_seconds = settings.archive_seconds
         self._control = control_of(settings.control, settings.stop_seconds) if settings.control else None
 
@@ -248,10 +254,11 @@ class PostgresRecovery:
         """
         standing = await self.standing()
         (before,) = await self._server.read(COMMITTED)
-        if last is not None and last.timeline == standing.timeline and before["lsn"] == last.lsn:
-            return None  # nothing was written since: an idle server is not made to fill segments
-        await self._server.write(COMMIT)
+        if last is not None and last.timeline == standing.timeline and self._marked == (last.lsn, before["next"] - 1):
+            return None  # nobody has written since: an idle server is not made to fill segments
+        (own,) = await self._server.write(COMMIT)
         (after,) = await self._server.read(COMMITTED)
+        self._marked = after["lsn"], own["xid"]
         return Marker(committed_at=before["at"], timeline=standing.timeline, lsn=after["lsn"], archived=False)
 
     async def archived(self, markers: Sequence[Marker]) -> list[Marker]:

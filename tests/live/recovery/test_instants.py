@@ -116,6 +116,17 @@ async def test_one_second_ago_on_an_idle_server(told: Told, ledger: Ledger) -> N
     assert ledger.ids() == there
 
 
+async def test_an_idle_server_is_not_marked_again_and_again(told: Told, cluster: Cluster, ledger: Ledger) -> None:
+    marker = await told.recovery.commit(None)
+    assert marker
+    with cluster.connect() as session:
+        session.execute("CHECKPOINT")  # the log goes on by itself, as with what the background writer notes
+    assert await told.recovery.commit(marker) is None
+    assert await told.recovery.commit(marker) is None
+    ledger.write(1)
+    assert await told.recovery.commit(marker)
+
+
 async def test_instants_outside_of_the_window_are_refused_and_nothing_is_stopped(told: Told, cluster: Cluster) -> None:
     before = cluster.started_at()
     window = await told.recovery.window(told.timelines, told.markers)

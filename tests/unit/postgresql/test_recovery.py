@@ -286,33 +286,37 @@ async def test_failures_are_told_in_the_programs_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("timeline", "lsn", "marked"),
-    [
-        (2, "0/9FFFF00", False),
-        (1, "0/9FFFF00", True),
-        (2, "0/9FFFF38", True),
-        (2, "0/10000028", True),  # later, though as a text it is the smaller one
-        (2, "1/60", True),
-    ],
+    ("timeline", "following", "made_before_a_restart", "marked"),
+    [(2, 42, False, False), (3, 42, False, True), (2, 43, False, True), (2, 42, True, True)],
 )
-async def test_a_marker_is_committed_wherever_the_log_has_gone_on(timeline: int, lsn: str, marked: bool) -> None:
+async def test_a_marker_is_committed_wherever_somebody_has_written(
+    timeline: int, following: int, made_before_a_restart: bool, marked: bool
+) -> None:
+    now = {"segment": "000000020000000000000009", "lsn": "0/9FFFF00", "next": 41}
     written: list[str] = []
 
     async def read(statement: str) -> list[dict[str, Any]]:
         if statement == STANDING:
-            return [{"system_identifier": "7", "segment": "000000020000000000000009"}]
+            return [{"system_identifier": "7", "segment": now["segment"]}]
         assert statement == COMMITTED
-        return [{"at": NOON, "lsn": f"{lsn}+" if written else lsn}]
+        return [{"at": NOON, "lsn": now["lsn"], "next": now["next"]}]
 
-    async def write(statement: str) -> None:
+    async def write(statement: str) -> list[dict[str, Any]]:
         written.append(statement)
+        now["lsn"] = "0/9FFFF38"
+        return [{"xid": now["next"]}]
 
     server: Any = SimpleNamespace(read=read, write=write)
     recovery = PostgresRecovery(server, RecoverySettings(stanza="main", control=None))
-    last = Marker(committed_at=at(-5), timeline=timeline, lsn="0/9FFFF00", archived=True)
+    last = await recovery.commit(None)
+    assert last == Marker(committed_at=NOON, timeline=2, lsn="0/9FFFF38", archived=False)
+    # The server itself writes into the log.
+    now |= {"segment": f"{timeline:08X}0000000000000009", "lsn": "0/9FFFF70", "next": following}
+    if made_before_a_restart:
+        recovery = PostgresRecovery(server, RecoverySettings(stanza="main", control=None))
     found = await recovery.commit(last)
-    assert written == ([COMMIT] if marked else [])
-    assert found == (Marker(committed_at=NOON, timeline=2, lsn=f"{lsn}+", archived=False) if marked else None)
+    assert written == [COMMIT] * (2 if marked else 1)
+    assert (found is not None) == marked
 
 
 async def test_a_disk_that_is_full_between_two_questions_is_told(
