@@ -110,7 +110,8 @@ class PitrSettings(Section):
     stanza: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
     """What pgBackRest calls this server."""
     program: Argv = Field(default_factory=lambda: ["pgbackrest"])
-    """How pgBackRest is called where the data directory is: `[docker, exec, -u, postgres, pg, pgbackrest]`."""
+    """How pgBackRest is called where the data directory is: `[docker, exec, -u, postgres, pg, pgbackrest]`. There must
+    be `sh` and `flock` there too."""
     config: Path | None = None
     """Its configuration file, unless it is the usual one."""
     control: ControlSettings
