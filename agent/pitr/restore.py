@@ -3,71 +3,34 @@
 check everything ─> mark, wait for the archive ─> stop ─> restore ─> start, wait until promoted ─> backup
                                                     └──── whatever fails here ───> undo: the last state
 
-Which step it is at is on disk before the step begins, so that another dbvalet goes on from there.
+Which step it is at is on disk before the step begins, so that another dbvalet goes on from there. A server that takes
+writes again, of then or of the last state, is not touched any more: that it may is on disk before it is started.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import datetime
-from enum import StrEnum
-from typing import TYPE_CHECKING
-
-from pydantic import BaseModel, ConfigDict
+from typing import TYPE_CHECKING, TypeVar
 
 from agent.errors import Interrupted, OperationLost
 from agent.operations.kind import Run
 from agent.pitr.clusters import Clusters
+from agent.pitr.plan import Plan, Step
 from agent.state.state import State
 from agent.tasks import RESTORE_TO_INSTANT
 from engines.backup import Progress
 from engines.errors import EngineError, RecoveryFailed, RecoveryRefused
-from engines.recovery import Recovery, Standing, Target, Undo
+from engines.recovery import Recovery, Standing
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-class Step(StrEnum):
-    """What was about to be done when it was written down."""
+T = TypeVar("T")
 
-    STOP = "stop"
-    RESTORE = "restore"
-    START = "start"
-    UNDO = "undo"
-    BACKUP = "backup"
-
-
-class Plan(BaseModel):
-    """All that is needed to go on, or back: kept in the operation's params."""
-
-    model_config = ConfigDict(frozen=True)
-
-    step: Step
-    system_identifier: str
-    at: datetime
-    label: str
-    timeline: int
-    undo_label: str
-    undo_timeline: int
-    """The one that was live before."""
-    marked_at: datetime
-    """The last commit of that one which is certainly in the archive."""
-
-    def next(self, step: Step) -> Plan:
-        """Give it with another step."""
-        return self.model_copy(update={"step": step})
-
-    @property
-    def target(self) -> Target:
-        """Where it goes."""
-        return Target(at=self.at, label=self.label, timeline=self.timeline)
-
-    @property
-    def undo(self) -> Undo:
-        """The way back."""
-        return Undo(label=self.undo_label, timeline=self.undo_timeline)
+BACKWARD = frozenset({Step.START_AS_IT_WAS, Step.AS_IT_WAS, Step.UNDO, Step.START_UNDONE, Step.UNDONE})
 
 
 class RestoreToInstant:
@@ -100,9 +63,9 @@ class RestoreToInstant:
             raise Interrupted(f"{run.cut} before anything was stopped: the server was not touched.")
         plan = Plan.model_validate(kept)
         recovery = self._clusters.of(run.database)
-        if plan.step is Step.UNDO:
-            await self._undo(run, recovery, plan)
-            raise Interrupted(f"{run.cut} in the middle of it. The last state was brought back: nothing is lost.")
+        if plan.step in BACKWARD:
+            told = await _uncancelled(run, self._go_back(run, recovery, plan))
+            raise Interrupted(f"{run.cut} in the middle of it. {told}")
         notes = await self._go(run, recovery, plan)
         return [f"{run.cut} in the middle of it, and it was carried on afterwards.", *notes]
 
@@ -146,20 +109,12 @@ class RestoreToInstant:
                 plan = await self._arrive(run, recovery, plan, Step.BACKUP, _part(run, 50, 80))
         except OperationLost:
             raise  # another dbvalet goes on, and two must not
-        except RecoveryRefused as refused:
-            await self._start_as_it_was(run, recovery, plan)
-            raise RecoveryFailed(f"{refused.message} The server was started again as it was.") from refused
-        except EngineError as failed:
-            if plan.step is Step.STOP:
-                await self._start_as_it_was(run, recovery, plan)
-                raise RecoveryFailed(f"{failed.message} The server was started again as it was.") from failed
-            await self._undo(run, recovery, plan, failed)
-            raise RecoveryFailed(f"{failed.message} The last state was brought back: nothing is lost.") from failed
         except BaseException as problem:
-            if plan.step is Step.STOP:
-                await self._start_as_it_was(run, recovery, plan)
-            else:
-                await self._undo(run, recovery, plan, problem)
+            if run.lost:
+                raise
+            told = await _uncancelled(run, self._turn_back(run, recovery, plan, problem))
+            if isinstance(problem, EngineError):
+                raise RecoveryFailed(f"{problem.message} {told}") from problem
             raise
         notes = [
             f"The whole server went back to {plan.at.isoformat()}: every database on it, roles and passwords included.",
@@ -167,7 +122,26 @@ class RestoreToInstant:
         ]
         return notes + await self._back_up(run, recovery)
 
-    async def _start_as_it_was(self, run: Run, recovery: Recovery, plan: Plan) -> None:
+    async def _turn_back(self, run: Run, recovery: Recovery, plan: Plan, problem: BaseException) -> str:
+        """Begin the way back."""
+        untouched = plan.step is Step.STOP or isinstance(problem, RecoveryRefused)
+        plan = await self._keep(run, plan.next(Step.START_AS_IT_WAS if untouched else Step.UNDO))
+        return await self._go_back(run, recovery, plan, problem)
+
+    async def _go_back(self, run: Run, recovery: Recovery, plan: Plan, problem: BaseException | None = None) -> str:
+        """Do what is left of the way back, and tell a person how it ended.
+
+        Raises: RecoveryFailed, when the server does not come back; OperationLost
+        """
+        if plan.step is Step.START_AS_IT_WAS:
+            plan = await self._start_as_it_was(run, recovery, plan)
+        if plan.step in (Step.UNDO, Step.START_UNDONE):
+            plan = await self._undo(run, recovery, plan, problem)
+        if plan.step is Step.AS_IT_WAS:
+            return "The server was started again as it was."
+        return "The last state was brought back: nothing is lost."
+
+    async def _start_as_it_was(self, run: Run, recovery: Recovery, plan: Plan) -> Plan:
         """Start a server of which nothing was changed; it lives on where it was."""
         from agent.pitr import record
 
@@ -177,24 +151,27 @@ class RestoreToInstant:
             await recovery.wait_promoted(_part(run, run.percent, run.percent))
         except EngineError as failed:
             raise RecoveryFailed(f"The server does not start: {failed.message} Nothing of it was changed.") from failed
-        await self._state.run(
+        return await self._keep(
+            run,
+            plan.next(Step.AS_IT_WAS),
             lambda connection: record.end_timeline(
                 connection, run.database.id, plan.system_identifier, plan.undo_timeline, None
-            )
+            ),
         )
 
-    async def _undo(self, run: Run, recovery: Recovery, plan: Plan, problem: BaseException | None = None) -> None:
+    async def _undo(self, run: Run, recovery: Recovery, plan: Plan, problem: BaseException | None) -> Plan:
         """Bring the last state back.
 
         Raises: RecoveryFailed, when that is not possible either
         """
-        plan = await self._keep(run, plan.next(Step.UNDO))
         run.progress(run.percent, "bringing the last state back")
         try:
-            await recovery.stop()
-            await recovery.restore(plan.undo, _part(run, run.percent, run.percent))
+            if plan.step is Step.UNDO:
+                await recovery.stop()
+                await recovery.restore(plan.undo, _part(run, run.percent, run.percent))
+                plan = await self._keep(run, plan.next(Step.START_UNDONE))
             await recovery.start()
-            await self._arrive(run, recovery, plan, Step.UNDO, _part(run, run.percent, run.percent))
+            return await self._arrive(run, recovery, plan, Step.UNDONE, _part(run, run.percent, run.percent))
         except EngineError as failed:
             first = problem.message if isinstance(problem, EngineError) else "It was cut off."
             raise RecoveryFailed(
@@ -253,6 +230,23 @@ class RestoreToInstant:
         if not await self._state.run(work):
             raise OperationLost
         return plan
+
+
+async def _uncancelled(run: Run, way: Coroutine[None, None, T]) -> T:
+    """Go a way to its end, whoever asks meanwhile for the operation to be cancelled: it may be half done already.
+
+    Only an owner that must stop stops: what is left of it is done by the next one.
+    """
+    going = asyncio.create_task(way)
+    while not going.done():
+        try:
+            await asyncio.wait([going])
+        except asyncio.CancelledError:
+            if run.lost or run.leaving:
+                going.cancel()
+                await asyncio.wait([going])
+                raise
+    return going.result()
 
 
 def _part(run: Run, begin: float, end: float) -> Progress:

@@ -12,8 +12,8 @@ from agent.operations import keeper, runner
 from agent.operations.kind import Run
 from agent.operations.record import Operation
 from agent.pitr import record
-from agent.pitr.restore import Step
-from engines.errors import EngineUnavailable, RecoveryFailed, RecoveryRefused
+from agent.pitr.plan import Plan, Step
+from engines.errors import EngineUnavailable, Precondition, RecoveryFailed, RecoveryRefused
 from engines.recovery import Marker
 from tests.fakes import BARE
 from tests.fakes.driver import FakeRecoveryControls, Gate
@@ -235,6 +235,108 @@ async def test_after_a_crash_within_the_undo_it_is_undone_again(valet: Valet) ->
     assert (cluster.up, cluster.content, cluster.done) == (True, "last", ["undo", "start", "promote"])
 
 
+@pytest.mark.parametrize("up", [True, False])
+async def test_after_a_crash_when_the_last_state_was_there_it_is_not_brought_back_again(valet: Valet, up: bool) -> None:
+    operation = await planned(valet, Step.START_UNDONE)
+    cluster = cluster_of(valet)
+    cluster.up, cluster.content, cluster.done = up, "last", []
+    with pytest.raises(Interrupted, match="The last state was brought back"):
+        await valet.service.operations.kinds["pitr_restore"].recover(run_of(valet, operation))
+    assert (cluster.up, cluster.done) == (True, ["promote"] if up else ["start", "promote"])
+
+
+@pytest.mark.parametrize(
+    ("step", "told"), [(Step.UNDONE, "The last state was brought back"), (Step.AS_IT_WAS, "started again as it was")]
+)
+async def test_after_a_crash_when_it_was_undone_the_server_is_left_alone(valet: Valet, step: Step, told: str) -> None:
+    operation = await planned(valet, step)
+    cluster_of(valet).done = []
+    with pytest.raises(Interrupted, match=told):
+        await valet.service.operations.kinds["pitr_restore"].recover(run_of(valet, operation))
+    assert cluster_of(valet).done == []
+
+
+SINCE = "last, and what was committed since"
+
+
+@pytest.mark.parametrize(
+    ("step", "told"), [("stop", "started again as it was"), ("restore", "The last state was brought back")]
+)
+async def test_what_was_undone_when_dbvalet_ended_is_not_undone_again_by_the_next(
+    valet: Valet, step: str, told: str
+) -> None:
+    cluster = cluster_of(valet)
+    gate = cluster.gates[step] = Gate()
+    operation = await begin(valet)
+    await until(lambda: gate.waiting)
+    del cluster.gates[step]
+    working = valet.service.operations._working[operation["id"]]
+    working.cancel()
+    await asyncio.wait([working])
+    assert (cluster.up, cluster.content) == (True, "last")
+    cluster.content, cluster.done = SINCE, []
+    shown = await ended(valet, operation)
+    assert (shown["status"], cluster.content, cluster.done) == ("error", SINCE, [])
+    assert told in shown["error"]
+
+
+async def test_an_undo_that_dbvalet_did_not_see_promoted_is_waited_for_by_the_next_and_not_done_again(
+    valet: Valet,
+) -> None:
+    cluster = cluster_of(valet)
+    restore, promote = cluster.gates["restore"], cluster.gates["promote"] = Gate(), Gate()
+    operation = await begin(valet)
+    await until(lambda: restore.waiting)
+    await valet.ask("POST", f"{ONE}/operations/{operation['id']}/cancel")
+    await until(lambda: promote.waiting)
+    working = valet.service.operations._working[operation["id"]]
+    working.cancel()
+    await asyncio.wait([working])
+    cluster.content, cluster.done = SINCE, []
+    promote.open.set()
+    shown = await ended(valet, operation)
+    assert "The last state was brought back" in shown["error"]
+    assert (cluster.content, cluster.done) == (SINCE, ["promote"])
+
+
+async def test_an_undo_is_not_cut_off_by_who_cancels_while_the_next_dbvalet_is_at_it(valet: Valet) -> None:
+    operation = await planned(valet, Step.UNDO)
+    cluster = cluster_of(valet)
+    cluster.up, cluster.content, cluster.done = False, "half", []
+    gate = cluster.gates["undo"] = Gate()
+    recovering = asyncio.create_task(valet.service.operations.kinds["pitr_restore"].recover(run_of(valet, operation)))
+    await until(lambda: gate.waiting)
+    recovering.cancel()
+    await asyncio.sleep(0.05)
+    assert not recovering.done()
+    gate.open.set()
+    with pytest.raises(Interrupted, match="The last state was brought back"):
+        await recovering
+    assert (cluster.up, cluster.content) == (True, "last")
+
+
+async def test_an_operation_whose_state_is_silent_is_left_as_it_is_and_gone_on_with_once(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: Any) -> None:
+        raise Precondition("The state does not answer.")
+
+    cluster = cluster_of(valet)
+    gate = cluster.gates["restore"] = Gate()
+    operation = await begin(valet)
+    await until(lambda: gate.waiting)
+    with monkeypatch.context() as patched:
+        patched.setattr(keeper, "LOST_SECONDS", 0.1)
+        patched.setattr(keeper.Keeper, "_beat", refuse)
+        patched.setattr(runner.Operations, "look", refuse)
+        await until(lambda: valet.lines("operation_lost"))
+        assert (cluster.up, cluster.content, cluster.done[-1]) == (False, "half", "restore")
+    del cluster.gates["restore"]
+    shown = await ended(valet, operation)
+    assert shown["status"] == "finished"
+    assert cluster.done == ["mark", "stop", "restore", "restore", "start", "promote", "backup"]
+
+
 async def test_after_a_crash_before_anything_was_stopped_nothing_is_done(valet: Valet) -> None:
     operation = await planned(valet, None)
     with pytest.raises(Interrupted, match="was not touched"):
@@ -245,7 +347,6 @@ async def test_after_a_crash_before_anything_was_stopped_nothing_is_done(valet: 
 async def planned(valet: Valet, step: Step | None) -> Operation:
     """Put an open operation into the state, as a dbvalet that died left it."""
     from agent.operations import record as operations
-    from agent.pitr.restore import Plan
 
     await valet.service.clusters.learn(valet.database())
     at = datetime.now(UTC) - timedelta(minutes=3)
