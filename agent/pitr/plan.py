@@ -21,6 +21,8 @@ class Step(StrEnum):
 
     START_AS_IT_WAS = "start_as_it_was"
     """Of the server nothing was changed."""
+    TRY_AS_IT_WAS = "try_as_it_was"
+    """Perhaps nothing was: a server that is half restored does not start, and is undone."""
     AS_IT_WAS = "as_it_was"
     """That is done: applications write again, and it is left alone."""
 

@@ -21,7 +21,7 @@ from agent.pitr.plan import Plan, Step
 from agent.state.state import State
 from agent.tasks import RESTORE_TO_INSTANT
 from engines.backup import Progress
-from engines.errors import EngineError, RecoveryFailed, RecoveryRefused
+from engines.errors import EngineError, RecoveryFailed
 from engines.recovery import Recovery, Standing
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BACKWARD = frozenset({Step.START_AS_IT_WAS, Step.AS_IT_WAS, Step.UNDO, Step.START_UNDONE, Step.UNDONE})
+BACKWARD = frozenset(Step) - {Step.STOP, Step.RESTORE, Step.START, Step.BACKUP}
 
 
 class RestoreToInstant:
@@ -123,9 +123,14 @@ class RestoreToInstant:
         return notes + await self._back_up(run, recovery)
 
     async def _turn_back(self, run: Run, recovery: Recovery, plan: Plan, problem: BaseException) -> str:
-        """Begin the way back."""
-        untouched = plan.step is Step.STOP or isinstance(problem, RecoveryRefused)
-        plan = await self._keep(run, plan.next(Step.START_AS_IT_WAS if untouched else Step.UNDO))
+        """Begin the way back: nothing is restored over a server that starts as it was."""
+        if plan.step is Step.STOP:
+            back = Step.START_AS_IT_WAS
+        elif plan.step is Step.RESTORE and isinstance(problem, EngineError):
+            back = Step.TRY_AS_IT_WAS
+        else:
+            back = Step.UNDO
+        plan = await self._keep(run, plan.next(back))
         return await self._go_back(run, recovery, plan, problem)
 
     async def _go_back(self, run: Run, recovery: Recovery, plan: Plan, problem: BaseException | None = None) -> str:
@@ -135,6 +140,8 @@ class RestoreToInstant:
         """
         if plan.step is Step.START_AS_IT_WAS:
             plan = await self._start_as_it_was(run, recovery, plan)
+        if plan.step is Step.TRY_AS_IT_WAS:
+            plan = await self._try_as_it_was(run, recovery, plan)
         if plan.step in (Step.UNDO, Step.START_UNDONE):
             plan = await self._undo(run, recovery, plan, problem)
         if plan.step is Step.AS_IT_WAS:
@@ -143,14 +150,33 @@ class RestoreToInstant:
 
     async def _start_as_it_was(self, run: Run, recovery: Recovery, plan: Plan) -> Plan:
         """Start a server of which nothing was changed; it lives on where it was."""
-        from agent.pitr import record
-
         run.progress(run.percent, "starting the server as it was")
         try:
             await recovery.start()
             await recovery.wait_promoted(_part(run, run.percent, run.percent))
         except EngineError as failed:
             raise RecoveryFailed(f"The server does not start: {failed.message} Nothing of it was changed.") from failed
+        return await self._live_on(run, plan)
+
+    async def _try_as_it_was(self, run: Run, recovery: Recovery, plan: Plan) -> Plan:
+        """Start a server whose restore has failed; where that changed anything, it is to be undone.
+
+        What the restore said of it is not relied upon: a half restored server cannot start, and one that is restored
+        to the end is on a timeline of its own.
+        """
+        run.progress(run.percent, "starting the server as it was")
+        try:
+            await recovery.start()
+            standing = await recovery.wait_promoted(_part(run, run.percent, run.percent))
+        except EngineError:
+            standing = None
+        if standing is None or standing.timeline != plan.undo_timeline:
+            return await self._keep(run, plan.next(Step.UNDO))
+        return await self._live_on(run, plan)
+
+    async def _live_on(self, run: Run, plan: Plan) -> Plan:
+        from agent.pitr import record
+
         return await self._keep(
             run,
             plan.next(Step.AS_IT_WAS),
@@ -168,7 +194,7 @@ class RestoreToInstant:
         try:
             if plan.step is Step.UNDO:
                 await recovery.stop()
-                await recovery.restore(plan.undo, _part(run, run.percent, run.percent))
+                plan = await self._restore_last(run, recovery, plan)
                 plan = await self._keep(run, plan.next(Step.START_UNDONE))
             await recovery.start()
             return await self._arrive(run, recovery, plan, Step.UNDONE, _part(run, run.percent, run.percent))
@@ -179,6 +205,32 @@ class RestoreToInstant:
                 f" archive is whole: restore the set {plan.undo_label} on timeline {plan.undo_timeline} by hand"
                 " (docs/recovery.md)."
             ) from failed
+
+    async def _restore_last(self, run: Run, recovery: Recovery, plan: Plan) -> Plan:
+        """Bring the files of the last state back, from older and older sets if need be: one may be damaged."""
+        failed: set[str] = set()
+        while True:
+            try:
+                await recovery.restore(plan.undo, _part(run, run.percent, run.percent))
+            except EngineError:
+                failed.add(plan.undo_label)
+                older = await self._set_without(recovery, run, plan, failed)
+                if older is None:
+                    raise
+                plan = await self._keep(run, plan.model_copy(update={"undo_label": older}))
+            else:
+                return plan
+
+    async def _set_without(self, recovery: Recovery, run: Run, plan: Plan, failed: set[str]) -> str | None:
+        from agent.pitr import record
+
+        try:
+            lines = await self._state.run(
+                lambda connection: record.timelines_of(connection, run.database.id, plan.system_identifier)
+            )
+            return (await recovery.choose_undo(plan.undo_timeline, lines, failed)).label
+        except EngineError:
+            return None
 
     async def _back_up(self, run: Run, recovery: Recovery) -> list[str]:
         """Make a full backup, from which the new timeline can be reached; what fails here undoes nothing."""

@@ -64,6 +64,8 @@ class FakeRecoveryControls:
     timeline: int = 1
     wal_at: str = "0/100"
     missing: list[str] = field(default_factory=list[str])
+    older_sets: list[str] = field(default_factory=list[str])
+    """Labels, newest first, behind `F`."""
     problems: dict[str, list[BaseException | None]] = field(default_factory=dict[str, list[BaseException | None]])
     """What each call of a step raises, one after another."""
     gates: dict[str, Gate] = field(default_factory=dict[str, Gate])

@@ -1,10 +1,10 @@
 """The fake engine's recovery: a cluster that is up or down, on a timeline, and does as a test tells it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 from engines.backup import Progress
-from engines.errors import OutsideWindow
+from engines.errors import BackupFailed, EngineError, OutsideWindow, Precondition, RecoveryFailed, RecoveryRefused
 from engines.recovery import BackupSet, Marker, RecoverySettings, Standing, Target, Timeline, Undo, Window
 from tests.fakes.driver import FakeServer
 
@@ -51,8 +51,11 @@ class FakeRecovery:
         lived = max((each for each in timelines if each.began_at <= at), key=lambda each: each.began_at)
         return Target(at=at, label="F", timeline=lived.number)
 
-    async def choose_undo(self, timeline: int, timelines: Sequence[Timeline]) -> Undo:
-        return Undo(label="F", timeline=timeline)
+    async def choose_undo(self, timeline: int, timelines: Sequence[Timeline], without: Collection[str] = ()) -> Undo:
+        for label in ("F", *self._cluster.older_sets):
+            if label not in without:
+                return Undo(label=label, timeline=timeline)
+        raise Precondition("No backup leads there.")
 
     async def mark(self) -> Marker:
         await self._cluster.passed("mark")
@@ -85,8 +88,8 @@ class FakeRecovery:
         self._cluster.content = "half"
         try:
             await self._cluster.passed("restore" if isinstance(target, Target) else "undo")
-        except Exception as problem:
-            if type(problem).__name__ == "RecoveryRefused":
+        except EngineError as problem:
+            if type(problem) in (RecoveryRefused, BackupFailed):  # before it has changed anything
                 self._cluster.content = before
             raise
         self._cluster.content = target.at.isoformat() if isinstance(target, Target) else "last"
@@ -100,7 +103,9 @@ class FakeRecovery:
     async def wait_promoted(self, progress: Progress) -> Standing:
         await self._cluster.passed("promote")
         assert self._cluster.up
-        assert self._cluster.content != "half"
+        if self._cluster.content == "half":
+            self._cluster.up = False
+            raise RecoveryFailed("The server ended while it recovered: could not find the database system")
         return await self.standing()
 
     async def fork_of(self, standing: Standing, timelines: Sequence[Timeline] = ()) -> Timeline:

@@ -13,11 +13,12 @@ from agent.operations.kind import Run
 from agent.operations.record import Operation
 from agent.pitr import record
 from agent.pitr.plan import Plan, Step
-from engines.errors import EngineUnavailable, Precondition, RecoveryFailed, RecoveryRefused
-from engines.recovery import Marker
+from engines.backup import Progress
+from engines.errors import BackupFailed, EngineUnavailable, Precondition, RecoveryFailed, RecoveryRefused
+from engines.recovery import Marker, Target, Undo
 from tests.fakes import BARE
 from tests.fakes.driver import FakeRecoveryControls, Gate
-from tests.fakes.recovery import MADE, SYSTEM, minutes_ago
+from tests.fakes.recovery import MADE, SYSTEM, FakeRecovery, minutes_ago
 from tests.fakes.service import PITR, URL, Valet, running, until
 
 ONE = "/api/databases/ad-one"
@@ -136,6 +137,56 @@ async def test_a_restore_that_was_refused_leaves_the_server_up_as_it_was(valet: 
     assert await timelines(valet) == [(1, None, True)]
 
 
+class RefusedHalfWay(RecoveryRefused):
+    """A restore that says that it changed nothing, and has."""
+
+
+async def test_a_restore_that_was_refused_half_way_is_undone(valet: Valet) -> None:
+    cluster_of(valet).problems["restore"] = [RefusedHalfWay("A file of the set is missing.")]
+    shown = await ended(valet, await begin(valet))
+    assert shown["error"] == "A file of the set is missing. The last state was brought back: nothing is lost."
+    assert (cluster_of(valet).up, cluster_of(valet).content) == (True, "last")
+    assert "undo" in cluster_of(valet).done
+
+
+async def test_a_restore_that_could_not_begin_leaves_the_server_up_as_it_was(valet: Valet) -> None:
+    cluster_of(valet).problems |= {
+        "restore": [BackupFailed("The repository is away.")],
+        "undo": [BackupFailed("The repository is away.")],
+    }
+    shown = await ended(valet, await begin(valet))
+    assert shown["error"] == "The repository is away. The server was started again as it was."
+    assert cluster_of(valet).done == ["mark", "stop", "restore", "start", "promote"]
+    assert (cluster_of(valet).up, cluster_of(valet).content) == (True, "last")
+    assert await timelines(valet) == [(1, None, True)]
+
+
+async def test_a_restore_that_failed_when_all_was_there_is_undone(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore = FakeRecovery.restore
+
+    async def fail_afterwards(self: FakeRecovery, target: Target | Undo, progress: Progress) -> None:
+        await restore(self, target, progress)
+        if isinstance(target, Target):
+            raise RecoveryFailed("The disk was full in the end.")
+
+    monkeypatch.setattr(FakeRecovery, "restore", fail_afterwards)
+    shown = await ended(valet, await begin(valet))
+    assert shown["error"] == "The disk was full in the end. The last state was brought back: nothing is lost."
+    assert cluster_of(valet).content == "last"
+
+
+async def test_after_a_crash_while_it_was_tried_as_it_was_it_is_tried_again(valet: Valet) -> None:
+    operation = await planned(valet, Step.TRY_AS_IT_WAS)
+    cluster = cluster_of(valet)
+    cluster.up, cluster.done = False, []
+    kind = valet.service.operations.kinds["pitr_restore"]
+    with pytest.raises(Interrupted, match="started again as it was"):
+        await kind.recover(run_of(valet, operation))
+    assert (cluster.up, cluster.content, cluster.done) == (True, "last", ["start", "promote"])
+
+
 async def test_a_server_that_does_not_stop_is_left_running(valet: Valet) -> None:
     cluster_of(valet).problems["stop"] = [RecoveryFailed("It did not stop.")]
     shown = await ended(valet, await begin(valet))
@@ -163,6 +214,20 @@ async def test_an_undo_that_fails_too_says_that_the_server_is_down_and_how_to_br
     assert shown["status"] == "error"
     for text in ("FATAL: target.", "The disk is full.", "The server is down", "set F on timeline 1"):
         assert text in shown["error"]
+
+
+async def test_an_undo_whose_set_is_damaged_takes_an_older_one(valet: Valet) -> None:
+    cluster_of(valet).older_sets = ["E", "D"]
+    cluster_of(valet).problems |= {
+        "promote": [RecoveryFailed("FATAL: target.")],
+        "undo": [RecoveryFailed("A file of the set is missing."), RecoveryFailed("And of this.")],
+    }
+    shown = await ended(valet, await begin(valet))
+    assert shown["error"] == "FATAL: target. The last state was brought back: nothing is lost."
+    assert cluster_of(valet).done.count("undo") == 3
+    assert (cluster_of(valet).up, cluster_of(valet).content) == (True, "last")
+    (operation,) = await valet.service.operations.newest("ad-one")
+    assert operation.params["plan"]["undo_label"] == "D"
 
 
 async def test_a_backup_that_fails_afterwards_is_a_note(valet: Valet) -> None:

@@ -152,6 +152,41 @@ def test_a_backup_of_such_a_database_has_a_physical_one_beside_it_but_pushes_out
         assert shown["notes"][-1].startswith("No backup of the whole server was made: there is one of "), shown
 
 
+@pytest.mark.parametrize("damage", ["mv {file} /tmp/kept", "cp {file} /tmp/kept && head -c 2000 /tmp/kept >{file}"])
+def test_a_set_that_turns_out_to_be_damaged_takes_no_server_down(
+    config: Path, cluster: Cluster, ledger: Ledger, damage: str
+) -> None:
+    with cluster.connect() as session:
+        session.execute("DROP TABLE IF EXISTS big")
+        session.execute("CREATE TABLE big AS SELECT id, 'then' AS text FROM generate_series(1, 50000) AS id")
+        session.execute("CHECKPOINT")
+        cluster.run("pgbackrest", "--stanza=main", "--type=full", "backup")
+        place = session.execute("SELECT pg_relation_filepath('big')").fetchall()[0][0]
+        session.execute("UPDATE big SET text = 'now'")  # so that its file is taken from the set
+        session.execute("CHECKPOINT")
+    label = json.loads(cluster.run("pgbackrest", "--stanza=main", "--output=json", "info"))[0]["backup"][-1]["label"]
+    file = f"/repo/backup/main/{label}/pg_data/{place}.lz4"
+    time.sleep(1.2)
+    ledger.write(5)
+    commits = ledger.commits()
+    at = sorted(commits.values())[-3]
+    with serving(config) as running, client_of(running) as client:
+        cluster.run("sh", "-c", damage.format(file=file))
+        try:
+            shown = ended(client, restore(client, at)["id"])
+        finally:
+            cluster.run("cp", "/tmp/kept", file)
+        assert shown["status"] == "error", shown
+        assert "pgbackrest restore ended with" in shown["error"]
+        assert "The last state was brought back: nothing is lost." in shown["error"], shown
+        assert ledger.ids() == set(commits)
+        with cluster.connect() as session:
+            assert session.execute("SELECT DISTINCT text FROM big").fetchall() == [("now",)]
+        again = ended(client, restore(client, at)["id"])
+        assert again["status"] == "finished", again
+        assert ledger.ids() == until(commits, at)
+
+
 SERVER_STOPS, FILES_ARE_BROUGHT_BACK, SERVER_RECOVERS, BACKUP_IS_MADE = 10, 15, 50, 80
 
 

@@ -191,6 +191,15 @@ async def test_a_restore_that_changed_nothing_says_so(tmp_path: Path, code: int,
         await repository.restore(Undo(label="x", timeline=1))
 
 
+@pytest.mark.parametrize("code", [29, 55])
+async def test_a_restore_that_a_worker_ended_may_have_changed_something(tmp_path: Path, code: int) -> None:
+    words = f"ERROR: [0{code}]: raised from local-2 protocol: of this file"
+    repository = PgBackRest(program(tmp_path, f"print({words!r}, file=sys.stderr); sys.exit({code})"))
+    with pytest.raises(RecoveryFailed, match=rf"ended with {code}: ERROR.* of this file") as failed:
+        await repository.restore(Undo(label="x", timeline=1))
+    assert not isinstance(failed.value, RecoveryRefused)
+
+
 async def test_failures_are_told_in_the_programs_words(tmp_path: Path) -> None:
     full = PgBackRest(program(tmp_path, "print('disk', file=sys.stderr)\nsys.exit(82)"))
     with pytest.raises(RecoveryFailed, match="ended with 82: disk"):
