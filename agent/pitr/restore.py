@@ -97,7 +97,7 @@ class RestoreToInstant:
         try:
             if plan.step is Step.STOP:
                 run.progress(10, "stopping the server")
-                await recovery.stop()
+                await _stop(run, recovery)
                 plan = await self._leave_timeline(run, plan)
             if plan.step is Step.RESTORE:
                 await recovery.stop()
@@ -152,8 +152,7 @@ class RestoreToInstant:
         """Start a server of which nothing was changed; it lives on where it was."""
         run.progress(run.percent, "starting the server as it was")
         try:
-            await recovery.start()
-            await recovery.wait_promoted(_part(run, run.percent, run.percent))
+            await _started(run, recovery)
         except EngineError as failed:
             raise RecoveryFailed(f"The server does not start: {failed.message} Nothing of it was changed.") from failed
         return await self._live_on(run, plan)
@@ -166,8 +165,7 @@ class RestoreToInstant:
         """
         run.progress(run.percent, "starting the server as it was")
         try:
-            await recovery.start()
-            standing = await recovery.wait_promoted(_part(run, run.percent, run.percent))
+            standing = await _started(run, recovery)
         except EngineError:
             standing = None
         if standing is None or standing.timeline != plan.undo_timeline:
@@ -282,6 +280,35 @@ class RestoreToInstant:
         if not await self._state.run(work):
             raise OperationLost
         return plan
+
+
+async def _stop(run: Run, recovery: Recovery) -> None:
+    """Stop the server: what it was told to do cannot be taken back, so that who cancels waits until it is done."""
+    stopping = asyncio.ensure_future(recovery.stop())
+    try:
+        await asyncio.shield(stopping)
+    except asyncio.CancelledError:
+        if run.lost:
+            stopping.cancel()
+        await asyncio.wait([stopping])
+        _ = stopping.cancelled() or stopping.exception()  # a server that did not stop is started all the same
+        raise
+
+
+async def _started(run: Run, recovery: Recovery) -> Standing:
+    """Start the server; one that was still shutting down counts as running, ends without a word, and is started then.
+
+    Raises: RecoveryFailed, EngineUnavailable
+    """
+    progress = _part(run, run.percent, run.percent)
+    await recovery.start()
+    try:
+        return await recovery.wait_promoted(progress)
+    except RecoveryFailed:
+        if await recovery.is_running():
+            raise
+    await recovery.start()
+    return await recovery.wait_promoted(progress)
 
 
 async def _uncancelled(run: Run, way: Coroutine[None, None, T]) -> T:

@@ -59,6 +59,8 @@ class FakeRecoveryControls:
     """What the fake cluster is, and how its recovery behaves; `done` is what was done, in order."""
 
     up: bool = True
+    shuts_down_later: bool = False
+    """A stop that fails has told the server to stop all the same: it ends when it is waited for."""
     content: str = "last"
     """`last`, or the instant that was brought back, or `half` while a restore is under way."""
     timeline: int = 1

@@ -103,6 +103,9 @@ class FakeRecovery:
     async def wait_promoted(self, progress: Progress) -> Standing:
         await self._cluster.passed("promote")
         assert self._cluster.up
+        if self._cluster.shuts_down_later:
+            self._cluster.up = self._cluster.shuts_down_later = False
+            raise RecoveryFailed("The server ended while it recovered: its log does not say why")
         if self._cluster.content == "half":
             self._cluster.up = False
             raise RecoveryFailed("The server ended while it recovered: could not find the database system")

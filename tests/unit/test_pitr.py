@@ -137,6 +137,27 @@ async def test_a_restore_that_was_refused_leaves_the_server_up_as_it_was(valet: 
     assert await timelines(valet) == [(1, None, True)]
 
 
+async def test_a_server_that_stops_later_than_it_may_is_started_again(valet: Valet) -> None:
+    cluster_of(valet).problems["stop"] = [RecoveryFailed("It did not stop within 120 s.")]
+    cluster_of(valet).shuts_down_later = True
+    shown = await ended(valet, await begin(valet))
+    assert shown["error"] == "It did not stop within 120 s. The server was started again as it was."
+    assert (cluster_of(valet).up, cluster_of(valet).content) == (True, "last")
+
+
+async def test_who_cancels_while_the_server_shuts_down_gets_it_started_again(valet: Valet) -> None:
+    cluster = cluster_of(valet)
+    gate = cluster.gates["stop"] = Gate()
+    operation = await begin(valet)
+    await until(lambda: gate.waiting)
+    await valet.ask("POST", f"{ONE}/operations/{operation['id']}/cancel")
+    await asyncio.sleep(0.1)
+    assert cluster.done == ["mark", "stop"]  # started now, it would go down a moment later, for good
+    gate.open.set()
+    assert (await ended(valet, operation))["status"] == "cancelled"
+    assert (cluster.up, cluster.done) == (True, ["mark", "stop", "start", "promote"])
+
+
 class RefusedHalfWay(RecoveryRefused):
     """A restore that says that it changed nothing, and has."""
 
@@ -243,6 +264,8 @@ async def cancelled_at(valet: Valet, step: str) -> dict[str, Any]:
     await until(lambda: gate.waiting)
     del cluster_of(valet).gates[step]  # the way back is free
     assert (await valet.ask("POST", f"{ONE}/operations/{operation['id']}/cancel")).status_code == 200
+    if step == "stop":
+        gate.open.set()  # what was asked of the server is not taken back
     return await ended(valet, operation)
 
 
@@ -337,6 +360,7 @@ async def test_what_was_undone_when_dbvalet_ended_is_not_undone_again_by_the_nex
     del cluster.gates[step]
     working = valet.service.operations._working[operation["id"]]
     working.cancel()
+    gate.open.set()
     await asyncio.wait([working])
     assert (cluster.up, cluster.content) == (True, "last")
     cluster.content, cluster.done = SINCE, []

@@ -187,6 +187,33 @@ def test_a_set_that_turns_out_to_be_damaged_takes_no_server_down(
         assert ledger.ids() == until(commits, at)
 
 
+def test_who_cancels_while_the_server_shuts_down_gets_it_started_again(
+    config: Path, cluster: Cluster, ledger: Ledger, tmp_path: Path
+) -> None:
+    ledger.write(5)
+    commits = ledger.commits()
+    changed = json.loads(config.read_text())
+    stop = changed["databases"][0]["pitr"]["control"]["commands"]["stop"]
+    inside, command = stop[: stop.index(cluster.container) + 1], stop[stop.index(cluster.container) + 1 :]
+    late = "touch /tmp/asked; sleep 4; " + " ".join(command)
+    changed["databases"][0]["pitr"]["control"]["commands"]["stop"] = [*inside, "sh", "-c", late]
+    other = tmp_path / config.name
+    other.write_text(json.dumps(changed))
+    before = cluster.started_at()
+    with serving(other) as running, client_of(running) as client:
+        operation = restore(client, datetime.now(UTC) - timedelta(milliseconds=1))
+        ends_at = time.monotonic() + LIMIT
+        while "asked" not in cluster.run("ls", "/tmp"):
+            assert time.monotonic() < ends_at
+            time.sleep(0.1)
+        client.post(f"{ONE}/operations/{operation['id']}/cancel")
+        shown = ended(client, operation["id"])
+    assert shown["status"] == "cancelled", shown
+    time.sleep(6)  # longer than the command that stops it takes
+    assert cluster.started_at() != before
+    assert ledger.ids() == set(commits)
+
+
 SERVER_STOPS, FILES_ARE_BROUGHT_BACK, SERVER_RECOVERS, BACKUP_IS_MADE = 10, 15, 50, 80
 
 
