@@ -10,6 +10,7 @@ writes again, of then or of the last state, is not touched any more: that it may
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -21,7 +22,7 @@ from agent.pitr.plan import Plan, Step
 from agent.state.state import State
 from agent.tasks import RESTORE_TO_INSTANT
 from engines.backup import Progress
-from engines.errors import EngineError, RecoveryFailed
+from engines.errors import EngineError, Precondition, RecoveryFailed
 from engines.recovery import Recovery, Standing
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+
+KEEP_SECONDS = 10.0
+"""How long the state may be away after the server was stopped before the operation is left to who can write to it."""
+
+AGAIN_SECONDS = 0.5
 
 BACKWARD = frozenset(Step) - {Step.STOP, Step.RESTORE, Step.START, Step.BACKUP}
 
@@ -89,7 +95,9 @@ class RestoreToInstant:
             undo_timeline=undo.timeline,
             marked_at=marker.committed_at,
         )
-        await self._keep(run, plan, lambda connection: record.keep_markers(connection, run.database.id, [marker]))
+        keep = self._keeping(run, plan, lambda connection: record.keep_markers(connection, run.database.id, [marker]))
+        if not await self._state.run(keep):
+            raise OperationLost
         return plan
 
     async def _go(self, run: Run, recovery: Recovery, plan: Plan) -> list[str]:
@@ -223,7 +231,7 @@ class RestoreToInstant:
         from agent.pitr import record
 
         try:
-            lines = await self._state.run(
+            lines = await self._lasting(
                 lambda connection: record.timelines_of(connection, run.database.id, plan.system_identifier)
             )
             return (await recovery.choose_undo(plan.undo_timeline, lines, failed)).label
@@ -256,7 +264,7 @@ class RestoreToInstant:
         from agent.pitr import record
 
         standing: Standing = await recovery.wait_promoted(progress)
-        known = await self._state.run(
+        known = await self._lasting(
             lambda connection: record.timelines_of(connection, run.database.id, plan.system_identifier)
         )
         found = await recovery.fork_of(standing, known)
@@ -267,7 +275,15 @@ class RestoreToInstant:
         return await self._keep(run, plan.next(step), rows)
 
     async def _keep(self, run: Run, plan: Plan, rows: Callable[[Connection], None] | None = None) -> Plan:
-        """Write down what comes next, and what belongs to it, in one transaction."""
+        """Write down what comes next, and what belongs to it, in one transaction.
+
+        Raises: OperationLost
+        """
+        if not await self._lasting(self._keeping(run, plan, rows)):
+            raise OperationLost
+        return plan
+
+    def _keeping(self, run: Run, plan: Plan, rows: Callable[[Connection], None] | None) -> Callable[[Connection], bool]:
         from agent.operations import record
 
         def work(connection: Connection) -> bool:
@@ -277,9 +293,21 @@ class RestoreToInstant:
             params = {**operation.params, "plan": plan.model_dump(mode="json")}
             return record.keep_params(connection, operation.id, operation.owner, params)
 
-        if not await self._state.run(work):
-            raise OperationLost
-        return plan
+        return work
+
+    async def _lasting(self, work: Callable[[Connection], T]) -> T:
+        """Use the state, again and again while it is away: a server that is down must not stay so for that.
+
+        Raises: OperationLost, when it stays away: whoever takes the operation over goes on from the step on disk
+        """
+        ends_at = time.monotonic() + KEEP_SECONDS
+        while True:
+            try:
+                return await self._state.run(work)
+            except Precondition as problem:
+                if time.monotonic() > ends_at:
+                    raise OperationLost from problem
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def _stop(run: Run, recovery: Recovery) -> None:

@@ -11,8 +11,9 @@ from agent.errors import Interrupted, OperationLost, SettingsError
 from agent.operations import keeper, runner
 from agent.operations.kind import Run
 from agent.operations.record import Operation
-from agent.pitr import record
+from agent.pitr import record, restore
 from agent.pitr.plan import Plan, Step
+from agent.state.state import State
 from engines.backup import Progress
 from engines.errors import BackupFailed, EngineUnavailable, Precondition, RecoveryFailed, RecoveryRefused
 from engines.recovery import Marker, Target, Undo
@@ -185,10 +186,10 @@ async def test_a_restore_that_could_not_begin_leaves_the_server_up_as_it_was(val
 async def test_a_restore_that_failed_when_all_was_there_is_undone(
     valet: Valet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    restore = FakeRecovery.restore
+    restore_files = FakeRecovery.restore
 
     async def fail_afterwards(self: FakeRecovery, target: Target | Undo, progress: Progress) -> None:
-        await restore(self, target, progress)
+        await restore_files(self, target, progress)
         if isinstance(target, Target):
             raise RecoveryFailed("The disk was full in the end.")
 
@@ -373,9 +374,9 @@ async def test_an_undo_that_dbvalet_did_not_see_promoted_is_waited_for_by_the_ne
     valet: Valet,
 ) -> None:
     cluster = cluster_of(valet)
-    restore, promote = cluster.gates["restore"], cluster.gates["promote"] = Gate(), Gate()
+    first, promote = cluster.gates["restore"], cluster.gates["promote"] = Gate(), Gate()
     operation = await begin(valet)
-    await until(lambda: restore.waiting)
+    await until(lambda: first.waiting)
     await valet.ask("POST", f"{ONE}/operations/{operation['id']}/cancel")
     await until(lambda: promote.waiting)
     working = valet.service.operations._working[operation["id"]]
@@ -402,6 +403,71 @@ async def test_an_undo_is_not_cut_off_by_who_cancels_while_the_next_dbvalet_is_a
     with pytest.raises(Interrupted, match="The last state was brought back"):
         await recovering
     assert (cluster.up, cluster.content) == (True, "last")
+
+
+def away_at(monkeypatch: pytest.MonkeyPatch, step: Step, times: int | None) -> list[str]:
+    """Let the state fail so often when a step is written down, or ever; give what was refused."""
+    in_transaction, refused = State._in_transaction, list[str]()
+
+    def fail(self: State, work: Any) -> Any:
+        plan = next(
+            (each.cell_contents for each in work.__closure__ or () if isinstance(each.cell_contents, Plan)), None
+        )
+        if plan is not None and plan.step is step and (times is None or len(refused) < times):
+            refused.append(plan.step)
+            raise Precondition("The state cannot be used: database is locked.")
+        return in_transaction(self, work)
+
+    monkeypatch.setattr(State, "_in_transaction", fail)
+    return refused
+
+
+@pytest.mark.parametrize("step", [Step.RESTORE, Step.START, Step.BACKUP])
+async def test_a_state_that_is_away_for_a_moment_undoes_nothing(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch, step: Step
+) -> None:
+    monkeypatch.setattr(restore, "AGAIN_SECONDS", 0.01)
+    refused = away_at(monkeypatch, step, 3)
+    shown = await ended(valet, await begin(valet))
+    assert (shown["status"], len(refused)) == ("finished", 3)
+    assert cluster_of(valet).done == ["mark", "stop", "restore", "start", "promote", "backup"]
+
+
+@pytest.mark.parametrize(
+    ("step", "problem", "status", "done"),
+    [
+        (Step.RESTORE, None, "finished", ["restore", "start", "promote", "backup"]),
+        (Step.START, None, "finished", ["restore", "start", "promote", "backup"]),
+        (Step.BACKUP, None, "finished", ["promote", "backup"]),
+        (Step.UNDO, "promote", "finished", ["promote", "backup"]),
+        (Step.START_UNDONE, "promote", "error", ["undo", "start", "promote"]),
+        (Step.UNDONE, "promote", "error", ["promote"]),
+        (Step.AS_IT_WAS, "stop", "error", ["promote"]),
+    ],
+)
+async def test_an_operation_whose_step_cannot_be_written_down_is_left_open_and_gone_on_with(
+    valet: Valet, step: Step, problem: str | None, status: str, done: list[str]
+) -> None:
+    cluster = cluster_of(valet)
+    if problem is not None:
+        cluster.problems[problem] = [RecoveryFailed("FATAL: of this step.")]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(restore, "AGAIN_SECONDS", 0.01)
+        patched.setattr(restore, "KEEP_SECONDS", 0.1)
+        patched.setattr(runner.Operations, "look", away_from_it)
+        away_at(patched, step, None)
+        operation = await begin(valet)
+        await until(lambda: valet.lines("operation_lost"))
+        shown = (await valet.ask("GET", f"{ONE}/operations/{operation['id']}")).json()["operation"]
+        assert (shown["finished_at"], shown["error"]) == (None, None)
+        cluster.done = []
+    shown = await ended(valet, operation)
+    assert (shown["status"], cluster.up, cluster.done) == (status, True, done)
+    assert (cluster.content == "last") == (status == "error")
+
+
+async def away_from_it(*_: Any) -> None:
+    return
 
 
 async def test_an_operation_whose_state_is_silent_is_left_as_it_is_and_gone_on_with_once(
