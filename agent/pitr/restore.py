@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.errors import Interrupted, OperationLost
 from agent.operations.kind import Run
 from agent.pitr.clusters import Clusters
+from agent.pitr.moves import condition, line_of, part, started, stop, uncancelled
 from agent.pitr.plan import Plan, Step
 from agent.state.state import State
 from agent.tasks import RESTORE_TO_INSTANT
-from engines.backup import Progress
 from engines.errors import EngineError, Precondition, RecoveryFailed
 from engines.recovery import Recovery, Standing
 
@@ -70,7 +70,7 @@ class RestoreToInstant:
         plan = Plan.model_validate(kept)
         recovery = self._clusters.of(run.database)
         if plan.step in BACKWARD:
-            told = await _uncancelled(run, self._go_back(run, recovery, plan))
+            told = await uncancelled(run, self._go_back(run, recovery, plan))
             raise Interrupted(f"{run.cut} in the middle of it. {told}")
         notes = await self._go(run, recovery, plan)
         return [f"{run.cut} in the middle of it, and it was carried on afterwards.", *notes]
@@ -102,28 +102,31 @@ class RestoreToInstant:
 
     async def _go(self, run: Run, recovery: Recovery, plan: Plan) -> list[str]:
         """Do what is left of a plan."""
+        standing: Standing | None = None
         try:
             if plan.step is Step.STOP:
                 run.progress(10, "stopping the server")
-                await _stop(run, recovery)
+                await stop(run, recovery)
                 plan = await self._leave_timeline(run, plan)
             if plan.step is Step.RESTORE:
                 await recovery.stop()
-                await recovery.restore(plan.target, _part(run, 15, 50))
+                await recovery.restore(plan.target, part(run, 15, 50))
                 plan = await self._keep(run, plan.next(Step.START))
             if plan.step is Step.START:
                 run.progress(50, "starting the server")
                 await recovery.start()
-                plan = await self._arrive(run, recovery, plan, Step.BACKUP, _part(run, 50, 80))
+                standing = await recovery.wait_promoted(part(run, 50, 80))
         except OperationLost:
             raise  # another dbvalet goes on, and two must not
         except BaseException as problem:
             if run.lost:
                 raise
-            told = await _uncancelled(run, self._turn_back(run, recovery, plan, problem))
+            told = await uncancelled(run, self._turn_back(run, recovery, plan, problem))
             if isinstance(problem, EngineError):
                 raise RecoveryFailed(f"{problem.message} {told}") from problem
             raise
+        if standing is not None:
+            await uncancelled(run, self._arrive(run, recovery, plan.next(Step.BACKUP), standing))
         notes = [
             f"The whole server went back to {plan.at.isoformat()}: every database on it, roles and passwords included.",
             f"What was there until {plan.marked_at.isoformat()} can still be brought back: it is in the archive.",
@@ -160,7 +163,7 @@ class RestoreToInstant:
         """Start a server of which nothing was changed; it lives on where it was."""
         run.progress(run.percent, "starting the server as it was")
         try:
-            await _started(run, recovery)
+            await started(run, recovery)
         except EngineError as failed:
             raise RecoveryFailed(f"The server does not start: {failed.message} Nothing of it was changed.") from failed
         return await self._live_on(run, plan)
@@ -173,7 +176,7 @@ class RestoreToInstant:
         """
         run.progress(run.percent, "starting the server as it was")
         try:
-            standing = await _started(run, recovery)
+            standing = await started(run, recovery)
         except EngineError:
             standing = None
         if standing is None or standing.timeline != plan.undo_timeline:
@@ -203,21 +206,22 @@ class RestoreToInstant:
                 plan = await self._restore_last(run, recovery, plan)
                 plan = await self._keep(run, plan.next(Step.START_UNDONE))
             await recovery.start()
-            return await self._arrive(run, recovery, plan, Step.UNDONE, _part(run, run.percent, run.percent))
+            standing = await recovery.wait_promoted(part(run, run.percent, run.percent))
         except EngineError as failed:
             first = problem.message if isinstance(problem, EngineError) else "It was cut off."
             raise RecoveryFailed(
-                f"{first} The last state could not be brought back either: {failed.message} The server is down. Its"
-                f" archive is whole: restore the set {plan.undo_label} on timeline {plan.undo_timeline} by hand"
-                " (docs/recovery.md)."
+                f"{first} The last state could not be brought back either: {failed.message}"
+                f" {await condition(recovery)} Its archive is whole: restore the set {plan.undo_label} on timeline"
+                f" {plan.undo_timeline} by hand (docs/recovery.md)."
             ) from failed
+        return await self._arrive(run, recovery, plan.next(Step.UNDONE), standing)
 
     async def _restore_last(self, run: Run, recovery: Recovery, plan: Plan) -> Plan:
         """Bring the files of the last state back, from older and older sets if need be: one may be damaged."""
         failed: set[str] = set()
         while True:
             try:
-                await recovery.restore(plan.undo, _part(run, run.percent, run.percent))
+                await recovery.restore(plan.undo, part(run, run.percent, run.percent))
             except EngineError:
                 failed.add(plan.undo_label)
                 older = await self._set_without(recovery, run, plan, failed)
@@ -241,7 +245,7 @@ class RestoreToInstant:
     async def _back_up(self, run: Run, recovery: Recovery) -> list[str]:
         """Make a full backup, from which the new timeline can be reached; what fails here undoes nothing."""
         try:
-            await recovery.full_backup(_part(run, 80, 99))
+            await recovery.full_backup(part(run, 80, 99))
         except asyncio.CancelledError:
             return ["The server was back already; the full backup after it was not made: make one soon."]
         except EngineError as failed:
@@ -259,20 +263,23 @@ class RestoreToInstant:
             ),
         )
 
-    async def _arrive(self, run: Run, recovery: Recovery, plan: Plan, step: Step, progress: Progress) -> Plan:
-        """Wait until the server takes writes, and write down on which timeline it lives."""
+    async def _arrive(self, run: Run, recovery: Recovery, plan: Plan, standing: Standing) -> Plan:
+        """Write down that the server takes writes, and on which timeline: what is not known of that undoes nothing.
+
+        Raises: OperationLost
+        """
         from agent.pitr import record
 
-        standing: Standing = await recovery.wait_promoted(progress)
         known = await self._lasting(
-            lambda connection: record.timelines_of(connection, run.database.id, plan.system_identifier)
+            lambda connection: record.timelines_of(connection, run.database.id, standing.system_identifier)
         )
-        found = await recovery.fork_of(standing, known)
+        line = await line_of(recovery, standing, known)
 
         def rows(connection: Connection) -> None:
-            record.keep_timeline(connection, run.database.id, standing.system_identifier, found)
+            if line is not None:
+                record.keep_timeline(connection, run.database.id, standing.system_identifier, line)
 
-        return await self._keep(run, plan.next(step), rows)
+        return await self._keep(run, plan, rows)
 
     async def _keep(self, run: Run, plan: Plan, rows: Callable[[Connection], None] | None = None) -> Plan:
         """Write down what comes next, and what belongs to it, in one transaction.
@@ -308,54 +315,3 @@ class RestoreToInstant:
                 if time.monotonic() > ends_at:
                     raise OperationLost from problem
             await asyncio.sleep(AGAIN_SECONDS)
-
-
-async def _stop(run: Run, recovery: Recovery) -> None:
-    """Stop the server: what it was told to do cannot be taken back, so that who cancels waits until it is done."""
-    stopping = asyncio.ensure_future(recovery.stop())
-    try:
-        await asyncio.shield(stopping)
-    except asyncio.CancelledError:
-        if run.lost:
-            stopping.cancel()
-        await asyncio.wait([stopping])
-        _ = stopping.cancelled() or stopping.exception()  # a server that did not stop is started all the same
-        raise
-
-
-async def _started(run: Run, recovery: Recovery) -> Standing:
-    """Start the server; one that was still shutting down counts as running, ends without a word, and is started then.
-
-    Raises: RecoveryFailed, EngineUnavailable
-    """
-    progress = _part(run, run.percent, run.percent)
-    await recovery.start()
-    try:
-        return await recovery.wait_promoted(progress)
-    except RecoveryFailed:
-        if await recovery.is_running():
-            raise
-    await recovery.start()
-    return await recovery.wait_promoted(progress)
-
-
-async def _uncancelled(run: Run, way: Coroutine[None, None, T]) -> T:
-    """Go a way to its end, whoever asks meanwhile for the operation to be cancelled: it may be half done already.
-
-    Only an owner that must stop stops: what is left of it is done by the next one.
-    """
-    going = asyncio.create_task(way)
-    while not going.done():
-        try:
-            await asyncio.wait([going])
-        except asyncio.CancelledError:
-            if run.lost or run.leaving:
-                going.cancel()
-                await asyncio.wait([going])
-                raise
-    return going.result()
-
-
-def _part(run: Run, begin: float, end: float) -> Progress:
-    """Tell the progress of a part as that of the whole."""
-    return lambda percent, words: run.progress(begin + (end - begin) * percent / 100, words)

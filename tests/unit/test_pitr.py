@@ -1,7 +1,8 @@
 """Going back to an instant: whatever fails or ends at whatever step, the cluster is up with one state or the other."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,8 +16,8 @@ from agent.pitr import record, restore
 from agent.pitr.plan import Plan, Step
 from agent.state.state import State
 from engines.backup import Progress
-from engines.errors import BackupFailed, EngineUnavailable, Precondition, RecoveryFailed, RecoveryRefused
-from engines.recovery import Marker, Target, Undo
+from engines.errors import BackupDamaged, BackupFailed, EngineUnavailable, Precondition, RecoveryFailed, RecoveryRefused
+from engines.recovery import Marker, Standing, Target, Timeline, Undo
 from tests.fakes import BARE
 from tests.fakes.driver import FakeRecoveryControls, Gate
 from tests.fakes.recovery import MADE, SYSTEM, FakeRecovery, minutes_ago
@@ -573,6 +574,61 @@ async def test_a_timeline_that_somebody_else_has_begun_is_seen(valet: Valet) -> 
     cluster_of(valet).timeline = 4
     await valet.service.clusters.learn(valet.database())
     assert await timelines(valet) == [(1, None, False), (4, 3, True)]
+
+
+@contextmanager
+def without_history() -> Iterator[None]:
+    """An archive that does not get the history of a timeline."""
+    fork_of = FakeRecovery.fork_of
+
+    async def missing(self: FakeRecovery, standing: Standing, timelines: Sequence[Timeline] = ()) -> Timeline:
+        if standing.timeline > 1:
+            raise BackupDamaged(f"The history of timeline {standing.timeline} is not in the archive.")
+        return await fork_of(self, standing, timelines)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(FakeRecovery, "fork_of", missing)
+        yield
+
+
+async def test_a_history_that_is_not_archived_yet_undoes_nothing_and_is_learnt_later(valet: Valet) -> None:
+    at = minutes_ago(3)
+    with without_history():
+        shown = await ended(valet, await begin(valet, at))
+        assert (shown["status"], shown["error"]) == ("finished", None)
+        assert cluster_of(valet).done == ["mark", "stop", "restore", "start", "promote", "backup"]
+        assert datetime.fromisoformat(cluster_of(valet).content) == datetime.fromisoformat(at)
+        _, lines = await valet.service.clusters.learn(valet.database())
+        assert await timelines(valet) == [(1, None, False), (2, None, True)]
+        window = await valet.ask("GET", f"{ONE}/pitr/recovery_window")
+        assert window.status_code == 200, window.text
+    _, again = await valet.service.clusters.learn(valet.database())
+    assert await timelines(valet) == [(1, None, False), (2, 1, True)]
+    assert [each.began_at for each in again] == [each.began_at for each in lines]
+
+
+async def test_an_undo_is_done_though_its_history_is_not_archived_yet(valet: Valet) -> None:
+    cluster_of(valet).problems["promote"] = [RecoveryFailed("FATAL: of this step.")]
+    with without_history():
+        shown = await ended(valet, await begin(valet))
+    assert shown["error"] == "FATAL: of this step. The last state was brought back: nothing is lost."
+    assert (cluster_of(valet).up, cluster_of(valet).content) == (True, "last")
+
+
+async def test_an_undo_whose_server_does_not_recover_is_not_told_as_a_server_that_is_down(valet: Valet) -> None:
+    cluster_of(valet).problems["promote"] = [RecoveryFailed("FATAL."), RecoveryFailed("It recovers for an hour.")]
+    shown = await ended(valet, await begin(valet))
+    assert "It recovers for an hour. The server runs, but takes no writes. Its archive is whole" in shown["error"]
+
+
+async def test_a_timeline_that_is_lived_on_after_all_keeps_its_past(valet: Valet) -> None:
+    clusters, database = valet.service.clusters, valet.database()
+    _, (before,) = await clusters.learn(database)
+    await valet.service.state.run(
+        lambda connection: record.end_timeline(connection, "ad-one", SYSTEM, 1, datetime.now(UTC))
+    )
+    _, after = await clusters.learn(database)
+    assert after == [before]
 
 
 async def test_a_cluster_is_marked_when_it_has_changed_and_old_marks_are_forgotten(valet: Valet) -> None:

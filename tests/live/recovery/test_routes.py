@@ -214,6 +214,34 @@ def test_who_cancels_while_the_server_shuts_down_gets_it_started_again(
     assert ledger.ids() == set(commits)
 
 
+def test_an_archive_that_gets_the_history_of_a_timeline_late_undoes_nothing(
+    config: Path, cluster: Cluster, ledger: Ledger
+) -> None:
+    late = "case %f in *.history) sleep 5;; esac; pgbackrest --stanza=main archive-push %p"
+    with cluster.connect() as session:
+        session.execute(f"ALTER SYSTEM SET archive_command = '{late}'".encode())  # which the backup brings back
+        session.execute("SELECT pg_reload_conf()")
+    try:
+        cluster.run("pgbackrest", "--stanza=main", "--type=full", "backup")
+        time.sleep(1.2)
+        ledger.write(10)
+        commits = ledger.commits()
+        at = sorted(commits.values())[-4]
+        with serving(config) as running, client_of(running) as client:
+            shown = ended(client, restore(client, at)["id"])
+            assert shown["status"] == "finished", shown
+            assert ledger.ids() == until(commits, at)
+            last = max(commits.values())
+            shown = ended(client, restore(client, last)["id"])
+            assert shown["status"] == "finished", shown
+            assert ledger.ids() == until(commits, last)
+    finally:
+        with cluster.connect() as session:
+            session.execute("ALTER SYSTEM RESET archive_command")
+            session.execute("SELECT pg_reload_conf()")
+        cluster.run("pgbackrest", "--stanza=main", "--type=full", "backup")
+
+
 SERVER_STOPS, FILES_ARE_BROUGHT_BACK, SERVER_RECOVERS, BACKUP_IS_MADE = 10, 15, 50, 80
 
 
