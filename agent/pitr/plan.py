@@ -47,7 +47,7 @@ class Plan(BaseModel):
     undo_timeline: int
     """The one that was live before."""
     marked_at: datetime
-    """The last commit of that one which is certainly in the archive."""
+    """The last commit that was made on that one by dbvalet, just before the stop, which archives it."""
 
     def next(self, step: Step) -> Plan:
         """Give it with another step."""

@@ -67,13 +67,26 @@ class RestoreToInstant:
         kept = run.operation.params.get("plan")
         if kept is None:
             raise Interrupted(f"{run.cut} before anything was stopped: the server was not touched.")
-        plan = Plan.model_validate(kept)
         recovery = self._clusters.of(run.database)
+        plan = await self._found(run, recovery, Plan.model_validate(kept))
         if plan.step in BACKWARD:
             told = await uncancelled(run, self._go_back(run, recovery, plan))
             raise Interrupted(f"{run.cut} in the middle of it. {told}")
         notes = await self._go(run, recovery, plan)
         return [f"{run.cut} in the middle of it, and it was carried on afterwards.", *notes]
+
+    async def _found(self, run: Run, recovery: Recovery, plan: Plan) -> Plan:
+        """Tell from where to go on: a server that runs though it was to be stopped is not stopped any more.
+
+        Either nothing was done to it, or somebody has started it since; applications have written to it.
+        """
+        try:
+            if plan.step not in (Step.STOP, Step.RESTORE) or not await recovery.is_running():
+                return plan
+        except EngineError:
+            return plan  # whoever controls it says so again, and more of it, when it is used
+        back = Step.START_AS_IT_WAS if plan.step is Step.STOP else Step.TRY_AS_IT_WAS
+        return await self._keep(run, plan.next(back))
 
     async def _prepare(self, run: Run, recovery: Recovery) -> Plan:
         """Check everything that can be checked, and make sure that the way back is in the archive; touch nothing."""
@@ -85,6 +98,8 @@ class RestoreToInstant:
         undo = await recovery.choose_undo(standing.timeline, lines)
         run.progress(5, "waiting until the archive has everything")
         marker = await recovery.mark()
+        # While the archive was waited for, applications went on: what they have committed is to be reached, too.
+        last = await recovery.commit(None) or marker
         plan = Plan(
             step=Step.STOP,
             system_identifier=standing.system_identifier,
@@ -93,7 +108,7 @@ class RestoreToInstant:
             timeline=target.timeline,
             undo_label=undo.label,
             undo_timeline=undo.timeline,
-            marked_at=marker.committed_at,
+            marked_at=last.committed_at,
         )
         keep = self._keeping(run, plan, lambda connection: record.keep_markers(connection, run.database.id, [marker]))
         if not await self._state.run(keep):

@@ -10,7 +10,7 @@ import pytest
 
 from agent.errors import Interrupted, OperationLost, SettingsError
 from agent.operations import keeper, runner
-from agent.operations.kind import Run
+from agent.operations.kind import STATE_SILENT, Run
 from agent.operations.record import Operation
 from agent.pitr import record, restore
 from agent.pitr.plan import Plan, Step
@@ -294,7 +294,6 @@ def run_of(valet: Valet, operation: Operation) -> Run:
 @pytest.mark.parametrize(
     ("step", "up", "content", "done"),
     [
-        (Step.STOP, True, "last", ["stop", "restore", "start", "promote", "backup"]),
         (Step.STOP, False, "last", ["restore", "start", "promote", "backup"]),
         (Step.RESTORE, False, "half", ["restore", "start", "promote", "backup"]),
         (Step.START, False, "then", ["start", "promote", "backup"]),
@@ -323,6 +322,35 @@ async def test_after_a_crash_within_the_undo_it_is_undone_again(valet: Valet) ->
     with pytest.raises(Interrupted, match="The last state was brought back"):
         await valet.service.operations.kinds["pitr_restore"].recover(run_of(valet, operation))
     assert (cluster.up, cluster.content, cluster.done) == (True, "last", ["undo", "start", "promote"])
+
+
+@pytest.mark.parametrize("step", [Step.STOP, Step.RESTORE])
+async def test_after_a_crash_a_server_that_runs_is_not_stopped_any_more(valet: Valet, step: Step) -> None:
+    operation = await planned(valet, step)
+    cluster_of(valet).content, cluster_of(valet).done = SINCE, []
+    kind = valet.service.operations.kinds["pitr_restore"]
+    with pytest.raises(Interrupted, match="The server was started again as it was"):
+        await kind.recover(run_of(valet, operation))
+    assert (cluster_of(valet).content, cluster_of(valet).done) == (SINCE, ["promote"])
+    assert await timelines(valet) == [(1, None, True)]
+
+
+async def test_what_is_committed_while_the_archive_is_waited_for_lies_in_the_window(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark, waited = FakeRecovery.mark, list[datetime]()
+
+    async def late(self: FakeRecovery) -> Marker:
+        marker = await mark(self)
+        await asyncio.sleep(0.05)
+        waited.append(datetime.now(UTC))
+        return marker
+
+    monkeypatch.setattr(FakeRecovery, "mark", late)
+    shown = await ended(valet, await begin(valet))
+    first, _ = await valet.service.state.run(lambda connection: record.timelines_of(connection, "ad-one", SYSTEM))
+    assert first.ended_at and first.ended_at >= waited[0]
+    assert first.ended_at.isoformat() in shown["notes"][1]
 
 
 @pytest.mark.parametrize("up", [True, False])
@@ -491,12 +519,15 @@ async def test_an_operation_whose_state_is_silent_is_left_as_it_is_and_gone_on_w
     shown = await ended(valet, operation)
     assert shown["status"] == "finished"
     assert cluster.done == ["mark", "stop", "restore", "restore", "start", "promote", "backup"]
+    assert shown["notes"][0] == "The state did not answer in the middle of it, and it was carried on afterwards."
 
 
 async def test_after_a_crash_before_anything_was_stopped_nothing_is_done(valet: Valet) -> None:
     operation = await planned(valet, None)
-    with pytest.raises(Interrupted, match="was not touched"):
-        await valet.service.operations.kinds["pitr_restore"].recover(run_of(valet, operation))
+    run = run_of(valet, operation)
+    run.cut = STATE_SILENT
+    with pytest.raises(Interrupted, match=f"{STATE_SILENT} before .* was not touched"):
+        await valet.service.operations.kinds["pitr_restore"].recover(run)
     assert cluster_of(valet).done == []
 
 

@@ -55,7 +55,7 @@ def choose(
     lived = max((each for each in timelines if each.began_at <= at), key=lambda each: each.began_at)
     if lived.ended_at is not None and at > lived.ended_at:
         raise OutsideWindow(
-            f"The server was down then: take {lived.ended_at.isoformat()}, or another instant {stated}."
+            f"The server was down then, or about to be: take {lived.ended_at.isoformat()}, or another instant {stated}."
         )
     label = newest(lived.number, sets, forks, at)
     if label is None:

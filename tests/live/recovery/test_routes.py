@@ -6,9 +6,11 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from agent.demo.postgresql import wheel_programs
@@ -240,6 +242,44 @@ def test_an_archive_that_gets_the_history_of_a_timeline_late_undoes_nothing(
             session.execute("ALTER SYSTEM RESET archive_command")
             session.execute("SELECT pg_reload_conf()")
         cluster.run("pgbackrest", "--stanza=main", "--type=full", "backup")
+
+
+def test_what_is_committed_while_the_archive_is_waited_for_can_be_reached(
+    config: Path, cluster: Cluster, ledger: Ledger
+) -> None:
+    ledger.write(3)
+    at = sorted(ledger.commits().values())[-1]
+    told: list[tuple[int, datetime]] = []
+
+    def write() -> None:
+        """Write until the server is stopped, and note what was committed by when."""
+        with cluster.connect() as session:
+            while True:
+                try:
+                    (row,) = session.execute("INSERT INTO ledger DEFAULT VALUES RETURNING id").fetchall()
+                    (now,) = session.execute("SELECT clock_timestamp()").fetchall()
+                except psycopg.Error:
+                    return
+                told.append((row[0], now[0]))
+                time.sleep(0.05)
+
+    before = ledger.ids()
+    with cluster.connect() as session:
+        session.execute("ALTER SYSTEM SET archive_command = 'sleep 3; pgbackrest --stanza=main archive-push %p'")
+        session.execute("SELECT pg_reload_conf()")
+    with serving(config) as running, client_of(running) as client:
+        writing = Thread(target=write)
+        writing.start()
+        operation = restore(client, at)
+        writing.join()
+        shown = ended(client, operation["id"])
+        assert shown["status"] == "finished", shown
+        assert ledger.ids() == before  # the setting has gone back as well
+        last = told[-1][1]
+        moment = max(when for _, when in told if when < last - timedelta(seconds=1))
+        shown = ended(client, restore(client, moment)["id"])
+        assert shown["status"] == "finished", shown
+        assert ledger.ids() == before | {id_ for id_, when in told if when <= moment}
 
 
 SERVER_STOPS, FILES_ARE_BROUGHT_BACK, SERVER_RECOVERS, BACKUP_IS_MADE = 10, 15, 50, 80
