@@ -14,16 +14,19 @@ from engines.recovery import Recovery, Standing, Timeline
 T = TypeVar("T")
 
 
-async def stop(run: Run, recovery: Recovery) -> None:
-    """Stop the server: what it was told to do cannot be taken back, so that who cancels waits until it is done."""
-    stopping = asyncio.ensure_future(recovery.stop())
+async def told(run: Run, doing: Coroutine[Any, Any, None]) -> None:
+    """Tell the server to stop or to start: that cannot be taken back, so that who cancels waits until it is done.
+
+    A program that is ended may have told it already, or go on where `docker exec` has begun it.
+    """
+    task = asyncio.ensure_future(doing)
     try:
-        await asyncio.shield(stopping)
+        await asyncio.shield(task)
     except asyncio.CancelledError:
         if run.lost:
-            stopping.cancel()
-        await asyncio.wait([stopping])
-        _ = stopping.cancelled() or stopping.exception()  # a server that did not stop is started all the same
+            task.cancel()
+        await asyncio.wait([task])
+        _ = task.cancelled() or task.exception()  # a server that did not stop or start is brought back all the same
         raise
 
 

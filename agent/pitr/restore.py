@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from agent.errors import Interrupted, OperationLost
 from agent.operations.kind import Run
 from agent.pitr.clusters import Clusters
-from agent.pitr.moves import condition, line_of, part, started, stop, uncancelled
+from agent.pitr.moves import condition, line_of, part, started, told, uncancelled
 from agent.pitr.plan import Plan, Step
 from agent.state.state import State
 from agent.tasks import RESTORE_TO_INSTANT
@@ -70,8 +70,8 @@ class RestoreToInstant:
         recovery = self._clusters.of(run.database)
         plan = await self._found(run, recovery, Plan.model_validate(kept))
         if plan.step in BACKWARD:
-            told = await uncancelled(run, self._go_back(run, recovery, plan))
-            raise Interrupted(f"{run.cut} in the middle of it. {told}")
+            ending = await uncancelled(run, self._go_back(run, recovery, plan))
+            raise Interrupted(f"{run.cut} in the middle of it. {ending}")
         notes = await self._go(run, recovery, plan)
         return [f"{run.cut} in the middle of it, and it was carried on afterwards.", *notes]
 
@@ -121,24 +121,24 @@ class RestoreToInstant:
         try:
             if plan.step is Step.STOP:
                 run.progress(10, "stopping the server")
-                await stop(run, recovery)
+                await told(run, recovery.stop())
                 plan = await self._leave_timeline(run, plan)
             if plan.step is Step.RESTORE:
-                await recovery.stop()
+                await told(run, recovery.stop())
                 await recovery.restore(plan.target, part(run, 15, 50))
                 plan = await self._keep(run, plan.next(Step.START))
             if plan.step is Step.START:
                 run.progress(50, "starting the server")
-                await recovery.start()
+                await told(run, recovery.start())
                 standing = await recovery.wait_promoted(part(run, 50, 80))
         except OperationLost:
             raise  # another dbvalet goes on, and two must not
         except BaseException as problem:
             if run.lost:
                 raise
-            told = await uncancelled(run, self._turn_back(run, recovery, plan, problem))
+            ending = await uncancelled(run, self._turn_back(run, recovery, plan, problem))
             if isinstance(problem, EngineError):
-                raise RecoveryFailed(f"{problem.message} {told}") from problem
+                raise RecoveryFailed(f"{problem.message} {ending}") from problem
             raise
         if standing is not None:
             await uncancelled(run, self._arrive(run, recovery, plan.next(Step.BACKUP), standing))

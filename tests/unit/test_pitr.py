@@ -160,6 +160,19 @@ async def test_who_cancels_while_the_server_shuts_down_gets_it_started_again(val
     assert (cluster.up, cluster.done) == (True, ["mark", "stop", "start", "promote"])
 
 
+async def test_who_cancels_while_the_server_is_being_started_has_it_stopped_before_it_is_undone(valet: Valet) -> None:
+    cluster = cluster_of(valet)
+    gate = cluster.gates["start"] = Gate()
+    operation = await begin(valet)
+    await until(lambda: gate.waiting)
+    await valet.ask("POST", f"{ONE}/operations/{operation['id']}/cancel")
+    await asyncio.sleep(0.1)
+    assert cluster.done[-1] == "start"  # who starts it may go on, and would start it under the restore
+    gate.open.set()
+    assert (await ended(valet, operation))["status"] == "cancelled"
+    assert cluster.done == ["mark", "stop", "restore", "start", "stop", "undo", "start", "promote"]
+
+
 class RefusedHalfWay(RecoveryRefused):
     """A restore that says that it changed nothing, and has."""
 
@@ -266,7 +279,7 @@ async def cancelled_at(valet: Valet, step: str) -> dict[str, Any]:
     await until(lambda: gate.waiting)
     del cluster_of(valet).gates[step]  # the way back is free
     assert (await valet.ask("POST", f"{ONE}/operations/{operation['id']}/cancel")).status_code == 200
-    if step == "stop":
+    if step in ("stop", "start"):
         gate.open.set()  # what was asked of the server is not taken back
     return await ended(valet, operation)
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from agent.demo.postgresql import wheel_programs
-from tests.live.recovery.cluster import Cluster, Ledger, grant, running_cluster
+from tests.live.recovery.cluster import Cluster, Ledger, grant, running_cluster, until_it_answers
 from tests.unit.running import TOKEN, Running, configuration, serving
 
 pytestmark = pytest.mark.engine_images()
@@ -280,6 +280,44 @@ def test_what_is_committed_while_the_archive_is_waited_for_can_be_reached(
         shown = ended(client, restore(client, moment)["id"])
         assert shown["status"] == "finished", shown
         assert ledger.ids() == before | {id_ for id_, when in told if when <= moment}
+
+
+def test_what_was_undone_when_dbvalet_was_asked_to_end_is_not_undone_again(
+    config: Path, cluster: Cluster, ledger: Ledger, tmp_path: Path
+) -> None:
+    ledger.write(5)
+    commits = ledger.commits()
+    at = sorted(commits.values())[-3]
+    changed = json.loads(config.read_text())
+    commands = changed["databases"][0]["pitr"]["control"]["commands"]
+    place = commands["start"].index(cluster.container) + 1
+    slow = "touch /tmp/starting; sleep 1; " + " ".join(commands["start"][place:])
+    commands["start"] = [*commands["start"][:place], "sh", "-c", slow]
+    other = tmp_path / config.name
+    other.write_text(json.dumps(changed))
+    with serving(other) as running, client_of(running) as client:
+        operation = restore(client, at)
+        ends_at = time.monotonic() + LIMIT
+        while "starting" not in cluster.run("ls", "/tmp"):
+            assert time.monotonic() < ends_at
+            time.sleep(0.05)
+        running.process.terminate()
+        running.process.wait()
+    until_it_answers(cluster)  # it was undone, or is about to be there
+    while True:
+        with cluster.connect() as session:
+            if session.execute("SELECT NOT pg_is_in_recovery()").fetchall()[0][0]:
+                break
+        time.sleep(0.1)
+    assert ledger.ids() == set(commits)
+    ledger.write(3)
+    since = ledger.ids()
+    before = cluster.started_at()
+    with serving(config) as running, client_of(running) as client:
+        shown = ended(client, operation["id"])
+    assert shown["status"] == "error"
+    assert "The last state was brought back: nothing is lost." in shown["error"]
+    assert (ledger.ids(), cluster.started_at()) == (since, before)
 
 
 SERVER_STOPS, FILES_ARE_BROUGHT_BACK, SERVER_RECOVERS, BACKUP_IS_MADE = 10, 15, 50, 80
