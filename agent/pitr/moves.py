@@ -25,7 +25,10 @@ async def told(run: Run, doing: Coroutine[Any, Any, None]) -> None:
     except asyncio.CancelledError:
         if run.lost:
             task.cancel()
-        await asyncio.wait([task])
+        try:
+            await asyncio.wait([task])
+        finally:
+            task.cancel()  # does nothing to one that has ended; dbvalet does not wait any longer
         _ = task.cancelled() or task.exception()  # a server that did not stop or start is brought back all the same
         raise
 

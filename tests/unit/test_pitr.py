@@ -139,6 +139,17 @@ async def test_a_restore_that_was_refused_leaves_the_server_up_as_it_was(valet: 
     assert await timelines(valet) == [(1, None, True)]
 
 
+async def cancel(valet: Valet, operation: dict[str, Any]) -> None:
+    """Cancel an operation, and wait until its owner has seen that."""
+    assert (await valet.ask("POST", f"{ONE}/operations/{operation['id']}/cancel")).status_code == 200
+    (before,) = await valet.service.operations.newest("ad-one")
+    async with asyncio.timeout(10):
+        while (now := await valet.service.operations.newest("ad-one"))[0].is_open:
+            if now[0].heartbeat >= before.heartbeat + 2:
+                return
+            await asyncio.sleep(0.01)
+
+
 async def test_a_server_that_stops_later_than_it_may_is_started_again(valet: Valet) -> None:
     cluster_of(valet).problems["stop"] = [RecoveryFailed("It did not stop within 120 s.")]
     cluster_of(valet).shuts_down_later = True
@@ -152,8 +163,7 @@ async def test_who_cancels_while_the_server_shuts_down_gets_it_started_again(val
     gate = cluster.gates["stop"] = Gate()
     operation = await begin(valet)
     await until(lambda: gate.waiting)
-    await valet.ask("POST", f"{ONE}/operations/{operation['id']}/cancel")
-    await asyncio.sleep(0.1)
+    await cancel(valet, operation)
     assert cluster.done == ["mark", "stop"]  # started now, it would go down a moment later, for good
     gate.open.set()
     assert (await ended(valet, operation))["status"] == "cancelled"
@@ -165,8 +175,7 @@ async def test_who_cancels_while_the_server_is_being_started_has_it_stopped_befo
     gate = cluster.gates["start"] = Gate()
     operation = await begin(valet)
     await until(lambda: gate.waiting)
-    await valet.ask("POST", f"{ONE}/operations/{operation['id']}/cancel")
-    await asyncio.sleep(0.1)
+    await cancel(valet, operation)
     assert cluster.done[-1] == "start"  # who starts it may go on, and would start it under the restore
     gate.open.set()
     assert (await ended(valet, operation))["status"] == "cancelled"
@@ -278,7 +287,7 @@ async def cancelled_at(valet: Valet, step: str) -> dict[str, Any]:
     operation = await begin(valet)
     await until(lambda: gate.waiting)
     del cluster_of(valet).gates[step]  # the way back is free
-    assert (await valet.ask("POST", f"{ONE}/operations/{operation['id']}/cancel")).status_code == 200
+    await cancel(valet, operation)
     if step in ("stop", "start"):
         gate.open.set()  # what was asked of the server is not taken back
     return await ended(valet, operation)
@@ -419,7 +428,7 @@ async def test_an_undo_that_dbvalet_did_not_see_promoted_is_waited_for_by_the_ne
     first, promote = cluster.gates["restore"], cluster.gates["promote"] = Gate(), Gate()
     operation = await begin(valet)
     await until(lambda: first.waiting)
-    await valet.ask("POST", f"{ONE}/operations/{operation['id']}/cancel")
+    await cancel(valet, operation)
     await until(lambda: promote.waiting)
     working = valet.service.operations._working[operation["id"]]
     working.cancel()
@@ -603,6 +612,7 @@ async def test_a_dbvalet_that_has_lost_the_operation_does_not_go_on(valet: Valet
     with pytest.raises(OperationLost):
         await runner_task.run(lost)
     assert "restore" not in cluster_of(valet).done
+    gate.open.set()
 
 
 async def test_the_window_is_told_also_while_the_server_is_down(valet: Valet) -> None:
