@@ -5,7 +5,7 @@ Instants are times with an offset; log sequence numbers are written as the engin
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -133,6 +133,8 @@ class Undo:
 
     label: str
     timeline: int
+    older: Sequence[str] = ()
+    """Labels of other sets that lead there too, newest first, should that one turn out to be damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,11 +182,8 @@ class Recovery(Protocol):
         """
         ...
 
-    async def choose_undo(self, timeline: int, timelines: Sequence[Timeline], without: Collection[str] = ()) -> Undo:
-        """Choose the set from which the last state of a timeline comes back, among others than those of some labels.
-
-        Raises: Precondition when none does; BackupDamaged, BackupFailed
-        """
+    async def choose_undo(self, timeline: int, timelines: Sequence[Timeline]) -> Undo:
+        """Choose the set from which the last state of a timeline comes back. Raises: Precondition when none does."""
         ...
 
     async def mark(self) -> Marker:

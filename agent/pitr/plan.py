@@ -44,6 +44,8 @@ class Plan(BaseModel):
     label: str
     timeline: int
     undo_label: str
+    undo_older: tuple[str, ...] = ()
+    """Taken one after another when that one cannot be restored."""
     undo_timeline: int
     """The one that was live before."""
     marked_at: datetime

@@ -107,6 +107,7 @@ class RestoreToInstant:
             label=target.label,
             timeline=target.timeline,
             undo_label=undo.label,
+            undo_older=tuple(undo.older),
             undo_timeline=undo.timeline,
             marked_at=last.committed_at,
         )
@@ -233,29 +234,16 @@ class RestoreToInstant:
 
     async def _restore_last(self, run: Run, recovery: Recovery, plan: Plan) -> Plan:
         """Bring the files of the last state back, from older and older sets if need be: one may be damaged."""
-        failed: set[str] = set()
         while True:
             try:
                 await recovery.restore(plan.undo, part(run, run.percent, run.percent))
             except EngineError:
-                failed.add(plan.undo_label)
-                older = await self._set_without(recovery, run, plan, failed)
-                if older is None:
+                if not plan.undo_older:
                     raise
-                plan = await self._keep(run, plan.model_copy(update={"undo_label": older}))
+                label, *older = plan.undo_older
+                plan = await self._keep(run, plan.model_copy(update={"undo_label": label, "undo_older": tuple(older)}))
             else:
                 return plan
-
-    async def _set_without(self, recovery: Recovery, run: Run, plan: Plan, failed: set[str]) -> str | None:
-        from agent.pitr import record
-
-        try:
-            lines = await self._lasting(
-                lambda connection: record.timelines_of(connection, run.database.id, plan.system_identifier)
-            )
-            return (await recovery.choose_undo(plan.undo_timeline, lines, failed)).label
-        except EngineError:
-            return None
 
     async def _back_up(self, run: Run, recovery: Recovery) -> list[str]:
         """Make a full backup, from which the new timeline can be reached; what fails here undoes nothing."""

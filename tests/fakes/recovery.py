@@ -1,10 +1,10 @@
 """The fake engine's recovery: a cluster that is up or down, on a timeline, and does as a test tells it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from engines.backup import Progress
-from engines.errors import BackupFailed, EngineError, OutsideWindow, Precondition, RecoveryFailed, RecoveryRefused
+from engines.errors import BackupFailed, EngineError, OutsideWindow, RecoveryFailed, RecoveryRefused
 from engines.recovery import BackupSet, Marker, RecoverySettings, Standing, Target, Timeline, Undo, Window
 from tests.fakes.driver import FakeServer
 
@@ -51,11 +51,8 @@ class FakeRecovery:
         lived = max((each for each in timelines if each.began_at <= at), key=lambda each: each.began_at)
         return Target(at=at, label="F", timeline=lived.number)
 
-    async def choose_undo(self, timeline: int, timelines: Sequence[Timeline], without: Collection[str] = ()) -> Undo:
-        for label in ("F", *self._cluster.older_sets):
-            if label not in without:
-                return Undo(label=label, timeline=timeline)
-        raise Precondition("No backup leads there.")
+    async def choose_undo(self, timeline: int, timelines: Sequence[Timeline]) -> Undo:
+        return Undo(label="F", timeline=timeline, older=self._cluster.older_sets)
 
     async def mark(self) -> Marker:
         await self._cluster.passed("mark")

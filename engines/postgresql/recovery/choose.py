@@ -65,13 +65,15 @@ def choose(
 
 def newest(timeline: int, sets: Sequence[BackupSet], forks: Forks, at: datetime | None = None) -> str | None:
     """Find the newest usable backup from which a timeline can be reached, of those that ended before an instant."""
+    before = [each for each in sets if at is None or (each.usable and each.stopped_at + SECOND <= at)]
+    return next(iter(leading_to(timeline, before, forks)), None)
+
+
+def leading_to(timeline: int, sets: Sequence[BackupSet], forks: Forks) -> list[str]:
+    """List the usable backups from which a timeline can be reached, newest first."""
     limits = limits_of(timeline, forks)
-    fitting = [
-        each
-        for each in sets
-        if each.usable and (at is None or each.stopped_at + SECOND <= at) and _is_reached(each, limits)
-    ]
-    return max(fitting, key=lambda each: (each.stopped_at, each.label)).label if fitting else None
+    fitting = [each for each in sets if each.usable and _is_reached(each, limits)]
+    return [each.label for each in sorted(fitting, key=lambda each: (each.stopped_at, each.label), reverse=True)]
 
 
 def limits_of(timeline: int, forks: Forks) -> dict[int, int | None]:

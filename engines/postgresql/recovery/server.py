@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -143,16 +143,15 @@ class PostgresRecovery:
         window = await self._window(sets, timelines, markers)
         return choose.choose(at, window, timelines, sets, await self._forks(timelines))
 
-    async def choose_undo(self, timeline: int, timelines: Sequence[Timeline], without: Collection[str] = ()) -> Undo:
-        """Choose the set from which the last state of a timeline comes back, among others than some.
+    async def choose_undo(self, timeline: int, timelines: Sequence[Timeline]) -> Undo:
+        """Choose the set from which the last state of a timeline comes back.
 
         Raises: Precondition, when there is none; BackupDamaged, BackupFailed
         """
-        sets = [each for each in await self._repository.sets() if each.label not in without]
-        label = choose.newest(timeline, sets, await self._forks(timelines))
-        if label is None:
+        labels = choose.leading_to(timeline, await self._repository.sets(), await self._forks(timelines))
+        if not labels:
             raise Precondition(f"No backup leads to timeline {timeline}, on which the server lives: make one first.")
-        return Undo(label=label, timeline=timeline)
+        return Undo(label=labels[0], timeline=timeline, older=labels[1:])
 
     async def fork_of(self, standing: Standing, timelines: Sequence[Timeline] = ()) -> Timeline:
         """Tell where the live timeline left its parent; `began_at` is now, unless `timelines` know it already.

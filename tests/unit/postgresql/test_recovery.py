@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.errors import BackupDamaged, BackupFailed, Conflict, OutsideWindow, RecoveryFailed, RecoveryRefused
-from engines.postgresql.recovery.choose import Fork, choose, earliest, limits_of, newest, read_lsn, write_lsn
+from engines.postgresql.recovery.choose import (
+    Fork,
+    choose,
+    earliest,
+    leading_to,
+    limits_of,
+    newest,
+    read_lsn,
+    write_lsn,
+)
 from engines.postgresql.recovery.control import control_of, pg_ctl
 from engines.postgresql.recovery.pgbackrest import PgBackRest, read_history, read_info
 from engines.postgresql.recovery.server import COMMIT, COMMITTED, STANDING, PostgresRecovery, fatal
@@ -99,6 +108,7 @@ def test_nothing_is_promised_of_the_time_before_the_first_known_timeline() -> No
 
 def test_no_set_of_another_branch_is_ever_taken() -> None:
     assert newest(3, SETS[:3], FORKS) == "early"
+    assert leading_to(3, SETS, FORKS) == ["of-3", "early"]
     assert newest(4, SETS, {}) is None
 
 
