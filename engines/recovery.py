@@ -204,6 +204,14 @@ class Recovery(Protocol):
         """Give markers as they stand in the archive now. Raises: EngineUnavailable."""
         ...
 
+    async def last_segment(self) -> str:
+        """Name the part of the log that is being written; a clean stop archives it. Raises: EngineUnavailable."""
+        ...
+
+    async def holds(self, segment: str) -> bool:
+        """Tell whether the archive has a part of the log, also while the server is down. Raises: BackupFailed."""
+        ...
+
     async def is_running(self) -> bool:
         """Ask whoever controls the server. Raises: RecoveryFailed."""
         ...

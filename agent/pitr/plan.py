@@ -51,6 +51,9 @@ class Plan(BaseModel):
     marked_at: datetime
     """The last commit that was made on that one by dbvalet, just before the stop, which archives it."""
 
+    last_segment: str | None = None
+    """The part of the log that holds it: the archive must have that before the files of the server are replaced."""
+
     def next(self, step: Step) -> Plan:
         """Give it with another step."""
         return self.model_copy(update={"step": step})

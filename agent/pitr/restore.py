@@ -110,6 +110,7 @@ class RestoreToInstant:
             undo_older=tuple(undo.older),
             undo_timeline=undo.timeline,
             marked_at=last.committed_at,
+            last_segment=await recovery.last_segment(),
         )
         keep = self._keeping(run, plan, lambda connection: record.keep_markers(connection, run.database.id, [marker]))
         if not await self._state.run(keep):
@@ -123,6 +124,7 @@ class RestoreToInstant:
             if plan.step is Step.STOP:
                 run.progress(10, "stopping the server")
                 await told(run, recovery.stop())
+                await _require_its_last_log(recovery, plan)
                 plan = await self._leave_timeline(run, plan)
             if plan.step is Step.RESTORE:
                 await told(run, recovery.stop())
@@ -318,3 +320,12 @@ class RestoreToInstant:
                 if time.monotonic() > ends_at:
                     raise OperationLost from problem
             await asyncio.sleep(AGAIN_SECONDS)
+
+
+async def _require_its_last_log(recovery: Recovery, plan: Plan) -> None:
+    """Make sure that a clean stop has archived the rest: a restore removes what the server still has of its log.
+
+    Raises: Precondition, BackupFailed
+    """
+    if plan.last_segment is not None and not await recovery.holds(plan.last_segment):
+        raise Precondition(f"The archive did not take {plan.last_segment} when the server was stopped.")

@@ -61,6 +61,7 @@ class FakeRecoveryControls:
     up: bool = True
     shuts_down_later: bool = False
     """A stop that fails has told the server to stop all the same: it ends when it is waited for."""
+    archives_at_the_stop: bool = True
     content: str = "last"
     """`last`, or the instant that was brought back, or `half` while a restore is under way."""
     timeline: int = 1

@@ -71,6 +71,14 @@ class FakeRecovery:
     async def archived(self, markers: Sequence[Marker]) -> list[Marker]:
         return list(markers)
 
+    async def last_segment(self) -> str:
+        return "S"
+
+    async def holds(self, segment: str) -> bool:
+        assert segment == "S"
+        assert not self._cluster.up
+        return self._cluster.archives_at_the_stop
+
     async def is_running(self) -> bool:
         return self._cluster.up
 

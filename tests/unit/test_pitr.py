@@ -139,6 +139,17 @@ async def test_a_restore_that_was_refused_leaves_the_server_up_as_it_was(valet: 
     assert await timelines(valet) == [(1, None, True)]
 
 
+async def test_a_server_whose_last_log_was_not_archived_when_it_was_stopped_is_started_as_it_was(valet: Valet) -> None:
+    cluster_of(valet).archives_at_the_stop = False
+    shown = await ended(valet, await begin(valet))
+    assert (
+        shown["error"]
+        == "The archive did not take S when the server was stopped. The server was started again as it was."
+    )
+    assert cluster_of(valet).done == ["mark", "stop", "start", "promote"]
+    assert await timelines(valet) == [(1, None, True)]
+
+
 async def cancel(valet: Valet, operation: dict[str, Any]) -> None:
     """Cancel an operation, and wait until its owner has seen that."""
     assert (await valet.ask("POST", f"{ONE}/operations/{operation['id']}/cancel")).status_code == 200

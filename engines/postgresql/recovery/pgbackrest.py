@@ -93,6 +93,20 @@ class PgBackRest:
                 return found.out
         return None
 
+    async def holds(self, segment: str) -> bool:
+        """Tell whether the archive has a whole segment of the log.
+
+        Raises: BackupFailed
+        """
+        place = f"archive/{self._stanza}"
+        said = await self._run("repo-ls", place)
+        for archive in (line.strip() for line in said.out.splitlines() if "-" in line):
+            # Its name goes on with a checksum; that of a part of a segment with `.partial`.
+            found = await self._said("repo-ls", f"{place}/{archive}/{segment[:16]}")
+            if any(line.strip().startswith(f"{segment}-") for line in found.out.splitlines()):
+                return True
+        return False
+
     async def back_up(self, kind: str) -> None:
         """Make a backup of the whole server.
 

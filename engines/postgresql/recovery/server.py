@@ -44,6 +44,8 @@ COMMIT = "SELECT pg_catalog.txid_current() AS xid"
 COMMITTED = "SELECT pg_catalog.clock_timestamp() AS at, pg_catalog.pg_current_wal_lsn()::text AS lsn"
 SWITCH = "SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_switch_wal()) AS segment"
 
+LAST_SEGMENT = "SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()) AS segment"
+
 IN_SEGMENT = "SELECT pg_catalog.pg_walfile_name(%(lsn)s::pg_lsn) AS segment"
 
 ARCHIVED = """
@@ -243,6 +245,21 @@ class PostgresRecovery:
                     f"The archive did not take {segment} within {self._archive_seconds:g} s.{why} Nothing was touched."
                 )
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def last_segment(self) -> str:
+        """Name the segment that is being written.
+
+        Raises: EngineUnavailable
+        """
+        (row,) = await self._server.read(LAST_SEGMENT)
+        return row["segment"]
+
+    async def holds(self, segment: str) -> bool:
+        """Tell whether the archive has a segment, also while the server is down.
+
+        Raises: BackupFailed
+        """
+        return await self._repository.holds(segment)
 
     async def is_running(self) -> bool:
         """Ask whoever starts the server.

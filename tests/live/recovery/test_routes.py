@@ -320,6 +320,38 @@ def test_what_was_undone_when_dbvalet_was_asked_to_end_is_not_undone_again(
     assert (ledger.ids(), cluster.started_at()) == (since, before)
 
 
+def test_a_server_whose_last_log_is_not_archived_when_it_is_stopped_is_not_replaced(
+    config: Path, cluster: Cluster, ledger: Ledger, tmp_path: Path
+) -> None:
+    with cluster.connect() as session:
+        command = "test ! -e /tmp/full && pgbackrest --stanza=main archive-push %p"
+        session.execute(f"ALTER SYSTEM SET archive_command = '{command}'".encode())
+        session.execute("SELECT pg_reload_conf()")
+    try:
+        ledger.write(5)
+        before = ledger.ids()
+        at = sorted(ledger.commits().values())[-3]
+        changed = json.loads(config.read_text())
+        commands = changed["databases"][0]["pitr"]["control"]["commands"]
+        place = commands["stop"].index(cluster.container) + 1
+        # The archive is full from the last moment on, and applications still commit.
+        late = "touch /tmp/full; psql -h /tmp -qc 'INSERT INTO ledger DEFAULT VALUES'; "
+        commands["stop"] = [*commands["stop"][:place], "sh", "-c", late + " ".join(commands["stop"][place:])]
+        other = tmp_path / config.name
+        other.write_text(json.dumps(changed))
+        with serving(other) as running, client_of(running) as client:
+            shown = ended(client, restore(client, at)["id"])
+        assert shown["status"] == "error", shown
+        assert "when the server was stopped. The server was started again as it was." in shown["error"]
+        assert len(ledger.ids() - before) == 1
+        assert ledger.ids() > before
+    finally:
+        cluster.run("rm", "-f", "/tmp/full")
+        with cluster.connect() as session:
+            session.execute("ALTER SYSTEM RESET archive_command")
+            session.execute("SELECT pg_reload_conf()")
+
+
 SERVER_STOPS, FILES_ARE_BROUGHT_BACK, SERVER_RECOVERS, BACKUP_IS_MADE = 10, 15, 50, 80
 
 

@@ -210,6 +210,17 @@ async def test_a_restore_that_a_worker_ended_may_have_changed_something(tmp_path
     assert not isinstance(failed.value, RecoveryRefused)
 
 
+@pytest.mark.parametrize(
+    ("listed", "held"), [("{0}-0123abcd.lz4", True), ("{0}.partial-0123abcd.lz4", False), ("", False)]
+)
+async def test_a_segment_is_looked_for_in_the_archive(tmp_path: Path, listed: str, held: bool) -> None:
+    segment = "000000020000000A00000003"
+    place = f"archive/main/15-1/{segment[:16]}"
+    answers = {"archive/main": "15-1\narchive.info", place: listed.format(segment)}
+    repository = PgBackRest(program(tmp_path, f"print({answers}[sys.argv[-1]])"))
+    assert await repository.holds(segment) is held
+
+
 async def test_failures_are_told_in_the_programs_words(tmp_path: Path) -> None:
     full = PgBackRest(program(tmp_path, "print('disk', file=sys.stderr)\nsys.exit(82)"))
     with pytest.raises(RecoveryFailed, match="ended with 82: disk"):
