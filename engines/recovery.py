@@ -133,6 +133,8 @@ class Undo:
 
     label: str
     timeline: int
+    older: Sequence[str] = ()
+    """Labels of other sets that lead there too, newest first, should that one turn out to be damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +202,14 @@ class Recovery(Protocol):
 
     async def archived(self, markers: Sequence[Marker]) -> list[Marker]:
         """Give markers as they stand in the archive now. Raises: EngineUnavailable."""
+        ...
+
+    async def last_segment(self) -> str:
+        """Name the part of the log that is being written; a clean stop archives it. Raises: EngineUnavailable."""
+        ...
+
+    async def holds(self, segment: str) -> bool:
+        """Tell whether the archive has a part of the log, also while the server is down. Raises: BackupFailed."""
         ...
 
     async def is_running(self) -> bool:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from agent.errors import OperationLost
 from agent.log import Log
 from agent.operations.kind import LOGICAL, Run
 from agent.operations.outcome import outcome_of
@@ -32,6 +33,8 @@ class Keeper:
         self._state = state
         self._owner = owner
         self._log = log
+        self.let_go: set[str] = set()
+        """Operations that were left though dbvalet lives: by their owner nobody waits for another heartbeat."""
 
     async def keep(self, run: Run, method: Callable[[Run], Awaitable[list[str]]]) -> None:
         """Let an operation run, with a heartbeat, and write down how it ended."""
@@ -54,18 +57,22 @@ class Keeper:
                 self._log.warning("heartbeat_not_kept", operation=operation.id, reason=str(problem))
                 lost = time.monotonic() - told_at >= LOST_SECONDS
             except asyncio.CancelledError:
-                await self._leave(operation, task)
+                await self._leave(run, task)
                 return
             if lost:
+                run.lost = True
                 task.cancel()
                 await asyncio.wait([task])
-                self._log.warning("operation_lost", operation=operation.id, database=operation.database_id)
+                self._let_go(operation)
                 return
             try:
                 await asyncio.wait([task], timeout=BEAT_SECONDS)
             except asyncio.CancelledError:
-                await self._leave(operation, task)
+                await self._leave(run, task)
                 return
+        if not task.cancelled() and isinstance(task.exception(), OperationLost):
+            self._let_go(operation)
+            return
         await self._finish(run, outcome_of(operation, task, asked, self._log))
 
     async def _beat(self, run: Run) -> Any:
@@ -75,10 +82,17 @@ class Keeper:
             lambda connection: record.beat(connection, run.operation.id, self._owner, run.percent, run.step)
         )
 
-    async def _leave(self, operation: Operation, task: asyncio.Future[list[str]]) -> None:
+    def _let_go(self, operation: Operation) -> None:
+        """Leave an operation to whoever takes it over: this dbvalet itself at once, when it can reach the state."""
+        self.let_go.add(operation.id)
+        self._log.warning("operation_lost", operation=operation.id, database=operation.database_id)
+
+    async def _leave(self, run: Run, task: asyncio.Future[list[str]]) -> None:
         """Stop an operation because dbvalet ends; the next one brings it to an end, at once."""
         from agent.operations import record
 
+        operation = run.operation
+        run.leaving = True
         task.cancel()
         await asyncio.wait([task])
         await self._state.run(lambda connection: record.release(connection, operation.id, self._owner))

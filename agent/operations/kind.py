@@ -35,6 +35,10 @@ class Run:
     step: str
     cut: str = ENDED
     """What ended the run before, where this one recovers: the beginning of a sentence."""
+    lost: bool = False
+    """Another dbvalet may be at work on it by now: what stops because of that leaves things as they are."""
+    leaving: bool = False
+    """dbvalet ends: what is not undone in time is left to the next one."""
 
     def progress(self, percent: float, step: str) -> None:
         """Tell how far it is; the state and the clients learn it with the next heartbeat."""
@@ -55,7 +59,7 @@ class Kind(Protocol):
         ...
 
     async def run(self, run: Run) -> list[str]:
-        """Do it. A cancellation stops it and leaves things as they were."""
+        """Do it. A cancellation stops it and leaves things as they were; see `Run.lost`."""
         ...
 
     async def recover(self, run: Run) -> list[str]:

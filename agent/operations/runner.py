@@ -314,6 +314,7 @@ class Operations:
                 self._log.warning("operation_taken_over", operation=each.id, type=each.type, database=each.database_id)
                 if each.owner != self.owner:
                     self._forget(each.owner)
+                self._keeper.let_go.discard(each.id)
                 self._work(replace(each, owner=self.owner), self.kinds[each.type].recover, cut)
         for due in await self._state.run(lambda connection: record.with_clean_up_due(connection, ids)):
             database = self._databases[due.database_id]
@@ -327,7 +328,8 @@ class Operations:
         beat, seen_at = self._last_beats[each.id]
         if beat != each.heartbeat:
             self._last_beats[each.id] = beat, seen_at = each.heartbeat, time.monotonic()
-        if time.monotonic() - seen_at >= seconds:
+        let_go = each.owner == self.owner and each.id in self._keeper.let_go
+        if let_go or time.monotonic() - seen_at >= seconds:
             return True
         # Left in order, or by a process that is seen to be gone: but another dbvalet may declare its database.
         gone = each.owner is None or self._is_gone(each.owner)

@@ -120,12 +120,16 @@ class Clusters:
         standing = await recovery.standing()
         system = standing.system_identifier
         known = await self._state.run(lambda connection: record.timelines_of(connection, database.id, system))
-        if any(each.number == standing.timeline and each.ended_at is None for each in known):
+        live = next((each for each in known if each.number == standing.timeline), None)
+        if live is not None and live.ended_at is None and _has_its_fork(live):
             return standing, known
-        found = await recovery.fork_of(standing, [each for each in known if each.ended_at is None])
+        if live is None:
+            found = await recovery.fork_of(standing)
+        else:
+            found = await _completed(recovery, standing, live)
         if not known:
             found = replace(found, began_at=_first_began(standing, found))
-        left = [each for each in known if each.ended_at is None]
+        left = [each for each in known if each.ended_at is None and each.number != standing.timeline]
         last_marks = {each.timeline: each.committed_at for each in await self.markers(database)}
 
         def work(connection: Connection) -> list[Timeline]:
@@ -204,6 +208,25 @@ async def _asking() -> AsyncGenerator[None]:
         raise EngineUnavailable(f"Server and archive did not answer within {ASK_SECONDS:g} s.") from None
     except BackupFailed as problem:
         raise Precondition(f"The repository cannot be used: {problem.message}") from problem
+
+
+def _has_its_fork(timeline: Timeline) -> bool:
+    return timeline.number == 1 or timeline.parent is not None
+
+
+async def _completed(recovery: Recovery, standing: Standing, live: Timeline) -> Timeline:
+    """Give a timeline that is known, and is lived on, with where it left its parent as soon as the archive tells that.
+
+    Until then no set of its parent leads to it.
+    """
+    lived_on = replace(live, ended_at=None)
+    if _has_its_fork(live):
+        return lived_on
+    try:
+        fork = await recovery.fork_of(standing)
+    except BackupFailed:
+        return lived_on
+    return replace(lived_on, parent=fork.parent, forked_at_lsn=fork.forked_at_lsn)
 
 
 def _first_began(standing: Standing, found: Timeline) -> datetime:

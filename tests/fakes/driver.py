@@ -59,11 +59,16 @@ class FakeRecoveryControls:
     """What the fake cluster is, and how its recovery behaves; `done` is what was done, in order."""
 
     up: bool = True
+    shuts_down_later: bool = False
+    """A stop that fails has told the server to stop all the same: it ends when it is waited for."""
+    archives_at_the_stop: bool = True
     content: str = "last"
     """`last`, or the instant that was brought back, or `half` while a restore is under way."""
     timeline: int = 1
     wal_at: str = "0/100"
     missing: list[str] = field(default_factory=list[str])
+    older_sets: list[str] = field(default_factory=list[str])
+    """Labels, newest first, behind `F`."""
     problems: dict[str, list[BaseException | None]] = field(default_factory=dict[str, list[BaseException | None]])
     """What each call of a step raises, one after another."""
     gates: dict[str, Gate] = field(default_factory=dict[str, Gate])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from engines.backup import Progress
-from engines.errors import OutsideWindow
+from engines.errors import BackupFailed, EngineError, OutsideWindow, RecoveryFailed, RecoveryRefused
 from engines.recovery import BackupSet, Marker, RecoverySettings, Standing, Target, Timeline, Undo, Window
 from tests.fakes.driver import FakeServer
 
@@ -52,7 +52,7 @@ class FakeRecovery:
         return Target(at=at, label="F", timeline=lived.number)
 
     async def choose_undo(self, timeline: int, timelines: Sequence[Timeline]) -> Undo:
-        return Undo(label="F", timeline=timeline)
+        return Undo(label="F", timeline=timeline, older=self._cluster.older_sets)
 
     async def mark(self) -> Marker:
         await self._cluster.passed("mark")
@@ -71,6 +71,14 @@ class FakeRecovery:
     async def archived(self, markers: Sequence[Marker]) -> list[Marker]:
         return list(markers)
 
+    async def last_segment(self) -> str:
+        return "S"
+
+    async def holds(self, segment: str) -> bool:
+        assert segment == "S"
+        assert not self._cluster.up
+        return self._cluster.archives_at_the_stop
+
     async def is_running(self) -> bool:
         return self._cluster.up
 
@@ -85,8 +93,8 @@ class FakeRecovery:
         self._cluster.content = "half"
         try:
             await self._cluster.passed("restore" if isinstance(target, Target) else "undo")
-        except Exception as problem:
-            if type(problem).__name__ == "RecoveryRefused":
+        except EngineError as problem:
+            if type(problem) in (RecoveryRefused, BackupFailed):  # before it has changed anything
                 self._cluster.content = before
             raise
         self._cluster.content = target.at.isoformat() if isinstance(target, Target) else "last"
@@ -100,7 +108,12 @@ class FakeRecovery:
     async def wait_promoted(self, progress: Progress) -> Standing:
         await self._cluster.passed("promote")
         assert self._cluster.up
-        assert self._cluster.content != "half"
+        if self._cluster.shuts_down_later:
+            self._cluster.up = self._cluster.shuts_down_later = False
+            raise RecoveryFailed("The server ended while it recovered: its log does not say why")
+        if self._cluster.content == "half":
+            self._cluster.up = False
+            raise RecoveryFailed("The server ended while it recovered: could not find the database system")
         return await self.standing()
 
     async def fork_of(self, standing: Standing, timelines: Sequence[Timeline] = ()) -> Timeline:

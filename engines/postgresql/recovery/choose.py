@@ -59,7 +59,7 @@ def choose(
     lived = max((each for each in timelines if each.began_at <= at), key=lambda each: each.began_at)
     if lived.ended_at is not None and at > lived.ended_at:
         raise OutsideWindow(
-            f"The server was down then: take {lived.ended_at.isoformat()}, or another instant {stated}."
+            f"The server was down then, or about to be: take {lived.ended_at.isoformat()}, or another instant {stated}."
         )
     label = newest(lived.number, sets, forks, at)
     if label is None:
@@ -69,13 +69,15 @@ def choose(
 
 def newest(timeline: int, sets: Sequence[BackupSet], forks: Forks, at: datetime | None = None) -> str | None:
     """Find the newest usable backup from which a timeline can be reached, of those that ended before an instant."""
+    before = [each for each in sets if at is None or (each.usable and each.stopped_at + SECOND <= at)]
+    return next(iter(leading_to(timeline, before, forks)), None)
+
+
+def leading_to(timeline: int, sets: Sequence[BackupSet], forks: Forks) -> list[str]:
+    """List the usable backups from which a timeline can be reached, newest first."""
     limits = limits_of(timeline, forks)
-    fitting = [
-        each
-        for each in sets
-        if each.usable and (at is None or each.stopped_at + SECOND <= at) and _is_reached(each, limits)
-    ]
-    return max(fitting, key=lambda each: (each.stopped_at, each.label)).label if fitting else None
+    fitting = [each for each in sets if each.usable and _is_reached(each, limits)]
+    return [each.label for each in sorted(fitting, key=lambda each: (each.stopped_at, each.label), reverse=True)]
 
 
 def limits_of(timeline: int, forks: Forks) -> dict[int, int | None]:

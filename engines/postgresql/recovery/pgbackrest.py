@@ -27,7 +27,10 @@ MEANINGS = {
 LOCKED = 50
 
 UNTOUCHED = frozenset({29, 38, 50, 55, 75})
-"""Exit codes of a restore that ended before it changed a file."""
+"""Exit codes of a restore that ended before it changed a file, unless one of its workers has given it."""
+
+OF_A_WORKER = "raised from local-"
+"""So begins what went wrong while files were brought back: one that is missing in the set is 55, a rotten one 29."""
 
 STANZA_MISSING = 1
 """`status.code` of a stanza that does not exist in the repository."""
@@ -117,6 +120,19 @@ class PgBackRest:
                 return found.out
         return None
 
+    async def holds(self, system: str | None, segment: str) -> bool:
+        """Tell whether the archive of a cluster has a whole segment of the log.
+
+        Raises: BackupFailed, BackupDamaged
+        """
+        for archive in (await self.look(system)).archives:
+            # Its name goes on with a checksum; that of a part of a segment with `.partial`.
+            place = f"archive/{self._stanza}/{archive.id}/{segment[:16]}"
+            found = await self._said(*archive.options, "repo-ls", place, way=ask)
+            if any(line.strip().startswith(f"{segment}-") for line in found.out.splitlines()):
+                return True
+        return False
+
     async def back_up(self, kind: str) -> None:
         """Make a backup of the whole server.
 
@@ -154,7 +170,7 @@ class PgBackRest:
             said = await self._alone.restore([*chosen, "restore"])
         except OSError as problem:
             raise BackupFailed(f"{self._argv[0]} cannot be run: {problem.strerror}.") from problem
-        if said.code in UNTOUCHED:
+        if said.code in UNTOUCHED and not _is_of_a_worker(said):
             raise RecoveryRefused(_told("restore", said))
         if said.code != 0:
             raise RecoveryFailed(_told("restore", said))
@@ -174,8 +190,12 @@ class PgBackRest:
             raise BackupFailed(f"{self._argv[0]} cannot be run: {problem.strerror}.") from problem
 
 
+def _is_of_a_worker(said: Said) -> bool:
+    return OF_A_WORKER in said.err or OF_A_WORKER in said.out
+
+
 def _told(command: str, said: Said) -> str:
-    meaning = f" ({MEANINGS[said.code]})" if said.code in MEANINGS else ""
+    meaning = f" ({MEANINGS[said.code]})" if said.code in MEANINGS and not _is_of_a_worker(said) else ""
     return f"pgbackrest {command} ended with {said.code}{meaning}: {said.words}"
 
 

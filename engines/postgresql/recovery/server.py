@@ -49,6 +49,8 @@ SELECT pg_catalog.clock_timestamp() AS at, pg_catalog.pg_current_wal_insert_lsn(
 """
 SWITCH = "SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_switch_wal()) AS segment"
 
+LAST_SEGMENT = "SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()) AS segment"
+
 IN_SEGMENT = "SELECT pg_catalog.pg_walfile_name(%(lsn)s::pg_lsn) AS segment"
 
 ARCHIVED = """
@@ -195,10 +197,10 @@ class PostgresRecovery:
         """
         system = (await self.standing()).system_identifier
         sets = (await self._repository.look(system)).sets
-        label = choose.newest(timeline, sets, await self._forks(system, timelines))
-        if label is None:
+        labels = choose.leading_to(timeline, sets, await self._forks(system, timelines))
+        if not labels:
             raise Precondition(f"No backup leads to timeline {timeline}, on which the server lives: make one first.")
-        return Undo(label=label, timeline=timeline)
+        return Undo(label=labels[0], timeline=timeline, older=labels[1:])
 
     async def fork_of(self, standing: Standing, timelines: Sequence[Timeline] = ()) -> Timeline:
         """Tell where the live timeline left its parent; `began_at` is now, unless `timelines` know it already.
@@ -296,6 +298,21 @@ class PostgresRecovery:
                     f"The archive did not take {segment} within {self._archive_seconds:g} s.{why} Nothing was touched."
                 )
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def last_segment(self) -> str:
+        """Name the segment that is being written.
+
+        Raises: EngineUnavailable
+        """
+        (row,) = await self._server.read(LAST_SEGMENT)
+        return row["segment"]
+
+    async def holds(self, segment: str) -> bool:
+        """Tell whether the archive has a segment, also while the server is down.
+
+        Raises: BackupFailed
+        """
+        return await self._repository.holds(self._seen, segment)
 
     async def is_running(self) -> bool:
         """Ask whoever starts the server.

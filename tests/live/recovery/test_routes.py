@@ -6,13 +6,15 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from agent.demo.postgresql import wheel_programs
-from tests.live.recovery.cluster import Cluster, Ledger, grant, running_cluster
+from tests.live.recovery.cluster import Cluster, Ledger, grant, running_cluster, until_it_answers
 from tests.unit.running import TOKEN, Running, configuration, serving
 
 pytestmark = pytest.mark.engine_images()
@@ -150,6 +152,204 @@ def test_a_backup_of_such_a_database_has_a_physical_one_beside_it_but_pushes_out
             assert len(after) == len(before) + made
             before = after
         assert shown["notes"][-1].startswith("No backup of the whole server was made: there is one of "), shown
+
+
+@pytest.mark.parametrize("damage", ["mv {file} /tmp/kept", "cp {file} /tmp/kept && head -c 2000 /tmp/kept >{file}"])
+def test_a_set_that_turns_out_to_be_damaged_takes_no_server_down(
+    config: Path, cluster: Cluster, ledger: Ledger, damage: str
+) -> None:
+    with cluster.connect() as session:
+        session.execute("DROP TABLE IF EXISTS big")
+        session.execute("CREATE TABLE big AS SELECT id, 'then' AS text FROM generate_series(1, 50000) AS id")
+        session.execute("CHECKPOINT")
+        cluster.run("pgbackrest", "--stanza=main", "--type=full", "backup")
+        place = session.execute("SELECT pg_relation_filepath('big')").fetchall()[0][0]
+        session.execute("UPDATE big SET text = 'now'")  # so that its file is taken from the set
+        session.execute("CHECKPOINT")
+    label = json.loads(cluster.run("pgbackrest", "--stanza=main", "--output=json", "info"))[0]["backup"][-1]["label"]
+    file = f"/repo/backup/main/{label}/pg_data/{place}.lz4"
+    time.sleep(1.2)
+    ledger.write(5)
+    commits = ledger.commits()
+    at = sorted(commits.values())[-3]
+    with serving(config) as running, client_of(running) as client:
+        cluster.run("sh", "-c", damage.format(file=file))
+        try:
+            shown = ended(client, restore(client, at)["id"])
+        finally:
+            cluster.run("cp", "/tmp/kept", file)
+        assert shown["status"] == "error", shown
+        assert "pgbackrest restore ended with" in shown["error"]
+        assert "The last state was brought back: nothing is lost." in shown["error"], shown
+        assert ledger.ids() == set(commits)
+        with cluster.connect() as session:
+            assert session.execute("SELECT DISTINCT text FROM big").fetchall() == [("now",)]
+        again = ended(client, restore(client, at)["id"])
+        assert again["status"] == "finished", again
+        assert ledger.ids() == until(commits, at)
+
+
+def test_who_cancels_while_the_server_shuts_down_gets_it_started_again(
+    config: Path, cluster: Cluster, ledger: Ledger, tmp_path: Path
+) -> None:
+    ledger.write(5)
+    commits = ledger.commits()
+    changed = json.loads(config.read_text())
+    stop = changed["databases"][0]["pitr"]["control"]["commands"]["stop"]
+    inside, command = stop[: stop.index(cluster.container) + 1], stop[stop.index(cluster.container) + 1 :]
+    late = "touch /tmp/asked; sleep 4; " + " ".join(command)
+    changed["databases"][0]["pitr"]["control"]["commands"]["stop"] = [*inside, "sh", "-c", late]
+    other = tmp_path / config.name
+    other.write_text(json.dumps(changed))
+    before = cluster.started_at()
+    with serving(other) as running, client_of(running) as client:
+        operation = restore(client, datetime.now(UTC) - timedelta(milliseconds=1))
+        ends_at = time.monotonic() + LIMIT
+        while "asked" not in cluster.run("ls", "/tmp"):
+            assert time.monotonic() < ends_at
+            time.sleep(0.1)
+        client.post(f"{ONE}/operations/{operation['id']}/cancel")
+        shown = ended(client, operation["id"])
+    assert shown["status"] == "cancelled", shown
+    time.sleep(6)  # longer than the command that stops it takes
+    assert cluster.started_at() != before
+    assert ledger.ids() == set(commits)
+
+
+def test_an_archive_that_gets_the_history_of_a_timeline_late_undoes_nothing(
+    config: Path, cluster: Cluster, ledger: Ledger
+) -> None:
+    late = "case %f in *.history) sleep 5;; esac; pgbackrest --stanza=main archive-push %p"
+    with cluster.connect() as session:
+        session.execute(f"ALTER SYSTEM SET archive_command = '{late}'".encode())  # which the backup brings back
+        session.execute("SELECT pg_reload_conf()")
+    try:
+        cluster.run("pgbackrest", "--stanza=main", "--type=full", "backup")
+        time.sleep(1.2)
+        ledger.write(10)
+        commits = ledger.commits()
+        at = sorted(commits.values())[-4]
+        with serving(config) as running, client_of(running) as client:
+            shown = ended(client, restore(client, at)["id"])
+            assert shown["status"] == "finished", shown
+            assert ledger.ids() == until(commits, at)
+            last = max(commits.values())
+            shown = ended(client, restore(client, last)["id"])
+            assert shown["status"] == "finished", shown
+            assert ledger.ids() == until(commits, last)
+    finally:
+        with cluster.connect() as session:
+            session.execute("ALTER SYSTEM RESET archive_command")
+            session.execute("SELECT pg_reload_conf()")
+        cluster.run("pgbackrest", "--stanza=main", "--type=full", "backup")
+
+
+def test_what_is_committed_while_the_archive_is_waited_for_can_be_reached(
+    config: Path, cluster: Cluster, ledger: Ledger
+) -> None:
+    ledger.write(3)
+    at = sorted(ledger.commits().values())[-1]
+    told: list[tuple[int, datetime]] = []
+
+    def write() -> None:
+        """Write until the server is stopped, and note what was committed by when."""
+        with cluster.connect() as session:
+            while True:
+                try:
+                    (row,) = session.execute("INSERT INTO ledger DEFAULT VALUES RETURNING id").fetchall()
+                    (now,) = session.execute("SELECT clock_timestamp()").fetchall()
+                except psycopg.Error:
+                    return
+                told.append((row[0], now[0]))
+                time.sleep(0.05)
+
+    before = ledger.ids()
+    with cluster.connect() as session:
+        session.execute("ALTER SYSTEM SET archive_command = 'sleep 3; pgbackrest --stanza=main archive-push %p'")
+        session.execute("SELECT pg_reload_conf()")
+    with serving(config) as running, client_of(running) as client:
+        writing = Thread(target=write)
+        writing.start()
+        operation = restore(client, at)
+        writing.join()
+        shown = ended(client, operation["id"])
+        assert shown["status"] == "finished", shown
+        assert ledger.ids() == before  # the setting has gone back as well
+        last = told[-1][1]
+        moment = max(when for _, when in told if when < last - timedelta(seconds=1))
+        shown = ended(client, restore(client, moment)["id"])
+        assert shown["status"] == "finished", shown
+        assert ledger.ids() == before | {id_ for id_, when in told if when <= moment}
+
+
+def test_what_was_undone_when_dbvalet_was_asked_to_end_is_not_undone_again(
+    config: Path, cluster: Cluster, ledger: Ledger, tmp_path: Path
+) -> None:
+    ledger.write(5)
+    commits = ledger.commits()
+    at = sorted(commits.values())[-3]
+    changed = json.loads(config.read_text())
+    commands = changed["databases"][0]["pitr"]["control"]["commands"]
+    place = commands["start"].index(cluster.container) + 1
+    slow = "touch /tmp/starting; sleep 1; " + " ".join(commands["start"][place:])
+    commands["start"] = [*commands["start"][:place], "sh", "-c", slow]
+    other = tmp_path / config.name
+    other.write_text(json.dumps(changed))
+    with serving(other) as running, client_of(running) as client:
+        operation = restore(client, at)
+        ends_at = time.monotonic() + LIMIT
+        while "starting" not in cluster.run("ls", "/tmp"):
+            assert time.monotonic() < ends_at
+            time.sleep(0.05)
+        running.process.terminate()
+        running.process.wait()
+    until_it_answers(cluster)  # it was undone, or is about to be there
+    while True:
+        with cluster.connect() as session:
+            if session.execute("SELECT NOT pg_is_in_recovery()").fetchall()[0][0]:
+                break
+        time.sleep(0.1)
+    assert ledger.ids() == set(commits)
+    ledger.write(3)
+    since = ledger.ids()
+    before = cluster.started_at()
+    with serving(config) as running, client_of(running) as client:
+        shown = ended(client, operation["id"])
+    assert shown["status"] == "error"
+    assert "The last state was brought back: nothing is lost." in shown["error"]
+    assert (ledger.ids(), cluster.started_at()) == (since, before)
+
+
+def test_a_server_whose_last_log_is_not_archived_when_it_is_stopped_is_not_replaced(
+    config: Path, cluster: Cluster, ledger: Ledger, tmp_path: Path
+) -> None:
+    with cluster.connect() as session:
+        command = "test ! -e /tmp/full && pgbackrest --stanza=main archive-push %p"
+        session.execute(f"ALTER SYSTEM SET archive_command = '{command}'".encode())
+        session.execute("SELECT pg_reload_conf()")
+    try:
+        ledger.write(5)
+        before = ledger.ids()
+        at = sorted(ledger.commits().values())[-3]
+        changed = json.loads(config.read_text())
+        commands = changed["databases"][0]["pitr"]["control"]["commands"]
+        place = commands["stop"].index(cluster.container) + 1
+        # The archive is full from the last moment on, and applications still commit.
+        late = "touch /tmp/full; psql -h /tmp -qc 'INSERT INTO ledger DEFAULT VALUES'; "
+        commands["stop"] = [*commands["stop"][:place], "sh", "-c", late + " ".join(commands["stop"][place:])]
+        other = tmp_path / config.name
+        other.write_text(json.dumps(changed))
+        with serving(other) as running, client_of(running) as client:
+            shown = ended(client, restore(client, at)["id"])
+        assert shown["status"] == "error", shown
+        assert "when the server was stopped. The server was started again as it was." in shown["error"]
+        assert len(ledger.ids() - before) == 1
+        assert ledger.ids() > before
+    finally:
+        cluster.run("rm", "-f", "/tmp/full")
+        with cluster.connect() as session:
+            session.execute("ALTER SYSTEM RESET archive_command")
+            session.execute("SELECT pg_reload_conf()")
 
 
 SERVER_STOPS, FILES_ARE_BROUGHT_BACK, SERVER_RECOVERS, BACKUP_IS_MADE = 10, 15, 50, 80

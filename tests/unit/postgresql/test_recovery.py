@@ -25,7 +25,16 @@ from engines.errors import (
     RecoveryRefused,
 )
 from engines.postgresql.recovery import pgbackrest, programs, promotion
-from engines.postgresql.recovery.choose import Fork, choose, earliest, limits_of, newest, read_lsn, write_lsn
+from engines.postgresql.recovery.choose import (
+    Fork,
+    choose,
+    earliest,
+    leading_to,
+    limits_of,
+    newest,
+    read_lsn,
+    write_lsn,
+)
 from engines.postgresql.recovery.control import Commands, control_of, pg_ctl
 from engines.postgresql.recovery.pgbackrest import Archive, PgBackRest, Stanza, read_history, read_info
 from engines.postgresql.recovery.programs import Said
@@ -116,6 +125,7 @@ def test_nothing_is_promised_of_the_time_before_the_first_known_timeline() -> No
 
 def test_no_set_of_another_branch_is_ever_taken() -> None:
     assert newest(3, SETS[:3], FORKS) == "early"
+    assert leading_to(3, SETS, FORKS) == ["of-3", "early"]
     assert newest(4, SETS, {}) is None
 
 
@@ -269,6 +279,31 @@ async def test_a_restore_that_changed_nothing_says_so(tmp_path: Path, code: int,
     repository = PgBackRest(program(tmp_path, f"print('why', file=sys.stderr); sys.exit({code})"))
     with pytest.raises(problem, match=rf"ended with {code} \(.*why"):
         await repository.restore(Undo(label="x", timeline=1))
+
+
+@pytest.mark.parametrize("code", [29, 55])
+async def test_a_restore_that_a_worker_ended_may_have_changed_something(tmp_path: Path, code: int) -> None:
+    words = f"ERROR: [0{code}]: raised from local-2 protocol: of this file"
+    repository = PgBackRest(program(tmp_path, f"print({words!r}, file=sys.stderr); sys.exit({code})"))
+    with pytest.raises(RecoveryFailed, match=rf"ended with {code}: ERROR.* of this file") as failed:
+        await repository.restore(Undo(label="x", timeline=1))
+    assert not isinstance(failed.value, RecoveryRefused)
+
+
+@pytest.mark.parametrize(
+    ("listed", "held"), [("{0}-0123abcd.lz4", True), ("{0}.partial-0123abcd.lz4", False), ("", False)]
+)
+async def test_a_segment_is_looked_for_in_the_archive(tmp_path: Path, listed: str, held: bool) -> None:
+    segment = "000000020000000A00000003"
+    old, own = (f"archive/main/{each}/{segment[:16]}" for each in ("15-1", "16-2"))
+    clusters = [
+        {"id": 1, "repo-key": 1, "system-id": 7001, "version": "15"},
+        {"id": 2, "repo-key": 1, "system-id": 7002, "version": "16"},
+    ]
+    info = json.dumps([{"status": {"code": 0}, "db": clusters, "backup": []}])
+    answers = {"info": info, old: f"{segment}-0123abcd.lz4", own: listed.format(segment)}
+    repository = PgBackRest(program(tmp_path, f"print({answers}[sys.argv[-1]])"))
+    assert await repository.holds("7002", segment) is held
 
 
 async def test_failures_are_told_in_the_programs_words(tmp_path: Path) -> None:
