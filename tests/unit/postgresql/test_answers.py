@@ -1,6 +1,7 @@
 """What is read from the answers of PostgreSQL and from beside it, without a server."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from engines.postgresql.backup import PostgresBackups
 from engines.postgresql.backup_rights import ACCOUNT, missing_to_make
 from engines.postgresql.driver.connection import _readable
 from engines.postgresql.programs import NoPrograms
-from engines.postgresql.queries import BackendRef, look_for_query, terminate_query
+from engines.postgresql.queries import TERMINATE, BackendRef, look_for_query, terminate_query
 from engines.postgresql.recovery.control import HoldFile, _without_frames
 from engines.postgresql.restore import Loader
 from engines.postgresql.statements import (
@@ -204,6 +205,9 @@ async def test_whether_a_session_was_ended_is_looked_up_when_the_answer_is_lost(
 
     async def read(statement: str, params: dict[str, Any]) -> list[dict[str, Any]]:
         assert params["pid"] == 5
+        if statement is TERMINATE:
+            assert params["signal"] is False
+            return [{"verdict": "there", "age": timedelta(hours=1)} for _ in rows]
         return rows
 
     server: Any = SimpleNamespace(signalling=SimpleNamespace(read=read, write=write))
