@@ -162,7 +162,10 @@ class MakeBackup:
         recovery = self._clusters.of(run.database)
         try:
             if backup.method != "periodic":
-                newest = max((each.stopped_at for each in await recovery.sets() if each.kind == "full"), default=None)
+                newest = max(
+                    (each.stopped_at for each in await recovery.sets() if each.usable and each.kind == "full"),
+                    default=None,
+                )
                 if newest is not None and newest > datetime.now(UTC) - timedelta(days=1):
                     return [f"No backup of the whole server was made: there is one of {newest:%Y-%m-%d %H:%M} UTC."]
             await recovery.full_backup(part(run, 97, 99))

@@ -8,6 +8,7 @@ from engines.errors import BackupFailed, EngineError, OutsideWindow, RecoveryFai
 from engines.recovery import BackupSet, Marker, RecoverySettings, Standing, Target, Timeline, Undo, Window
 from tests.fakes.driver import FakeServer
 
+USABLE = True
 MADE = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
 SYSTEM = str(int(MADE.timestamp()) << 32)
 
@@ -36,7 +37,7 @@ class FakeRecovery:
                 timeline=1,
                 stop_lsn="0/10",
                 size=1,
-                usable=True,
+                usable=USABLE,
             )
         ]
 

@@ -570,12 +570,19 @@ async def test_an_operator_pushes_out_no_backup_of_others(state: str):
 
 
 @pytest.mark.parametrize(
-    ("method", "hours", "made"),
-    [("manual", 23, False), ("manual", 25, True), ("safety", 1, False), ("periodic", 1, True)],
+    ("method", "hours", "usable", "made"),
+    [
+        ("manual", 23, True, False),
+        ("manual", 25, True, True),
+        ("manual", 23, False, True),
+        ("safety", 1, True, False),
+        ("periodic", 1, True, True),
+    ],
 )
 async def test_only_the_schedule_backs_the_whole_server_up_more_than_once_a_day(
-    state: str, monkeypatch: pytest.MonkeyPatch, method: Method, hours: int, made: bool
+    state: str, monkeypatch: pytest.MonkeyPatch, method: Method, hours: int, usable: bool, made: bool
 ):
+    monkeypatch.setattr(recovery, "USABLE", usable)
     monkeypatch.setattr(recovery, "MADE", datetime.now(UTC) - timedelta(hours=hours))
     async with running(state=state) as valet:
         begun = await valet.service.backups.begin(valet.database(), "somebody", method=method)
