@@ -570,18 +570,19 @@ async def test_an_operator_pushes_out_no_backup_of_others(state: str):
 
 
 @pytest.mark.parametrize(
-    ("method", "hours", "usable", "made"),
+    ("method", "newest", "made"),
     [
-        ("manual", 23, True, False),
-        ("manual", 25, True, True),
-        ("manual", 23, False, True),
-        ("safety", 1, True, False),
-        ("periodic", 1, True, True),
+        ("manual", (23, True), False),
+        ("manual", (25, True), True),
+        ("manual", (23, False), True),
+        ("safety", (1, True), False),
+        ("periodic", (1, True), True),
     ],
 )
 async def test_only_the_schedule_backs_the_whole_server_up_more_than_once_a_day(
-    state: str, monkeypatch: pytest.MonkeyPatch, method: Method, hours: int, usable: bool, made: bool
+    state: str, monkeypatch: pytest.MonkeyPatch, method: Method, newest: tuple[int, bool], made: bool
 ):
+    hours, usable = newest
     monkeypatch.setattr(recovery, "USABLE", usable)
     monkeypatch.setattr(recovery, "MADE", datetime.now(UTC) - timedelta(hours=hours))
     async with running(state=state) as valet:
