@@ -24,7 +24,9 @@ EXTENSIONS = "SELECT oid, extname, extversion FROM pg_extension ORDER BY 1"
 
 SESSIONS = """
 SELECT pid, backend_start, state, query_start FROM pg_stat_activity
- WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name NOT LIKE 'dbvalet%%' ORDER BY 1
+ WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name NOT LIKE 'dbvalet%%'
+   AND backend_type = 'client backend' -- and no autovacuum, which comes and goes
+ ORDER BY 1
 """
 
 COUNTED = """

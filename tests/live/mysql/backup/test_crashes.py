@@ -93,8 +93,11 @@ async def test_the_server_is_restarted_while_a_backup_is_loaded(big: Shop, dumpe
     await start_again(big)
     with pytest.raises((BackupFailed, EngineUnavailable)):
         await restoring
-    # It waited for the server and left nothing to be cleaned up.
-    assert big.nothing_is_beside()
+    # It waited for the server and left nothing to be cleaned up, unless the server has lost track of a file.
+    if not big.nothing_is_beside():
+        assert big.root.live.version == "10.5"
+        await clean_up(big)
+        assert big.nothing_is_beside()
     assert words(big.root) == {"old"}
     await big.backups.restore(dumped, big.tell)
     assert words(big.root) == {"new"}
@@ -133,9 +136,10 @@ async def clean_up(big: Shop) -> None:
     try:
         await big.backups.clean_up()
     except Conflict as left:
-        # Where RENAME TABLE is not atomic, a crash in it leaves a file that the server does not know any more.
+        # Where DDL is not atomic, a crash in it leaves a file that the server does not know any more.
         assert big.root.live.version == "10.5"
         assert "remove it by hand" in left.message
-        ran = big.root.live.container.get_wrapped_container().exec_run(["rm", "-r", f"/var/lib/mysql/{big.beside[1]}"])
+        lost = [f"/var/lib/mysql/{name}" for name in big.root.names() & set(big.beside)]
+        ran = big.root.live.container.get_wrapped_container().exec_run(["rm", "-r", *lost])
         assert ran.exit_code == 0
         await big.backups.clean_up()
