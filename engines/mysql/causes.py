@@ -72,3 +72,8 @@ CAUSES: dict[int, type[errors.EngineError]] = {
     2055: errors.ConnectionLost,  # CR_SERVER_LOST_EXTENDED
 }
 """Causes by error number; what is not here is a refusal that the engine explains itself, see `driver.cause_of`."""
+
+REMEDIES = {
+    1010: " A file that the server does not know is left in the directory of that logical database: remove it by hand."
+}
+"""What is to be done, where the server does not say it."""

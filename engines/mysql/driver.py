@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from engines import errors
 from engines.address import Address
 from engines.lean import without
-from engines.mysql.causes import CAUSES, OF_FILES, FileFailed
+from engines.mysql.causes import CAUSES, OF_FILES, REMEDIES, FileFailed
 from engines.mysql.facts import FACTS, Facts, Flavour, account_of, flavour_of, parse_version, readable, started
 from engines.mysql.identifiers import Identifier, quoted
 
@@ -358,7 +358,7 @@ def _text(error: pymysql.MySQLError) -> str:
 def cause_of(error: pymysql.MySQLError) -> errors.EngineError:
     """Turn what the server or PyMySQL says into its cause; an unknown number is one that no action foresaw."""
     number = _number(error)
-    text = f"{_text(error).rstrip('.')} (error {number})."
+    text = f"{_text(error).rstrip('.')} (error {number}).{REMEDIES.get(number, '')}"
     cause = CAUSES.get(number)
     if cause is None:
         if number in OF_FILES:

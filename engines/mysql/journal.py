@@ -149,6 +149,6 @@ def drop_place(session: Session, places: Places) -> None:
         session.execute(DROP_DATABASE, Identifier(places.before))
     except Conflict as refused:
         raise Conflict(
-            f"The data are whole, but the server cannot drop {shown(places.before)}: {refused.message} It died while "
-            "it renamed a table, whose file is still in the directory of that logical database: remove it by hand."
+            f"The data are whole, but the server cannot drop {shown(places.before)}: {refused.message} It died "
+            "while it renamed a table."
         ) from refused

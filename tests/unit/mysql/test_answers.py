@@ -26,7 +26,9 @@ from engines.mysql.users import Account
     ],
 )
 def test_a_server_that_goes_down_is_told_from_one_that_is_full(number: int, cause: type[errors.EngineError]) -> None:
-    assert type(cause_of(pymysql.OperationalError(number, "x"))) is cause
+    told = cause_of(pymysql.OperationalError(number, "x"))
+    assert type(told) is cause
+    assert ("remove it by hand" in told.message) is (number == 1010)
 
 
 @pytest.mark.parametrize(
