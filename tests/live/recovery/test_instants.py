@@ -187,6 +187,7 @@ def archiving_by(cluster: Cluster, command: str) -> Iterator[None]:
             session.execute("SELECT pg_reload_conf()")
 
 
+@pytest.mark.long
 async def test_now_is_not_promised_while_nothing_is_archived(told: Told, cluster: Cluster) -> None:
     marker = await told.recovery.mark()
     markers = [*told.markers, marker]

@@ -154,6 +154,7 @@ def test_a_backup_of_such_a_database_has_a_physical_one_beside_it_but_pushes_out
         assert shown["notes"][-1].startswith("No backup of the whole server was made: there is one of "), shown
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("damage", ["mv {file} /tmp/kept", "cp {file} /tmp/kept && head -c 2000 /tmp/kept >{file}"])
 def test_a_set_that_turns_out_to_be_damaged_takes_no_server_down(
     config: Path, cluster: Cluster, ledger: Ledger, damage: str
@@ -216,6 +217,7 @@ def test_who_cancels_while_the_server_shuts_down_gets_it_started_again(
     assert ledger.ids() == set(commits)
 
 
+@pytest.mark.long
 def test_an_archive_that_gets_the_history_of_a_timeline_late_undoes_nothing(
     config: Path, cluster: Cluster, ledger: Ledger
 ) -> None:
@@ -244,6 +246,7 @@ def test_an_archive_that_gets_the_history_of_a_timeline_late_undoes_nothing(
         cluster.run("pgbackrest", "--stanza=main", "--type=full", "backup")
 
 
+@pytest.mark.long
 def test_what_is_committed_while_the_archive_is_waited_for_can_be_reached(
     config: Path, cluster: Cluster, ledger: Ledger
 ) -> None:

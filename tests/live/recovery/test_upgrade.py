@@ -12,7 +12,7 @@ from engines.postgresql.recovery.server import PostgresRecovery
 from engines.recovery import Timeline
 from tests.live.recovery.cluster import PASSWORD, Cluster, Ledger, running_cluster, until_it_answers
 
-pytestmark = pytest.mark.engine_images()
+pytestmark = [pytest.mark.engine_images(), pytest.mark.long]
 
 ON_TIMELINE_2 = """
 set -e
