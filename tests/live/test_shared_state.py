@@ -241,6 +241,7 @@ async def refused_in_time(valet: Valet, name: str) -> None:
     assert name not in valet.server().things
 
 
+@pytest.mark.long
 async def test_whoever_holds_the_end_of_the_audit_keeps_a_write_waiting_for_seconds(state: str):
     async with running(state=state) as valet:
         with psycopg.connect(state) as other:
