@@ -17,6 +17,10 @@ from urllib.parse import quote
 BUSY_SECONDS = 5.0
 """How long somebody else's transaction is waited for."""
 
+LOG_PAGES = 400
+"""How far the log may grow before it is copied back, in pages of 4 KiB: with a thousand, as is usual, it could fill a
+small disk, and a disk that is full keeps it from being copied back."""
+
 CACHE_KIB = 256
 """Of a connection that is kept. The pages of a transaction are few, and an idle process is to be small."""
 
@@ -38,6 +42,7 @@ def connect(path: Path) -> sqlite3.Connection:
         # EXTRA also syncs the folder after a rollback journal is deleted: else a power cut could bring the journal
         # back, and with it the value of before (sqlite.org/pragma.html#pragma_synchronous). In WAL mode it is FULL.
         connection.execute("PRAGMA synchronous = EXTRA")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
     except sqlite3.Error:
         connection.close()
         raise

@@ -49,7 +49,7 @@ class Dbvalet:
                 failed += status != 200
         return summary(took, time.perf_counter() - began, failed)
 
-    def commits(self, database: str, action: str, params: object, *, keyed: bool, writes: int = 50) -> float | None:
+    def commits(self, database: str, action: str, params: object, *, keyed: bool, writes: int = 25) -> float | None:
         """Give the durable commits of the state for each of so many changes: as often as its log is synced.
 
         None where strace, which counts them, is missing or may not trace

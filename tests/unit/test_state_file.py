@@ -334,3 +334,12 @@ async def test_an_action_that_cannot_keep_something_is_refused_with_what_to_set(
         await memory.recall("key")
     with pytest.raises(Precondition, match=text):
         await memory.remember("key", 1)
+
+
+def test_the_log_of_a_file_that_is_kept_open_stays_small(file: Path):
+    store = StateFile(file, stays=True)
+    for number in range(400):
+        store.remember("ad-one", f"key {number % 20}", f"{number:04}" * 2000)
+    largest = file.with_name("state.db-wal").stat().st_size
+    store.close()
+    assert 1_000_000 < largest < 2_500_000
