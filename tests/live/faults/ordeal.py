@@ -181,6 +181,7 @@ class Ordeal:
             case Fault.STATE_FULL:
                 assert self.service.disk is not None
                 trap = place.trap(action)
+                self.service.use_up_the_log()
                 with self.service.disk.full():
                     yield THROUGH
                 if isinstance(case, Case) and trap.sprung.is_set():

@@ -131,6 +131,12 @@ class Service:
             operations = state.execute("SELECT id FROM operations WHERE finished_at IS NULL").fetchall()
         return [str(row[0]) for row in (*keys, *operations) if row[0] not in self.unknown]
 
+    def use_up_the_log(self) -> None:
+        """Copy the log of the state back: what it has room for is kept on a full disk too."""
+        if self._state.exists():
+            with closing(sqlite3.connect(f"file:{self._state}?mode=rw", uri=True, timeout=10)) as state:
+                state.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
 
 @contextmanager
 def new_service(folder: Path, direct: str, through: str) -> Iterator[Service]:
