@@ -250,11 +250,12 @@ async def test_while_tokens_cannot_be_read_for_long_those_of_the_state_are_not_t
     with monkeypatch.context() as patched:
         patched.setattr(DatabaseMemory, "recall", lost)
         patched.setattr(held, "HELD_SECONDS", 0.2)
-        await shell.becomes(401, made)
+        # The keys of short tokens are read by a look of their own, so their time ends a little before or after.
+        for each in (made, *shorts):
+            await shell.becomes(401, each)
         refused = await shell.valet.client.get(ONE, headers={"Authorization": f"Bearer {made}"})
         assert "`dbvalet token` made are not taken until it can" in refused.json()["error"]
         assert (await shell.valet.client.post("/v1/tokens/exchange", auth=("", made))).status_code == 401
-        assert [await shell.status(each) for each in shorts] == [401, 401]
         assert await shell.status(TOKENS["admin"]) == 200
         await until(lambda: shell.valet.lines("tokens_without_effect"))
     for each in (made, *shorts):
