@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import random
 import re
+import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -58,6 +61,41 @@ def test_after_a_while_it_is_allowed_again():
     with pytest.raises(RateLimited) as refused:
         limits.count("ops", Effect.READ)
     assert refused.value.retry_after == 1
+
+
+def test_no_window_holds_more_than_the_rate_and_who_waits_as_told_is_served(monkeypatch: pytest.MonkeyPatch):
+    chance = random.Random(1)
+    now, taken, refused = 1000.0, list[float](), 0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    limits = Limits(LimitSettings(read="50/minute"))
+    for _ in range(5000):
+        now += chance.expovariate(2)
+        try:
+            limits.count("ops", Effect.READ)
+        except RateLimited as problem:
+            refused += 1
+            # It is not refused for longer than it must be: a hundredth of the window is counted together.
+            assert sum(each > now - 60.6 for each in taken) >= 50
+            assert 1 <= problem.retry_after <= 60
+            now += problem.retry_after
+            limits.count("ops", Effect.READ)
+        taken.append(now)
+        assert sum(each > now - 60 for each in taken[-200:]) <= 50
+    assert refused > 100
+
+
+def test_a_rate_that_is_never_reached_needs_little_memory(monkeypatch: pytest.MonkeyPatch):
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    limits = Limits(LimitSettings(read="999999999/day"))
+    tracemalloc.start()
+    try:
+        for _ in range(200_000):
+            now += 1
+            limits.count("ops", Effect.READ)
+        assert tracemalloc.get_traced_memory()[0] < 64 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 async def test_a_request_over_the_rate_is_429_and_does_not_reach_the_engine():
