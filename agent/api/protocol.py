@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections import deque
 from collections.abc import Sized
 from typing import Any, cast
@@ -25,8 +26,20 @@ MOST_HEADERS = 100
 MOST_WAITING = 100
 """How many requests of a connection may wait for the answers of those before them."""
 
+REQUEST_SECONDS = 20.0
+"""How long a head may take from its first byte to its last; so may trailers, and the body of what is answered."""
+
+MOST_CONNECTIONS = 4096
+"""How many clients may be connected, where so many files may be open."""
+
 _NOWHERE = cast(Any, deque[Any](maxlen=0))
 """A list of headers that stays empty."""
+
+
+def most_connections() -> int:
+    """Say how many clients may be connected: half of the files that may be open is left to engines and the state."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_CONNECTIONS if files == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, max(1, files // 2))
 
 
 class HeadWithBody:
@@ -80,7 +93,8 @@ class InTurn(FlowControl):
 class Protocol(HttpToolsProtocol):
     """uvicorn's own, which answers what is no HTTP with plain text and loses the body of a request with `Upgrade`.
 
-    Nor has it a limit of what it keeps for a client, before any token is looked at: heads, trailers, waiting requests.
+    Nor has it a limit of what it keeps for clients, before any token is looked at: heads, trailers, waiting requests,
+    connections, and how long each of them may take.
     """
 
     _silent = 0
@@ -103,11 +117,26 @@ class Protocol(HttpToolsProtocol):
 
     _is_in_body = False
 
+    _end: asyncio.TimerHandle | None = None
+    """When what has begun, and is no body that somebody reads, must have come."""
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn declares it
         """Begin with a connection."""
         super().connection_made(cast("asyncio.Transport", HeadWithBody(transport, self.loop)))
         self.flow = InTurn(self.transport, self.pipeline)
         self.url, self.headers = b"", _NOWHERE
+        most = most_connections()
+        if len(self.connections) > most:
+            self._refuse(Overloaded(f"More than {most} clients are connected."))
+            return
+        # Who says nothing at all is no better than who says nothing more.
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End with a connection."""
+        self._unset_keepalive_if_required()
+        self._unset_end()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse, as long as all is as it should be."""
@@ -123,6 +152,21 @@ class Protocol(HttpToolsProtocol):
         except httptools.HttpParserError as problem:
             told = problem.__context__  # what was raised while the parser called back
             self._refuse(told if isinstance(told, AgentError) else Malformed("This is not a valid HTTP request."))
+        # What is behind an answer is awaited no longer than a head, however slowly it comes.
+        is_awaited = self._silent or (self._is_in_body and self.cycle.response_complete)
+        if self._refusal or not is_awaited:
+            self._unset_end()
+        elif self._end is None:
+            self._end = self.loop.call_later(REQUEST_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        self._end = None
+        self._refuse(Malformed(f"The request did not arrive within {REQUEST_SECONDS:g} s."))
+
+    def _unset_end(self) -> None:
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
 
     def _parse(self, data: bytes) -> None:
         """Parse, and parse a request that wishes for another protocol again, as one that does not.

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agent import listen
 from agent.api import edge, protocol
 from agent.api.protocol import LARGEST_HEAD, MOST_HEADERS, MOST_WAITING
 from agent.listen import Listener
@@ -365,6 +367,114 @@ async def test_what_is_no_body_and_has_no_end_is_431_before_it_has_one(port: int
         answer = await connection.answer()
         assert await connection.rest() == b""
     assert answer.json() == TOO_LARGE
+
+
+UNFINISHED = [
+    b"GET /",
+    b"GET /livez HTTP/1.1\r\nHost: ",
+    b"\r\n",
+    head(b"Transfer-Encoding: chunked") + b"0\r\n",
+    head(b"Transfer-Encoding: chunked") + b"1;a=",
+]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize("begin", UNFINISHED)
+async def test_what_is_begun_and_not_ended_is_400_however_slowly_it_goes_on(
+    port: int, begin: bytes, before: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.3)
+    more = b"\r\n" if begin == b"\r\n" else b"x"
+    async with connected(port) as connection:
+        for _ in range(before):
+            await connection.send(request())
+            assert (await connection.answer()).status == 200
+        await connection.send(begin)
+        sent = 0
+        while not connection.is_answered and sent < 200:
+            await connection.send(more)
+            sent += 1
+            await asyncio.sleep(0.02)
+        answer = await connection.answer()
+        assert await connection.rest() == b""
+    assert (answer.status, answer.json()["code"]) == (400, "malformed")
+    assert answer.json()["error"] == "The request did not arrive within 0.3 s."
+    assert sent > 1
+
+
+async def test_a_head_in_pieces_is_taken_and_the_next_has_its_own_time(port: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.5)
+    async with connected(port) as connection:
+        for _ in range(6):
+            for piece in in_pieces(request(), 60):
+                await connection.send(piece)
+                await asyncio.sleep(0.05)
+            assert (await connection.answer()).status == 200
+
+
+async def test_what_waits_for_its_turn_is_not_late(valet: Valet, port: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.1)
+    gate = valet.server().gate = Gate()
+    async with connected(port) as connection:
+        await connection.send(request() * 2 + request()[:30])
+        await until(lambda: gate.waiting)
+        await asyncio.sleep(0.5)
+        monkeypatch.setattr(protocol, "REQUEST_SECONDS", 10)
+        await asyncio.sleep(0.2)
+        gate.open.set()
+        await connection.send(request()[30:])
+        assert [(await connection.answer()).status for _ in range(3)] == [200] * 3
+
+
+async def test_the_body_of_what_is_answered_keeps_no_connection(port: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.3)
+    async with connected(port) as connection:
+        await connection.send(head(b"Content-Length: 100000").replace(BEARER, b"Authorization: none") + b"{")
+        assert (await connection.answer()).status == 401
+        for _ in range(200):
+            await asyncio.sleep(0.02)
+            try:
+                await connection.send(b"x")
+            except ConnectionError:
+                return
+    raise AssertionError("it was kept")
+
+
+async def test_who_says_nothing_is_not_kept_for_ever(valet: Valet, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(listen, "KEEP_ALIVE_SECONDS", 0.2)
+    async with listening(valet) as port, connected(port) as connection:
+        assert await connection.rest() == b""
+
+
+async def test_more_clients_than_there_may_be_are_told_so_until_one_leaves(
+    port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(protocol, "MOST_CONNECTIONS", 2)
+    async with connected(port) as one:
+        await one.send(request())
+        assert (await one.answer()).status == 200
+        async with connected(port), connected(port) as third:
+            answer = await third.answer()
+            assert await third.rest() == b""
+            await one.send(request())
+            assert (await one.answer()).status == 200
+        assert (answer.status, answer.json()["code"], answer.headers["retry-after"]) == (503, "overloaded", "1")
+        assert answer.json()["error"] == "More than 2 clients are connected."
+        assert caplog.messages == ["More than 2 clients are connected."]
+        async with asyncio.timeout(10):
+            status = 503
+            while status == 503:  # until it is seen that they left
+                await asyncio.sleep(0.01)
+                status = (await ask(port, request())).status
+        assert status == 200
+
+
+@pytest.mark.parametrize(("files", "most"), [(resource.RLIM_INFINITY, 4096), (1_048_576, 4096), (1024, 512), (1, 1)])
+def test_half_of_the_files_that_may_be_open_are_left_to_the_engines(
+    files: int, most: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    assert protocol.most_connections() == most
 
 
 async def test_many_small_requests_are_no_large_one(port: int):
