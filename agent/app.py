@@ -98,7 +98,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
         ca_certificate=settings.ca_certificate,
         sampler=sampler,
         logs=logs,
-        followers=Followers(logs),
+        followers=Followers(logs, log),
         log=log,
         metrics_are_public=settings.metrics == "public",
     )

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from agent.databases import Database
 from agent.errors import AgentError, RateLimited
+from agent.log import Log
 from agent.logs import NOT_READ, SECONDS, Logs, ShownLine, in_format
 from engines import deadline
 from engines.errors import DeadlineExceeded, EngineError
@@ -48,8 +49,9 @@ class _Feed:
 class Followers:
     """The followers of all databases."""
 
-    def __init__(self, logs: Logs) -> None:
+    def __init__(self, logs: Logs, log: Log) -> None:
         self._logs = logs
+        self._log = log
         self._feeds: dict[str, _Feed] = {}
         # One each: who waits for an engine that does not answer keeps nobody from the log of another.
         self._joining: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -95,22 +97,27 @@ class Followers:
         while True:
             await asyncio.sleep(EVERY_SECONDS)
             try:
-                found = await self._logs.read(database, WINDOW)
+                await self._look(database, feed)
             except (AgentError, EngineError):
                 continue  # the engine is down, or its log is being rotated: what is logged meanwhile is read after it
-            new = added(feed.seen, found)
-            # An empty reading, of a log that was just emptied, must not make the next one look new as a whole.
-            feed.seen = found or feed.seen
-            if len(new) == len(found) and len(found) >= WINDOW:
-                skipped = "more was logged than is read in a second: some lines are left out here"
-                new.insert(0, _notice(skipped))
-            for follower in feed.followers:
-                for each in new:
-                    try:
-                        follower.lines.put_nowait(each)
-                    except asyncio.QueueFull:
-                        follower.too_slow.set()
-                        break
+            except Exception:  # noqa: BLE001 - who follows must outlive a bug, which is logged
+                self._log.exception("bug", database=database.id)
+
+    async def _look(self, database: Database, feed: _Feed) -> None:
+        found = await self._logs.read(database, WINDOW)
+        new = added(feed.seen, found)
+        # An empty reading, of a log that was just emptied, must not make the next one look new as a whole.
+        feed.seen = found or feed.seen
+        if len(new) == len(found) and len(found) >= WINDOW:
+            skipped = "more was logged than is read in a second: some lines are left out here"
+            new.insert(0, _notice(skipped))
+        for follower in feed.followers:
+            for each in new:
+                try:
+                    follower.lines.put_nowait(each)
+                except asyncio.QueueFull:
+                    follower.too_slow.set()
+                    break
 
 
 def added(before: Sequence[ShownLine], now: Sequence[ShownLine]) -> list[ShownLine]:

@@ -88,6 +88,17 @@ async def test_a_rotation_and_a_pause_lose_nothing_and_repeat_nothing(valet: Val
                 await socket.recv()
 
 
+async def test_a_bug_while_reading_is_logged_and_the_following_goes_on(
+    valet: Valet, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with listening(valet) as port, connect(await link(valet, port)) as socket:
+        with monkeypatch.context() as patched:
+            patched.setattr(followers, "added", None)
+            await until(lambda: valet.lines("bug"))
+        write(file, "after")
+        assert (await frame(socket))["log"].endswith("after")
+
+
 async def test_a_filter_is_for_the_lines_that_come_too(valet: Valet, file: Path) -> None:
     async with listening(valet) as port, connect(await link(valet, port) + "&filter=wanted") as socket:
         write(file, "other", "wanted")
