@@ -82,7 +82,7 @@ class Followers:
         async with self._joining[database.id]:
             feed = self._feeds.get(database.id)
             if feed is None:
-                feed = self._feeds[database.id] = _Feed(await self._logs.read(database, WINDOW))
+                feed = self._feeds[database.id] = _Feed((await self._logs.read(database, WINDOW))[-WINDOW:])
                 feed.task = asyncio.create_task(self._feed(database, feed))
             if len(feed.followers) >= MOST_FOLLOWERS:
                 raise RateLimited(f"{MOST_FOLLOWERS} follow this log already.", retry_after=60)
@@ -104,7 +104,8 @@ class Followers:
                 self._log.exception("bug", database=database.id)
 
     async def _look(self, database: Database, feed: _Feed) -> None:
-        found = await self._logs.read(database, WINDOW)
+        # What is read is about as many lines; they are compared one with each other.
+        found = (await self._logs.read(database, WINDOW))[-WINDOW:]
         new = added(feed.seen, found)
         # An empty reading, of a log that was just emptied, must not make the next one look new as a whole.
         feed.seen = found or feed.seen

@@ -19,6 +19,9 @@ BYTES_A_LINE = 512
 MASK = "[secret]"
 """Stands where a password stood."""
 
+LONGEST = 64 * 1024
+"""Characters of a text that may hold a password: what comes after is not looked through, and not shown."""
+
 _ISO = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)(?:T| {1,2})(?P<time>\d{1,2}:\d\d:\d\d)(?P<part>[.,]\d{1,9})?"
     r"(?P<zone> ?(?:Z|UTC|GMT)\b| ?[+-]\d\d(?::?\d\d)?(?=\s|$)| [A-Z]{2,5}(?= |$))?[ \t]?"
@@ -139,9 +142,11 @@ def _unwrapped(content: bytes) -> Iterator[tuple[str, datetime | None]]:
             yield line, None
 
 
-# What may stand between two words of a statement.
-_GAP = r"(?>(?:\s|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/|--[^\n]*\n)*)"
-_SPACE = rf"(?=\s|/\*|--){_GAP}"
+# What may stand between two words of a statement: spaces, also as JSON writes them, and comments, also ends of such as
+# stood in others. No more and no longer ones are looked through, so that no text costs the square of its length. What
+# MySQL carries out of a comment (/*!) is none.
+_GAP = r"(?>(?:\s+|\\[nrt]|/\*(?!M?!)(?:[^*/]|\*(?!/)|/(?!\*)){0,200}\*/|\*/|(?:--|\#)[^\n\r]{0,200}[\n\r]){0,8})"
+_SPACE = rf"(?=\s|\\[nrt]|/\*|--|\#){_GAP}"
 
 
 def _within(quote: str, level: int) -> str:
@@ -168,7 +173,9 @@ _TEXT = (
     r'|"(?:""|\\[^"]|[^"\\])*(?:"|\\".*|\\?\Z)'
     r"|(?P<escaped@>\\+['\"]).*?(?:(?P=escaped@)|\Z)"
     r"|\$(?P<tag@>\w*)\$.*?(?:\$(?P=tag@)\$|\Z)"
-    r"|0[xX][0-9A-Fa-f]+)"
+    r"|0[xX][0-9A-Fa-f]+"
+    # a comment without an end, one that is too long, one that is carried out, too many: whatever comes after it
+    r"|(?:\s|\\[nrt]|\*/|/\*|--|\#).*)"
 )
 
 
@@ -177,35 +184,67 @@ def _texts(number: int) -> str:
     return rf"(?:{_TEXT.replace('@', str(number))}(?:{_GAP}(?:{_WITHIN}|'(?:''|\\[^']|[^'\\])*(?:'|\\'.*|\\?\Z)))*)"
 
 
+# What stands before the word, as in MASTER_PASSWORD, sslpassword and PGPASSWORD.
+_KIND = r"(?:\w{1,64}_|ssl|pg)?"
+_NAME = rf"\b{_KIND}(?:password|passwd|pwd|client_secret|client_key|server_key)"
+
+# 'ALTER ROLE x PASSWORD ' || …, format('… PASSWORD %L', …): which of the texts becomes the secret, nobody can tell.
+_PUT_TOGETHER = re.compile(
+    rf"(?:\bIDENTIFIED\b.{{1,200}}?\bBY|{_NAME})\b{_GAP}(?:[=:(]{_GAP})*(?:%(?:\d+\$)?[-\d]*[A-Za-z]|['\"]{{1,16}}{_GAP}\|\|)",
+    re.IGNORECASE | re.DOTALL,
+)
+_FIRST_TEXT = re.compile(r"['\"]|\$\w*\$")
+
 _SECRETS = re.compile(
+    # k = 'password'; ALTER ROLE x PASSWORD '…': the quote ends a text, and where the next one begins is not looked for
+    rf"(?P<n>{_NAME}\b)(?P<nt>[=:]?['\"]{{1,16}}{_GAP}(?:[;)]|\Z).*)"
     # password=''…'' of a connection string that stands in a text itself
-    rf"(?P<i>\b(?:\w{{1,64}}_)?(?:password|passwd|pwd)\s*=\s*)(?P<it>''(?=[^\s'),;]).*?(?:''|\Z)|\\'.*?(?:\\'|\Z))"
+    rf"|(?P<i>{_NAME}\s*=\s*)(?P<it>''(?=[^\s'),;])(?:\\''|[^'\\]|\\(?!'')|'(?!'))*(?:''|\Z)|\\'.*?(?:\\'|\Z))"
     # CREATE USER … PASSWORD '…', SET PASSWORD = '…', PASSWORD('…'), SOURCE_PASSWORD = '…', WITH PASSWORD '…',
     # password = crypt('…', set_config('my.password', '…'
-    rf"|(?P<a>\b(?:\w{{1,64}}_)?PASSWORD\b(?:[\"`]|'{{1,8}}{_GAP}(?:,|=>){_GAP}(?=[\w'\"$]))?{_GAP}(?:[=:(]{_GAP})*"
-    rf"(?:\w{{1,64}}{_GAP}\({_GAP})?)(?P<at>{_texts(1)})"
+    rf"|(?P<a>\b{_KIND}(?:PASSWORD|CLIENT_KEY|SERVER_KEY)\b(?:[\"`]|'{{1,8}}{_GAP}(?:,|=>){_GAP}(?=[\w'\"$]))?{_GAP}(?:(?:[=:(]|TO\b){_GAP})*"
+    rf"(?:\w{{1,64}}{_GAP}\({_GAP}){{0,3}})(?P<at>{_texts(1)})"
     # SET PASSWORD FOR 'a'@'b' = '…'
-    rf"|(?P<b>\bSET{_SPACE}PASSWORD{_SPACE}FOR\b.{{1,300}}?(?:=|\bTO\b){_GAP}(?:(?:OLD_)?PASSWORD{_GAP}\({_GAP})?)"
+    rf"|(?P<b>\bSET{_SPACE}PASSWORD{_SPACE}FOR\b(?:'[^']{{0,99}}'|\"[^\"]{{0,99}}\"|`[^`]{{0,99}}`|[^'\"`]){{1,300}}?"
+    rf"(?:=|\bTO\b){_GAP}(?:(?:OLD_)?PASSWORD{_GAP}\({_GAP})?)"
     rf"(?P<bt>{_texts(2)})"
     # IDENTIFIED BY '…', IDENTIFIED WITH plugin AS '…', IDENTIFIED VIA plugin USING PASSWORD('…')
     rf"|(?P<c>\bIDENTIFIED\b.{{1,200}}?\b(?:BY|AS|USING){_GAP}(?:PASSWORD{_GAP}\(?{_GAP})?)(?P<ct>{_texts(3)})"
     # IDENTIFIED BY '…' REPLACE '…'
-    rf"|(?P<d>\bREPLACE{_SPACE})(?P<dt>{_texts(4)})"
+    rf"|(?P<d>\bREPLACE{_GAP})(?P<dt>{_texts(4)})"
     # "pwd": "…", and password: … of a person
-    rf"|(?P<e>\b(?:pwd|passwd|passphrase|secret|token)\\*[\"']?\s*[:=]\s*)(?P<et>{_texts(5)})"
+    rf"|(?P<e>\b(?:\w{{1,64}}_)?(?:pwd|passwd|passphrase|secret|token|(?:api|secret|private)_key)\\*[\"']?\s*[:=]\s*)(?P<et>{_texts(5)})"
     # password=… of a connection string, but not password = $1
-    r"|(?P<f>\b(?:\w{1,64}_)?(?:password|passwd|pwd)\s*[=:]\s*)(?P<ft>(?!\$\d+(?![\w$]))[^\s'\"]+)"
+    rf"|(?P<f>{_NAME}\s*[=:]\s*|--passw(?:or)?d\s+)(?P<ft>(?!\$\d+(?![\w$]))(?:\\.|[^\s'\"\\])+)"
     # scheme://user:…@host
-    r"|(?P<g>\w://[^\s:/@]{0,256}:)(?P<gt>[^\s@]{1,256})(?=@)"
+    r"|(?P<g>\w://[^\s:/@]{0,256}:)(?P<gt>\S{1,256})(?=@)"
     # a request to InfluxDB
-    r"|(?P<h>[?&]p=)(?P<ht>[^&\s\"]+)"
+    r"|(?P<h>[?&;](?:p|%70)=)(?P<ht>[^&;\s\"]+)"
+    r"|(?P<l>(?:\b|(?<=%20))(?:PASSWORD|PASSWORD(?:\+|%20)+FOR(?:\+|%20)[^\s&\"]{1,200}?(?:=|%3D))(?=\+|%[0-9A-F]{2}))(?P<lt>[^\s&\"]+)"
+    r"|(?P<m>\bAuthorization\s*[:=]\s*\w+\s+)(?P<mt>[^\s'\"]+)"
     # what PostgreSQL keeps of a password, wherever it stands
     r"|(?P<j>\bSCRAM-SHA-\d+\$)(?P<jt>[^\s'\"]+)"
     r"|(?P<k>\bmd5)(?P<kt>[0-9a-f]{32})\b",
     re.IGNORECASE | re.DOTALL,
 )
 
-_SUSPECT = ("passw", "identified", "pwd", "passphrase", "secret", "token", "://", "?p=", "&p=", "scram-sha", "md5")
+_SUSPECT = (
+    "passw",
+    "identified",
+    "pwd",
+    "passphrase",
+    "secret",
+    "token",
+    "://",
+    "?p=",
+    "&p=",
+    "scram-sha",
+    "md5",
+    "_key",
+    "authorization",
+    ";p=",
+    "%70=",
+)
 """Without any of these there is nothing to mask: most texts, and this is found out a hundred times as fast."""
 
 
@@ -213,8 +252,16 @@ def masked(text: str) -> str:
     """Blot out the passwords of a statement, or of an entry of a log: engines show statements as they were given.
 
     `CREATE ROLE x PASSWORD 'y'` becomes `CREATE ROLE x PASSWORD [secret]`. Rather too much is masked than too little.
+    Of a text that may hold one no more than `LONGEST` characters are given: users of the engine choose how long it is.
     """
-    return _SECRETS.sub(_without, text) if may_hold_password(text) else text
+    if not may_hold_password(text):
+        return text
+    shown = text[:LONGEST]
+    if _PUT_TOGETHER.search(shown):
+        first = _FIRST_TEXT.search(shown)
+        shown = shown[: first.start() if first else 0] + MASK
+    shown = _SECRETS.sub(_without, shown)
+    return shown if len(text) <= LONGEST else f"{shown} [cut: this has {len(text)} characters]"
 
 
 def may_hold_password(text: str) -> bool:
@@ -224,5 +271,5 @@ def may_hold_password(text: str) -> bool:
 
 
 def _without(matched: re.Match[str]) -> str:
-    before = next(value for name in "abcdefghijk" if (value := matched[name]) is not None)
+    before = next(value for name in "abcdefghijklmn" if (value := matched[name]) is not None)
     return before + MASK

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from engines.log_text import masked, may_hold_password
+from engines.log_text import LONGEST, masked, may_hold_password
 
-LONGEST = 64 * 1024
-"""Characters of a statement that may hold a password: what comes after is not looked through, and not shown."""
+MOST = 4 * 1024 * 1024
+"""Characters that are looked through for one answer: whoever may log in can leave thousands of long statements."""
+
+NOT_SHOWN = "[not shown: the statements before it that may hold passwords are too long together]"
 
 
 async def mask_queries(rows: list[dict[str, Any]]) -> None:
@@ -23,7 +25,8 @@ async def mask_queries(rows: list[dict[str, Any]]) -> None:
 
 
 def _mask(rows: list[dict[str, Any]]) -> None:
+    left = MOST
     for row in rows:
         text: str = row["query"]
-        shown = masked(text[:LONGEST])
-        row["query"] = shown if len(text) <= LONGEST else f"{shown} [cut: the statement has {len(text)} characters]"
+        row["query"] = masked(text) if left > 0 else NOT_SHOWN
+        left -= min(len(text), LONGEST)

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from agent import followers, links
 from agent.api import logs
-from agent.followers import MOST_FOLLOWERS, added
+from agent.followers import MOST_FOLLOWERS, WINDOW, added
 from agent.logs import ShownLine
 from engines.errors import DeadlineExceeded
 from tests.fakes.driver import Gate
@@ -97,6 +97,23 @@ async def test_a_bug_while_reading_is_logged_and_the_following_goes_on(
             await until(lambda: valet.lines("bug"))
         write(file, "after")
         assert (await frame(socket))["log"].endswith("after")
+
+
+async def test_no_more_lines_are_compared_than_the_window_has(
+    valet: Valet, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[int] = []
+
+    def counted(before: list[ShownLine], now: list[ShownLine]) -> list[ShownLine]:
+        compared.extend([len(before), len(now)])
+        return added(before, now)
+
+    write(file, *["x"] * 3 * WINDOW)
+    monkeypatch.setattr(followers, "added", counted)
+    async with listening(valet) as port, connect(await link(valet, port)) as socket:
+        write(file, "after")
+        assert (await frame(socket))["log"].endswith("after")
+    assert max(compared) == WINDOW
 
 
 async def test_a_filter_is_for_the_lines_that_come_too(valet: Valet, file: Path) -> None:

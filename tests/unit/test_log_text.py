@@ -1,11 +1,13 @@
 """How the text of a log is taken apart: moments, lines that go on, wrappings, secrets."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
 from engines.health import LogLine
-from engines.log_text import BYTES_A_LINE, LEAST_BYTES, MOST_BYTES, bytes_for, entries, masked, moment_of
+from engines.log_text import BYTES_A_LINE, LEAST_BYTES, LONGEST, MOST_BYTES, bytes_for, entries, masked, moment_of
 
 NOW = datetime(2026, 1, 31, 9, 0, tzinfo=UTC)
 EIGHT = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
@@ -138,6 +140,35 @@ def test_a_wrapped_line_has_its_own_moment_or_that_of_the_wrapping_or_that_of_th
         ("set_config('my.password', 'a', true)", "set_config('my.password', [secret], true)"),
         ("password = crypt('a', gen_salt('bf'))", "password = crypt([secret], gen_salt('bf'))"),
         ("password = $1 AND b", "password = $1 AND b"),
+        ("PASSWORD /* one */ --two\r# three\n'a' LOGIN", "PASSWORD /* one */ --two\r# three\n[secret] LOGIN"),
+        ("PASSWORD /* /* */ */ 'a' LOGIN", "PASSWORD [secret]"),
+        ("IDENTIFIED BY /*!50000 'a' */, x", "IDENTIFIED BY [secret]"),
+        ("PASSWORD /*" + "x" * 300 + "*/ 'a' LOGIN", "PASSWORD [secret]"),
+        ("PASSWORD " + "/**/" * 30 + "'a' LOGIN", "PASSWORD /**//**//**//**//**//**//**/[secret]"),
+        ("IDENTIFIED BY 'a' REPLACE'b'", "IDENTIFIED BY [secret] REPLACE[secret]"),
+        ("SET PASSWORD FOR \"x = 'y'\" = 'a'", "SET PASSWORD FOR \"x = 'y'\" = [secret]"),
+        ("SET my.password TO 'a'", "SET my.password TO [secret]"),
+        ("OPTIONS (sslpassword 'a', user 'b')", "OPTIONS (sslpassword [secret], user 'b')"),
+        ("OPTIONS (scram_client_key 'a', user 'b')", "OPTIONS (scram_client_key [secret], user 'b')"),
+        ("PROGRAM 'PGPASSWORD=a psql --password b'", "PROGRAM 'PGPASSWORD=[secret] psql --password [secret]'"),
+        ("'host=h password=a\\ b user=u'", "'host=h password=[secret] user=u'"),
+        ("CONNECTION 'password=''it\\''s b'' user=u'", "CONNECTION 'password=[secret] user=u'"),
+        ("postgresql://u:a@b@host/db", "postgresql://u:[secret]@host/db"),
+        ("password = encode(digest('a', 'sha256'), 'hex')", "password = encode(digest([secret], 'sha256'), 'hex')"),
+        ("SELECT x, format('PASSWORD %L', 'a')", "SELECT x, format([secret]"),
+        ("DO $$pw := 'a'; format('PASSWORD %2$s', pw)$$", "DO [secret]"),
+        ("EXECUTE 'ALTER ROLE x PASSWORD ' || quote_literal('a')", "EXECUTE [secret]"),
+        ("EXECUTE 'ALTER ROLE x PASSWORD ''' || 'a' || ''''", "EXECUTE [secret]"),
+        ("dblink('x password=' || 'a', 'y')", "dblink([secret]"),
+        ("SELECT 'password='; ALTER ROLE x PASSWORD 'a'", "SELECT 'password[secret]"),
+        ("k = 'password'; ALTER ROLE x PASSWORD 'a'", "k = 'password[secret]"),
+        ("api_key = 'a' b", "api_key = [secret] b"),
+        ("GET /query?u=r;p=a&q=SHOW", "GET /query?u=r;p=[secret]&q=SHOW"),
+        ("GET /query?%70=a&q=SHOW", "GET /query?%70=[secret]&q=SHOW"),
+        ("q=WITH+PASSWORD+%27a%27&db=x", "q=WITH+PASSWORD[secret]&db=x"),
+        ("q=SET%20PASSWORD%20FOR%20x%20=%20%27a%27&db=x", "q=SET%20PASSWORD[secret]&db=x"),
+        ("Authorization: Bearer a", "Authorization: Bearer [secret]"),
+        ("\"PASSWORD\\n'a' LOGIN\"", '"PASSWORD\\n[secret] LOGIN"'),
         ("SELECT 'SCRAM-SHA-256$1:a$b:c', 1", "SELECT 'SCRAM-SHA-256$[secret]', 1"),
         ("SELECT 'md5" + "0a" * 16 + "', 1", "SELECT 'md5[secret]', 1"),
     ],
@@ -145,3 +176,26 @@ def test_a_wrapped_line_has_its_own_moment_or_that_of_the_wrapping_or_that_of_th
 def test_of_a_statement_only_the_secret_is_masked(text: str, shown: str):
     assert masked(text) == shown
     assert masked(text.swapcase()) == shown.swapcase().replace("[SECRET]", "[secret]")
+
+
+LONG = r"""
+import itertools, resource
+resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+from engines.log_text import LONGEST, masked
+words = ("identified by", "password", "password=", "set password for a", "replace", "pwd=", "x://u:")
+between = ("/*", "/* ", "/**/", "--", "\n--", "--\n", " /* /* ", "'", "\\'", "=", "(")
+for word, gap in itertools.product(words, between):
+    masked((word + gap) * (LONGEST // len(word + gap)))
+masked("SELECT /* " + "identified by/* " * 2000 + " */" * 2001)
+"""
+
+
+def test_no_text_takes_the_square_of_its_length():
+    # All of them take seconds; where a text costs the square of its length, one of them takes more than a minute.
+    subprocess.run([sys.executable, "-c", LONG], check=True)
+
+
+def test_of_a_long_text_that_may_hold_a_password_the_end_is_not_shown():
+    text = "PASSWORD 'a' " + "x" * LONGEST
+    assert masked(text) == f"PASSWORD [secret] {'x' * (LONGEST - 13)} [cut: this has {LONGEST + 13} characters]"
+    assert masked("x" * (LONGEST + 1)) == "x" * (LONGEST + 1)

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from engines.postgresql.query_text import LONGEST, mask_queries
+from engines.log_text import LONGEST
+from engines.postgresql.query_text import MOST, NOT_SHOWN, mask_queries
 
 
 async def shown(*texts: str | None) -> list[Any]:
@@ -27,5 +28,13 @@ async def test_a_long_statement_is_cut_only_where_it_may_hold_a_password() -> No
     assert await shown(plain, fits, fits + " ") == [
         plain,
         masked,
-        f"{masked} [cut: the statement has {LONGEST + 1} characters]",
+        f"{masked} [cut: this has {LONGEST + 1} characters]",
     ]
+
+
+async def test_so_much_is_looked_through_for_one_answer_and_the_rest_is_not_shown() -> None:
+    text = "ALTER ROLE x PASSWORD 'y'".ljust(LONGEST)
+    whole = MOST // LONGEST
+    texts = await shown(*[text] * (whole + 2), "SELECT 1")
+    assert all(each.startswith("ALTER ROLE x PASSWORD [secret]") for each in texts[:whole])
+    assert texts[whole:] == [NOT_SHOWN, NOT_SHOWN, "SELECT 1"]
