@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import resource
 from collections import deque
 from collections.abc import Sized
@@ -22,6 +23,9 @@ LARGEST_HEAD = 64 * 1024
 """Bytes of a target with the names and values of all headers; and of what else of a request is no body."""
 
 MOST_HEADERS = 100
+
+LONGEST_LINE = 8000
+"""Bytes of a target, or of a header, with which a web socket begins: its library takes lines of 8192."""
 
 MOST_WAITING = 100
 """How many requests of a connection may wait for the answers of those before them."""
@@ -240,12 +244,7 @@ class Protocol(HttpToolsProtocol):
         self._silent = 0
         # The method CONNECT is an upgrade too, but has no body that could be lost.
         wish = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
-        self._becomes_socket = (
-            wish
-            and self.parser.get_method() == b"GET"
-            and self.url.startswith(LOGS)
-            and self._get_upgrade() == b"websocket"
-        )
+        self._becomes_socket = wish and self.parser.get_method() == b"GET" and self._begins_socket()
         self._to_be_ignored = wish and not self._becomes_socket
         if not self._to_be_ignored:
             super().on_headers_complete()
@@ -268,6 +267,23 @@ class Protocol(HttpToolsProtocol):
 
     def _should_upgrade(self) -> bool:
         return self._becomes_socket
+
+    def _begins_socket(self) -> bool:
+        """Tell whether a head begins a web socket that there is, and the library for it will answer it.
+
+        One that it does not take is read on for ever, without an answer.
+        """
+        given = dict(self.headers)
+        key = given.get(b"sec-websocket-key", b"")
+        return (
+            self.url.startswith(LOGS)
+            and self._get_upgrade() == b"websocket"
+            and given.get(b"sec-websocket-version") == b"13"
+            and re.fullmatch(rb"[A-Za-z0-9+/]{22}==", key) is not None
+            and not given.keys() & {b"content-length", b"transfer-encoding"}
+            and len(self.url) < LONGEST_LINE
+            and all(len(name) + len(value) < LONGEST_LINE for name, value in self.headers)
+        )
 
     def _head_without_wish(self) -> bytes:
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
