@@ -10,16 +10,14 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from agent.api.bodies import no_fields
 from agent.api.databases import as_json
-from agent.api.edge import read_body
 from agent.api.service import begin_change, database_of, permitted, principal_of, service_of
 from agent.backups.safety import is_wished
 from agent.databases import Database
-from agent.dispatch import parse_object
 from agent.errors import BackupNotFound, DatabaseNotFound, RangeInvalid
 from agent.tasks import CREATE_BACKUP, DELETE_BACKUP, DOWNLOAD_BACKUP, RESTORE_BACKUP
 from engines.action import Effect
-from engines.errors import InvalidParams
 
 if TYPE_CHECKING:
     from agent.backups.record import Backup
@@ -124,7 +122,7 @@ async def list_backups(request: Request, database_id: str) -> Response:
 async def create_backup(request: Request, database_id: str) -> Response:
     """Begin to make a backup; it is `done` once its archive is written and read back."""
     principal, database = permitted(request, database_id, CREATE_BACKUP)
-    await _refuse_fields(request)
+    await no_fields(request)
     backup = await service_of(request).backups.begin(database, principal.name)
     return as_json({"database_backup": shown(backup)}, 201)
 
@@ -150,6 +148,7 @@ async def get_backup_alone(request: Request, backup_id: str) -> Response:
 async def delete_backup(request: Request, database_id: str, backup_id: str) -> Response:
     """Delete a backup and its archive."""
     principal, database = permitted(request, database_id, DELETE_BACKUP)
+    await no_fields(request)
     service = service_of(request)
     backup = await _backup_of(request, database, backup_id)
     await begin_change(request)
@@ -174,7 +173,7 @@ async def get_archive(request: Request, database_id: str, backup_id: str) -> Res
 async def restore_backup(request: Request, database_id: str, backup_id: str) -> Response:
     """Begin to bring a backup back: what the database holds now is replaced."""
     principal, database = permitted(request, database_id, RESTORE_BACKUP)
-    await _refuse_fields(request)
+    await no_fields(request)
     backup = await _backup_of(request, database, backup_id)
     operation = await service_of(request).backups.restore(
         database, backup, principal.name, safely=is_wished(principal, database)
@@ -256,17 +255,6 @@ async def _backup_of(request: Request, database: Database, backup_id: str) -> Ba
     if backup.database_id != database.id:
         raise BackupNotFound
     return backup
-
-
-async def _refuse_fields(request: Request) -> None:
-    """Clients send no body or `{}`: a field that would have no effect is refused, not overlooked.
-
-    Raises: Malformed, TooLarge, InvalidParams
-    """
-    body = await read_body(request.scope, request.receive)
-    fields = list(parse_object(body)) if body.strip() else []
-    if fields:
-        raise InvalidParams({field: ["is not known"] for field in fields})
 
 
 def _range(header: str, size: int) -> tuple[int, int] | None:

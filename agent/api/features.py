@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, cast
 
 from fastapi import FastAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
+from agent.api.bodies import fields_of, no_fields, refuse_others
 from agent.api.databases import as_json
-from agent.api.edge import read_body
 from agent.api.openapi import described
 from agent.api.service import begin_change, permitted, service_of
 from agent.databases import Database
-from agent.dispatch import parse_object
 from agent.errors import NotSupported
 from agent.tasks import CHANGE_FEATURES
 from agent.tokens import Principal
@@ -28,12 +28,16 @@ SECONDS = 10.0
 class FeatureName(BaseModel):
     """Which feature; `status` is sent by some clients and means nothing."""
 
+    model_config = ConfigDict(extra="forbid")
+
     name: str
     status: str = ""
 
 
 class FeatureBody(BaseModel):
     """The body of `POST /api/databases/:id/features`."""
+
+    model_config = ConfigDict(extra="forbid")
 
     feature: FeatureName
 
@@ -49,17 +53,19 @@ class SwitchedBody(BaseModel):
 async def enable_feature(request: Request, database_id: str) -> Response:
     """Switch a feature on; read back from the engine before this answers."""
     principal, database = permitted(request, database_id, CHANGE_FEATURES)
-    body = parse_object(await read_body(request.scope, request.receive))
-    feature: Any = body.get("feature")
-    name: Any = cast(dict[str, Any], feature).get("name") if isinstance(feature, dict) else None
+    feature: Any = (await fields_of(request, "feature")).get("feature")
+    fields: Mapping[str, Any] = cast(dict[str, Any], feature) if isinstance(feature, dict) else {}
+    name = fields.get("name")
     if not isinstance(name, str) or not name:
         raise InvalidParams({"feature": ["must be an object with a name"]})
+    refuse_others(fields, "name", "status")
     return await _switch(request, principal, database, name, on=True)
 
 
 async def disable_feature(request: Request, database_id: str) -> Response:
     """Switch a feature off; read back from the engine before this answers."""
     principal, database = permitted(request, database_id, CHANGE_FEATURES)
+    await no_fields(request)
     name = request.query_params.get("feature", "")
     if not name:
         raise InvalidParams({"feature": ["is required in the query"]})

@@ -57,7 +57,7 @@ def described(
     every = [*codes, "internal", *(("unauthenticated", "rate_limited") if token else ())]
     if task is not None:
         every += ["state_unavailable"]
-        # Of a request with a key, whose body is read before the route asks for it.
+        # Also where no body is needed: one that says something is refused.
         every += ["in_progress", "invalid_params", "too_large", "malformed"]
         if "not_supported" not in codes or not _ONLY_REFUSED.issuperset(codes):
             every.append("answer_unknown")  # where it does something, it may be too late for its key

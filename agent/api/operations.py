@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from agent.api.bodies import no_fields
 from agent.api.databases import as_json
 from agent.api.service import database_of, permitted, service_of
 from agent.dispatch import authorise
@@ -68,6 +69,7 @@ async def get_operation(request: Request, database_id: str, operation_id: str) -
 async def cancel_operation(request: Request, database_id: str, operation_id: str) -> Response:
     """Ask for an operation to be stopped; it is `cancelled` once what it had begun is undone."""
     principal, database = permitted(request, database_id, CANCEL_OPERATION)
+    await no_fields(request)
     service = service_of(request)
     operation = await service.operations.find(database.id, operation_id)
     task = service.operations.task_of(operation)

@@ -9,16 +9,15 @@ from functools import partial
 from typing import Annotated, Any, cast
 
 from fastapi import FastAPI
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from agent.api.bodies import fields_of, no_fields, refuse_others
 from agent.api.databases import as_json
-from agent.api.edge import read_body
 from agent.api.openapi import described
 from agent.api.service import TOLD_ONCE, begin_change, database_of, permitted, service_of
 from agent.databases import Database
-from agent.dispatch import parse_object
 from agent.errors import NotSupported
 from agent.tasks import CHANGE_USER, CREATE_USER, DELETE_USER
 from agent.tokens import Principal
@@ -76,6 +75,8 @@ class ChangedBody(UserWithPassword):
 class NewUser(BaseModel):
     """What a client asks for; `database_id` is sent by some and means nothing, as the path has it."""
 
+    model_config = ConfigDict(extra="forbid")
+
     database_id: str = ""
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     read_only: bool = False
@@ -86,19 +87,26 @@ class NewUser(BaseModel):
 class NewUserBody(BaseModel):
     """The body of `POST /api/databases/:id/users`."""
 
+    model_config = ConfigDict(extra="forbid")
+
     database_user: NewUser
 
 
 class NewPassword(BaseModel):
-    """What a client asks for."""
+    """What a client asks for; `database_id` and `name` mean nothing, as the path has them."""
+
+    model_config = ConfigDict(extra="forbid")
 
     database_id: str = ""
+    name: str = ""
     password: Annotated[str, Field(pattern=PASSWORD_PATTERN)]
     password_confirmation: str
 
 
 class NewPasswordBody(BaseModel):
     """The body of `PATCH /api/databases/:id/users/:name`."""
+
+    model_config = ConfigDict(extra="forbid")
 
     database_user: NewPassword
 
@@ -114,7 +122,7 @@ async def list_users(request: Request, database_id: str) -> Response:
 async def create(request: Request, database_id: str) -> Response:
     """Create a user; the password that is made for it is shown in this answer only."""
     principal, database = permitted(request, database_id, CREATE_USER)
-    asked = await _asked(request, {"database_id", "name", "read_only", "password", "password_confirmation"})
+    asked = await _asked(request, "database_id", "name", "read_only", "password", "password_confirmation")
     name, read_only = asked.get("name"), asked.get("read_only", False)
     errors: dict[str, list[str]] = {}
     if not isinstance(name, str):
@@ -136,7 +144,7 @@ async def create(request: Request, database_id: str) -> Response:
 async def change(request: Request, database_id: str, user_name: str) -> Response:
     """Give a user the password that the client chose."""
     principal, database = permitted(request, database_id, CHANGE_USER)
-    asked = await _asked(request, {"database_id", "name", "password", "password_confirmation"})
+    asked = await _asked(request, "database_id", "name", "password", "password_confirmation")
     chosen = _chosen(asked)
     if chosen is None:
         raise InvalidParams({"password": ["is required; reset_password has one made"]})
@@ -147,8 +155,9 @@ async def change(request: Request, database_id: str, user_name: str) -> Response
 
 
 async def reset_password(request: Request, database_id: str, user_name: str) -> Response:
-    """Give a user a new password, shown in this answer only; a body means nothing."""
+    """Give a user a new password, shown in this answer only."""
     principal, database = permitted(request, database_id, CHANGE_USER)
+    await no_fields(request)
     password = made_password()
     request.scope[TOLD_ONCE] = True
     async with _users(database, Effect.WRITE) as users:
@@ -160,6 +169,7 @@ async def reset_password(request: Request, database_id: str, user_name: str) -> 
 async def delete(request: Request, database_id: str, user_name: str) -> Response:
     """End a user's sessions and take it away."""
     principal, database = permitted(request, database_id, DELETE_USER)
+    await no_fields(request)
     async with _users(database, Effect.DESTRUCTIVE) as users:
         await delete_user(users, user_name, begin=partial(begin_change, request))
     _log(request, "user_deleted", principal, database, user_name)
@@ -185,15 +195,12 @@ async def _users(database: Database, effect: Effect) -> AsyncGenerator[Users]:
         raise DeadlineExceeded(told) from None
 
 
-async def _asked(request: Request, known: set[str]) -> Mapping[str, Any]:
-    body = parse_object(await read_body(request.scope, request.receive))
-    asked: Any = body.get("database_user")
+async def _asked(request: Request, *known: str) -> Mapping[str, Any]:
+    asked: Any = (await fields_of(request, "database_user")).get("database_user")
     if not isinstance(asked, dict):
         raise InvalidParams({"database_user": ["must be an object"]})
     fields = cast(dict[str, Any], asked)
-    unknown = sorted(set(fields) - known)
-    if unknown:
-        raise InvalidParams({field: ["is not known here"] for field in unknown})
+    refuse_others(fields, *known)
     return fields
 
 

@@ -966,6 +966,10 @@ for (method, where), rows in ROWS.items():
             rows["answer_unknown"] = [taken_over_meanwhile(method, where)]
         for cause, provoke in with_a_key(method, where).items():
             rows.setdefault(cause, []).append(provoke)
+        if (method, where) not in BODIES and where not in REFUSED:
+            # No body is needed, and one that says something is refused.
+            rows["invalid_params"].append(planted(method, where, content=b'{"dry_run":true}'))
+            rows["malformed"].append(planted(method, where, content=b"["))
 ROWS[ACTION]["not_supported"] = [
     body(b'{"action_name":"list-things","dry_run":true}'),
     body(b'{"action_name":"set-mode","params":"FAST","dry_run":true}'),
