@@ -21,7 +21,8 @@ from agent.api.edge import LARGEST_BODY, read_body
 from agent.api.errors import STATUS, refusal
 from agent.api.service import BEGUN, CHANGE, COUNTED, IN_DOUBT, TOLD_ONCE, address_of, authorization_of, service_of
 from agent.audit.line import Change
-from agent.errors import AgentError, AnswerUnknown, StateUnavailable, Unauthenticated
+from agent.dispatch import authorise
+from agent.errors import AgentError, AnswerUnknown, DatabaseNotFound, Forbidden, StateUnavailable, Unauthenticated
 from agent.once import (
     BEFORE_ANYTHING,
     NOT_BEGUN,
@@ -36,6 +37,7 @@ from agent.once import (
     fingerprint_of,
     key_of,
 )
+from agent.tasks import TASKS, Task
 from agent.tokens import Principal
 from engines.action import Effect
 from engines.errors import InvalidParams
@@ -66,8 +68,8 @@ class ChangeRoute(APIRoute):
             scope[COUNTED] = Effect(effect)
             service_of(Request(scope)).limits.count(principal.name, scope[COUNTED])
             key = key_of(scope["headers"])
-            # What is not in a token's sight the route says, and nothing that was said when it was.
-            if key is None or not _sees(scope, principal):
+            # What a token does not see or may not do the route says, and nothing that was said when it might.
+            if key is None or not _may(scope, principal, TASKS[extra["x-task"]]):
                 await self._write_down(_Written(scope, receive, principal.name), send)
             else:
                 await self._do_once(scope, receive, send, who=principal.name, key=key)
@@ -129,15 +131,19 @@ class ChangeRoute(APIRoute):
             path=scope["path"],
             action=extra["x-task"],
             effect=scope[COUNTED],
-            database=scope["path_params"].get("database_id"),
+            database=scope["path_params"]["database_id"],
             params=_params_of(body),
             replayed=True,
         )
 
 
-def _sees(scope: Scope, principal: Principal) -> bool:
-    database_id = scope["path_params"].get("database_id")
-    return database_id is None or principal.sees(database_id)
+def _may(scope: Scope, principal: Principal, task: Task) -> bool:
+    try:
+        database = service_of(Request(scope)).databases.find(principal, scope["path_params"]["database_id"])
+        authorise(principal, database, task)
+    except (DatabaseNotFound, Forbidden):
+        return False
+    return True
 
 
 async def _send(answer: Answer, send: Send) -> None:

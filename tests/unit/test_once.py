@@ -450,6 +450,41 @@ async def test_an_answer_is_not_for_a_token_that_does_not_see_the_database_any_m
 
 
 @pytest.mark.parametrize(
+    "less",
+    [{"role": "reader"}, {"deny": ["create-user", "add-thing"]}, {"allow": ["list-things"]}, {}],
+    ids=["a lower role", "denied", "not allowed", "switched off"],
+)
+async def test_an_answer_is_not_for_a_token_that_may_not_do_it_any_more(tmp_path: Path, less: dict[str, Any]):
+    state = f"sqlite:///{tmp_path}/state.db"
+    password = "p" * 24
+    body = {"database_user": {"name": "somebody", "password": password, "password_confirmation": password}}
+    operator = next(each for each in configuration()["tokens"] if each["name"] == "operator")
+    ops = [*configuration()["databases"]]
+    if not less:
+        ops[0] = {**ops[0], "disabled_actions": ["create-user", "add-thing"]}
+    async with running(state=state, tokens=[operator]) as valet:
+        assert code(await post(valet, "/users", body, token="operator")) == "ok"
+        assert code(await act(valet, "add-thing", SECOND, "key-2", token="operator")) == "ok"
+    async with running(state=state, tokens=[{**operator, **less}], databases=ops) as valet:
+        for path, asked, key in (("/users", body, "key-1"), ("/users", body, "key-3")):
+            refused = await post(valet, path, asked, key, token="operator")
+            assert (code(refused), "Idempotent-Replayed" in refused.headers) == ("forbidden", False)
+        assert code(await act(valet, "add-thing", SECOND, "key-2", token="operator")) == "forbidden"
+    async with running(state=state, tokens=[{**operator, "role": "admin"}]) as valet:
+        again = await post(valet, "/users", body, token="operator")
+        assert (again.status_code, again.headers["Idempotent-Replayed"]) == (201, "true")
+        lines = (await valet.ask("GET", "/api/audit", "operator")).json()["audit"]
+    assert [(line["action"], line["code"], line["replayed"]) for line in lines] == [
+        ("create-user", "ok", False),
+        ("add-thing", "ok", False),
+        ("create-user", "forbidden", False),
+        ("create-user", "forbidden", False),
+        ("add-thing", "forbidden", False),
+        ("create-user", "ok", True),
+    ]
+
+
+@pytest.mark.parametrize(
     ("goal", "before", "now", "verdict"),
     [
         (Goal.GONE, ["a 1", "b 1"], [], Verdict.DONE),
