@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import orjson
@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 
 from agent.state.state import State
 from engines.action import texts_by_field
+from engines.aftermath import AS_ASKED
 from engines.errors import InvalidParams
 
 if TYPE_CHECKING:
@@ -142,6 +143,14 @@ class AllChoices:
             return after
 
         return await self._state.run(work)
+
+
+def shows(choices: Choices, change: DatabaseChange) -> list[str]:
+    """Give what is chosen of that which a change names, for `engines.aftermath.judge`."""
+    if _changed(choices, change, datetime.now(UTC)) == choices:
+        return [AS_ASKED]
+    named = {field: getattr(choices, field) for field in sorted(change.model_fields_set)}
+    return [orjson.dumps(named).decode()]
 
 
 def chosen(connection: Connection, database_id: str) -> Choices:

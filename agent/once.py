@@ -42,10 +42,16 @@ KEPT = timedelta(hours=24)
 SILENT = timedelta(seconds=180)
 """How long a dbvalet on another host may take over a request, all deadlines of actions included."""
 
-NOT_AGAIN = (
-    f"An earlier request with this `{HEADER}` was begun and nobody saw its end. What the engine shows does not tell "
-    "whether it was done, or has been changed by others since: it is not done again. Look, then ask with a new key."
-)
+
+def not_again(why: str) -> str:
+    """Say why something is not done again whose end nobody saw."""
+    return (
+        f"An earlier request with this `{HEADER}` was begun and nobody saw its end. {why}: it is not done again. "
+        "Look, then ask with a new key."
+    )
+
+
+NOT_AGAIN = not_again("What the engine shows does not tell whether it was done, or has been changed by others since")
 
 TAKEN_OVER = (
     f"This took so long that another request with its `{HEADER}` was let through, and what that one was answered is "
@@ -55,7 +61,7 @@ TAKEN_OVER = (
 WITHOUT_END = frozenset({"engine_unavailable", "deadline_exceeded", "state_unavailable", "internal"})
 """Codes after which the engine may have done it or not."""
 
-NOT_BEGUN = frozenset({"overloaded"})
+NOT_BEGUN = frozenset({"overloaded", "in_progress"})
 """Codes that say that nothing was begun, whatever their status."""
 
 BEFORE_ANYTHING = frozenset({400, 401, 403, 404, 413, 422, 429})
@@ -268,6 +274,17 @@ class Once:
         except IntegrityError:
             raise KeyInProgress from None
 
+    def keep_before(self, asked: Asked, before: Sequence[str] | None, connection: Connection) -> None:
+        """Keep what a request is about, as it is before it is begun.
+
+        Raises: KeyInProgress, when another dbvalet has taken the request over
+        """
+        from agent.state.tables import idempotency_keys as keys
+
+        text = None if before is None else orjson.dumps(list(before)).decode()
+        if connection.execute(keys.update().where(self._is_ours(asked)).values(before=text)).rowcount != 1:
+            raise KeyInProgress
+
     def keep(self, asked: Asked, answer: Answer, connection: Connection) -> None:
         """Keep the answer, in the transaction of its line.
 
@@ -301,6 +318,16 @@ class Once:
             await self._state.run(change)
         except Precondition as problem:
             raise StateUnavailable(f"The answer cannot be kept. {problem.message}") from problem
+
+    async def write_soon(self, change: Callable[[Connection], None]) -> None:
+        """Write what is needed only if this process ends: should a power cut take it, nothing tells what became of it.
+
+        Raises: AgentError of `change`, StateUnavailable
+        """
+        try:
+            await self._state.run_soon_durable(change)
+        except Precondition as problem:
+            raise StateUnavailable(f"Nothing was done, since it cannot be written down. {problem.message}") from problem
 
     def _lives(self, row: Row[Any], now: datetime) -> bool:
         """Tell whether who began a request still works on it."""

@@ -1,8 +1,9 @@
 """The routes beside the actions that change something: each has its line in the audit before its answer leaves.
 
 There are three kinds of requests with a key whose end nobody saw. What begins an operation finds the operation. What
-has `says_when_begun` calls `begin_change` before it does: nothing tells how that ended, so it is not done again.
-The others do the same to the same thing however often they are asked.
+has `says_when_begun` calls `begin_change` before it does, and when it is asked again looks what became of it
+(`became_of`), or does not do it again where nothing tells (`require_no_doubt`). The others do the same to the same
+thing however often they are asked.
 """
 
 from __future__ import annotations
@@ -19,7 +20,17 @@ from starlette.types import Message, Receive, Scope, Send
 
 from agent.api.edge import LARGEST_BODY, read_body
 from agent.api.errors import STATUS, refusal
-from agent.api.service import BEGUN, CHANGE, COUNTED, IN_DOUBT, TOLD_ONCE, address_of, authorization_of, service_of
+from agent.api.service import (
+    BEGUN,
+    CHANGE,
+    COUNTED,
+    IN_DOUBT,
+    KEEP_BEFORE,
+    TOLD_ONCE,
+    address_of,
+    authorization_of,
+    service_of,
+)
 from agent.audit.line import Change
 from agent.dispatch import authorise
 from agent.errors import AgentError, AnswerUnknown, DatabaseNotFound, Forbidden, StateUnavailable, Unauthenticated
@@ -113,7 +124,8 @@ class ChangeRoute(APIRoute):
                 return
             mark = begun.set(Begun(mark=asked.mark, in_doubt=found is not None))
             tells = (self.openapi_extra or {}).get("x-says-when-begun", False)
-            scope[IN_DOUBT] = tells and found is not None
+            if tells:
+                scope[IN_DOUBT], scope[KEEP_BEFORE] = found, partial(once.keep_before, asked)
             try:
                 written.is_begun = found is not None
                 written.tells = tells

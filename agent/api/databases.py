@@ -13,12 +13,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agent.api.edge import read_body
-from agent.api.service import Service, begin_change, database_of, permitted, principal_of, service_of
-from agent.choices import WINDOW_HOURS, DatabaseChange, MaintenanceWindow, read_change
+from agent.api.service import Service, became_of, begin_change, database_of, permitted, principal_of, service_of
+from agent.choices import WINDOW_HOURS, DatabaseChange, MaintenanceWindow, read_change, shows
 from agent.databases import Database
 from agent.dispatch import parse_object
+from agent.errors import AnswerUnknown
+from agent.once import not_again
 from agent.tasks import UPDATE_DATABASE
+from engines.aftermath import Goal, Verdict
 from engines.errors import Precondition
+
+UNTOLD = not_again("What is set now does not tell whether it was done, or has been changed by others since")
 
 
 class InstanceResource(BaseModel):
@@ -118,7 +123,16 @@ async def change_database(request: Request, database_id: str) -> Response:
     service = service_of(request)
     body = parse_object(await read_body(request.scope, request.receive))
     change = read_change(body, frozenset(DatabaseResource.model_fields))
-    await begin_change(request)
+
+    async def look() -> list[str]:
+        return shows(await service.choices.of(database.id), change)
+
+    verdict = await became_of(request, Goal.THERE, look)
+    if verdict is Verdict.UNKNOWN:
+        raise AnswerUnknown(UNTOLD)
+    if verdict is Verdict.DONE:
+        return as_json({"database": await show(service, database)})
+    await begin_change(request, look)
     await service.choices.change(database.id, change)
     service.log.info(
         "database_changed",

@@ -14,13 +14,16 @@ from starlette.responses import Response
 from agent.api.bodies import fields_of, no_fields, refuse_others
 from agent.api.databases import as_json
 from agent.api.openapi import described
-from agent.api.service import begin_change, permitted, service_of
+from agent.api.service import became_of, begin_change, permitted, service_of
 from agent.databases import Database
-from agent.errors import NotSupported
+from agent.errors import AnswerUnknown, NotSupported
+from agent.once import HEADER, NOT_AGAIN
 from agent.tasks import CHANGE_FEATURES
 from agent.tokens import Principal
 from engines import deadline
+from engines.aftermath import AS_ASKED, Goal, Verdict
 from engines.errors import DeadlineExceeded, InvalidParams
+from engines.health import Switched
 
 SECONDS = 10.0
 
@@ -80,17 +83,37 @@ async def _switch(request: Request, principal: Principal, database: Database, na
     health = database.engine.health_of(database.server)
     if health is None:
         raise NotSupported(f"{database.engine.title} has nothing that switches TLS.")
+
+    async def look() -> list[str]:
+        seen = await database.server.describe()
+        return [AS_ASKED if any(each.name == name for each in seen.features) is on else "the other"]
+
     try:
         with deadline.within(SECONDS):
             async with asyncio.timeout(SECONDS + deadline.GRACE):
-                await begin_change(request)
-                switched = await health.force_ssl(on)
+                verdict = await became_of(request, Goal.THERE, look)
+                if verdict is Verdict.UNKNOWN:
+                    raise AnswerUnknown(NOT_AGAIN)
+                if verdict is Verdict.DONE:
+                    switched = _switched_before(name, on=on)
+                else:
+                    await begin_change(request, look)
+                    switched = await health.force_ssl(on)
     except TimeoutError as late:
         told = f"Whether it was done is not known: {deadline.awaited(late)} does not answer."
         raise DeadlineExceeded(told) from None
     database.forget()  # the database shows its features, and is to show this one now
     service_of(request).log.info("feature_switched", who=principal.name, database=database.id, feature=name, on=on)
     return as_json({"name": switched.name, "status": switched.status, "message": switched.message})
+
+
+def _switched_before(name: str, *, on: bool) -> Switched:
+    return Switched(
+        name=name,
+        status="ACTIVATED" if on else "REMOVED",
+        message=f"An earlier request with this `{HEADER}` has switched it {'on' if on else 'off'}. A server that does "
+        "not keep its settings has it so until it restarts.",
+    )
 
 
 def install(app: FastAPI) -> None:

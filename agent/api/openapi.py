@@ -52,7 +52,7 @@ def described(
     request. `gives` says where in its answer the parameters of other paths stand (JSON pointers by name): the document
     links it with each route that they lead to. `query` holds the schemas of what its query may say; with `required`
     in one it must. What changes something has the `task` that its token must be allowed, and is counted by it before
-    anything else is done. With `says_when_begun` it calls `begin_change`, see `agent.api.changes`.
+    anything else is done. With `says_when_begun` it calls `begin_change`: see `agent.api.changes`.
     """
     every = [*codes, "internal", *(("unauthenticated", "rate_limited") if token else ())]
     if task is not None:

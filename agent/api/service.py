@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection, Request
 from starlette.types import Scope
@@ -21,7 +24,7 @@ from agent.links import Links
 from agent.log import Log
 from agent.logs import Logs
 from agent.metrics import Metrics
-from agent.once import NOT_AGAIN, Once
+from agent.once import NOT_AGAIN, Doubt, Once, not_again
 from agent.operations.runner import Operations
 from agent.pitr.clusters import Clusters
 from agent.sampler import Sampler
@@ -29,6 +32,12 @@ from agent.state.state import State
 from agent.tasks import Task
 from agent.tokens import Principal, Tokens
 from engines.action import Effect
+from engines.aftermath import Goal, Verdict, judge
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    KeepBefore = Callable[[Sequence[str] | None, Connection], None]
 
 CHANGE = "dbvalet.change"
 """Where in its scope a request says what it changes: `agent.api.changes` writes it down."""
@@ -43,7 +52,14 @@ BEGUN = "dbvalet.begun"
 """Where in its scope a request says that it has begun to change something: see `begin_change`."""
 
 IN_DOUBT = "dbvalet.in_doubt"
-"""Where in its scope stands that an earlier request with its key was begun, and that nothing tells how it ended."""
+"""Where in its scope stands what was kept of an earlier request with its key of which nobody saw the end: see
+`became_of`."""
+
+KEEP_BEFORE = "dbvalet.keep_before"
+"""Where in its scope stands how a request with a key keeps what it is about, as that is before: see `begin_change`."""
+
+Look = Callable[[], Awaitable[Sequence[str]]]
+"""Gives what a request is about, as it is now: see `engines.aftermath`."""
 
 
 @dataclass(kw_only=True)
@@ -114,8 +130,7 @@ def database_of(request: Request, database_id: str) -> tuple[Principal, Database
 def permitted(request: Request, database_id: str, task: Task) -> tuple[Principal, Database]:
     """Authenticate a request, find the database it is about, and let its token do a task there or not.
 
-    Raises: Unauthenticated, DatabaseNotFound, RateLimited, Forbidden; AnswerUnknown, when an earlier request with its
-    key was begun and nothing tells how it ended
+    Raises: Unauthenticated, DatabaseNotFound, RateLimited, Forbidden
     """
     service, scope = service_of(request), request.scope
     principal = service.tokens.authenticate(authorization_of(scope))
@@ -134,19 +149,48 @@ def permitted(request: Request, database_id: str, task: Task) -> tuple[Principal
         database=database.id,
     )
     authorise(principal, database, task)
-    if scope.get(IN_DOUBT):
-        raise AnswerUnknown(NOT_AGAIN)
     return principal, database
 
 
-async def begin_change(request: Request) -> None:
+def require_no_doubt(request: Request, why: str) -> None:
+    """Refuse to do again what nothing can tell of.
+
+    Raises: AnswerUnknown, when an earlier request with its key was begun and nobody saw its end
+    """
+    if request.scope.get(IN_DOUBT) is not None:
+        raise AnswerUnknown(not_again(why))
+
+
+async def became_of(request: Request, goal: Goal, look: Look) -> Verdict | None:
+    """Look what became of an earlier request with the same key of which nobody saw the end; None where there is none.
+
+    Raises: whatever `look` raises
+    """
+    doubt: Doubt | None = request.scope.get(IN_DOUBT)
+    if doubt is None:
+        return None
+    verdict = judge(goal, doubt.before, await look())
+    if verdict is Verdict.NOT_DONE:
+        request.scope[IN_DOUBT] = None
+    return verdict
+
+
+async def begin_change(request: Request, look: Look | None = None) -> None:
     """Say that what a request asks for is begun now: what is seen of it from here on may be its effect.
 
-    What destroys something is in the audit before.
+    What destroys something is in the audit before, and with a key what `look` gives is kept.
 
-    Raises: StateUnavailable
+    Raises: StateUnavailable; AnswerUnknown, when it is not known whether it was done before; KeyInProgress, when
+    another dbvalet has taken it over; whatever `look` raises
     """
-    change: Change = request.scope[CHANGE]
+    scope, service = request.scope, service_of(request)
+    if scope.get(IN_DOUBT) is not None:
+        raise AnswerUnknown(NOT_AGAIN)
+    change: Change = scope[CHANGE]
+    keep_before: KeepBefore | None = scope.get(KEEP_BEFORE)
+    also = partial(keep_before, await look()) if keep_before is not None and look is not None else None
     if change.effect is Effect.DESTRUCTIVE:
-        await service_of(request).journal.begin(change)
-    request.scope[BEGUN] = True
+        await service.journal.begin(change, also)
+    elif also is not None:
+        await service.once.write_soon(also)
+    scope[BEGUN] = True

@@ -16,13 +16,23 @@ from starlette.responses import Response
 from agent.api.bodies import fields_of, no_fields, refuse_others
 from agent.api.databases import as_json
 from agent.api.openapi import described
-from agent.api.service import TOLD_ONCE, begin_change, database_of, permitted, service_of
+from agent.api.service import (
+    TOLD_ONCE,
+    became_of,
+    begin_change,
+    database_of,
+    permitted,
+    require_no_doubt,
+    service_of,
+)
 from agent.databases import Database
-from agent.errors import NotSupported
+from agent.errors import AnswerUnknown, NotSupported
+from agent.once import not_again
 from agent.tasks import CHANGE_USER, CREATE_USER, DELETE_USER
 from agent.tokens import Principal
 from engines import deadline
 from engines.action import Effect
+from engines.aftermath import Goal, Verdict
 from engines.errors import DeadlineExceeded, InvalidParams
 from engines.users import (
     NAME_PATTERN,
@@ -37,6 +47,18 @@ from engines.users import (
 
 SECONDS = 20.0
 PASSWORD_PATTERN = f"^[ -~]{{{PASSWORD_LENGTH[0]},{PASSWORD_LENGTH[-1]}}}$"
+
+
+MADE = not_again(
+    "A user of this name that is there may be the one that was asked for, but no engine shows who made it and with "
+    "which password"
+)
+
+DELETED = not_again(
+    "A user of this name that is there may have been made anew since, and that there is none may be the work of others"
+)
+
+NOT_SHOWN = "No engine shows a password, so that nothing tells whether it was set"
 
 
 class Attributes(BaseModel):
@@ -135,7 +157,10 @@ async def create(request: Request, database_id: str) -> Response:
     password = chosen or made_password()
     request.scope[TOLD_ONCE] = chosen is None
     async with _users(database, Effect.WRITE) as users:
-        begin = partial(begin_change, request)
+        look = partial(_there, users, cast(str, name))
+        if await became_of(request, Goal.THERE, look) not in (None, Verdict.NOT_DONE):
+            raise AnswerUnknown(MADE)
+        begin = partial(begin_change, request, look)
         user = await create_user(users, cast(str, name), password, read_only=cast(bool, read_only), begin=begin)
     _log(request, "user_created", principal, database, user.name)
     return _changed(user, None if chosen else password, 201)
@@ -148,6 +173,7 @@ async def change(request: Request, database_id: str, user_name: str) -> Response
     chosen = _chosen(asked)
     if chosen is None:
         raise InvalidParams({"password": ["is required; reset_password has one made"]})
+    require_no_doubt(request, NOT_SHOWN)
     async with _users(database, Effect.WRITE) as users:
         user = await change_password(users, user_name, chosen, begin=partial(begin_change, request))
     _log(request, "user_changed", principal, database, user_name)
@@ -158,6 +184,7 @@ async def reset_password(request: Request, database_id: str, user_name: str) -> 
     """Give a user a new password, shown in this answer only."""
     principal, database = permitted(request, database_id, CHANGE_USER)
     await no_fields(request)
+    require_no_doubt(request, NOT_SHOWN)
     password = made_password()
     request.scope[TOLD_ONCE] = True
     async with _users(database, Effect.WRITE) as users:
@@ -171,7 +198,12 @@ async def delete(request: Request, database_id: str, user_name: str) -> Response
     principal, database = permitted(request, database_id, DELETE_USER)
     await no_fields(request)
     async with _users(database, Effect.DESTRUCTIVE) as users:
-        await delete_user(users, user_name, begin=partial(begin_change, request))
+        look = partial(_there, users, user_name)
+        verdict = await became_of(request, Goal.GONE, look)
+        if verdict not in (None, Verdict.DONE):
+            raise AnswerUnknown(DELETED)
+        if verdict is None:
+            await delete_user(users, user_name, begin=partial(begin_change, request, look))
     _log(request, "user_deleted", principal, database, user_name)
     return Response(status_code=204)
 
@@ -193,6 +225,11 @@ async def _users(database: Database, effect: Effect) -> AsyncGenerator[Users]:
     except TimeoutError as late:
         told = f"Whether it was done is not known: {deadline.awaited(late)} does not answer."
         raise DeadlineExceeded(told) from None
+
+
+async def _there(users: Users, name: str) -> list[str]:
+    """Give the user of this name, if there is one: nothing tells it from one that was made anew."""
+    return [user.name for user in await users.all() if user.name == name]
 
 
 async def _asked(request: Request, *known: str) -> Mapping[str, Any]:

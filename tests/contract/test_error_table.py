@@ -10,7 +10,7 @@ import httpx
 import jsonschema
 import orjson
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from agent import once
 from agent.api import edge
@@ -387,18 +387,16 @@ def while_the_first_runs(method: str, path: str) -> Provoke:
 
 def taken_over_meanwhile(method: str, path: str) -> Provoke:
     async def provoke(valet: Valet) -> httpx.Response:
-        from agent.state.tables import idempotency_keys as keys
+        keep = once.Once.keep
 
-        begin = once.Once.begin
-
-        async def then_lose(self: once.Once, *arguments: Any) -> None:
-            await begin(self, *arguments)
-            await valet.service.state.run(lambda connection: connection.execute(keys.update().values(owner="another")))
+        def lose(self: once.Once, asked: once.Asked, answer: once.Answer, connection: Connection) -> None:
+            connection.execute(keys.update().values(owner="another"))
+            keep(self, asked, answer, connection)
 
         await plant(valet)
         content = changing(method, path) or BODIES.get((method, path))
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(once.Once, "begin", then_lose)
+            patched.setattr(once.Once, "keep", lose)
             query = "?feature=force-ssl" if (method, path) == ("DELETE", f"{OF_ONE}/features") else ""
             return await valet.ask(method, path.format(**ONE) + query, content=content, headers=KEY)
 
@@ -449,15 +447,20 @@ def after_an_answer_with_a_password(path: str) -> Provoke:
     return provoke
 
 
-def after_an_end_that_nobody_saw(method: str, path: str, query: str = "") -> Provoke:
+def after_an_end_that_nobody_saw(method: str, path: str, query: str = "", **lost: None) -> Provoke:
     async def provoke(valet: Valet) -> httpx.Response:
         await plant(valet)
         url, content = path.format(**ONE) + query, BODIES.get((method, path))
         assert (await valet.ask(method, url, content=content, headers=KEY)).is_success
-        await valet.service.state.run(lambda connection: connection.execute(update(keys).values(answer=None)))
+        await valet.service.state.run(lambda connection: connection.execute(update(keys).values(answer=None, **lost)))
         return await valet.ask(method, url, content=content, headers=KEY)
 
     return provoke
+
+
+def after_an_end_that_nothing_tells(method: str, path: str, query: str = "") -> Provoke:
+    """What was there before is not known either: a power cut has taken it."""
+    return after_an_end_that_nobody_saw(method, path, query, before=None)
 
 
 ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
@@ -990,16 +993,16 @@ for where in ("/api/databases/{database_id}/users", "/api/databases/{database_id
         after_an_answer_with_a_password(where),
         after_an_end_that_nobody_saw("POST", where),
     ]
+ROWS["PATCH", A_USER]["answer_unknown"].append(after_an_end_that_nobody_saw("PATCH", A_USER))
 for how, where in (
     ("PATCH", OF_ONE),
     ("PUT", OF_ONE),
     ("POST", f"{OF_ONE}/features"),
     ("DELETE", f"{OF_ONE}/features"),
-    ("PATCH", A_USER),
     ("DELETE", A_USER),
 ):
     query = "?feature=force-ssl" if (how, where) == ("DELETE", f"{OF_ONE}/features") else ""
-    ROWS[how, where]["answer_unknown"].append(after_an_end_that_nobody_saw(how, where, query))
+    ROWS[how, where]["answer_unknown"].append(after_an_end_that_nothing_tells(how, where, query))
 
 CASES = [
     pytest.param(route, code, provoke, id=f"{route[0]} {route[1]} {code} {number}")

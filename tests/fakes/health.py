@@ -1,8 +1,10 @@
 """The fake engine's counters, log and switch."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
+from engines.engine import Feature
 from engines.health import Lack, LogLine, Measures, Role, Route, Switched
 from tests.fakes.driver import FakeServer
 
@@ -33,5 +35,9 @@ class FakeHealth:
 
     async def force_ssl(self, on: bool) -> Switched:
         await self._server.perform(f"force-ssl {on}")
+        seen = self._server.description
+        if not isinstance(seen, Exception):
+            others = tuple(each for each in seen.features if each.name != "force-ssl")
+            self._server.description = replace(seen, features=others + (Feature(name="force-ssl"),) * on)
         self._server.end()
         return Switched(name="force-ssl", status="ACTIVATED" if on else "REMOVED", message="set")

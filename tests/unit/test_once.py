@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -14,18 +14,20 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.requests import Request
 
 from agent import once
-from agent.api import features, users
+from agent.api import databases, features, users
 from agent.audit.line import Change
+from agent.choices import AllChoices
 from agent.errors import AnswerUnknown, KeyInProgress, StateUnavailable
 from agent.state.state import State
 from engines.aftermath import AS_ASKED, Goal, Verdict, judge
 from engines.errors import ConnectionLost, DeadlineExceeded, EngineUnavailable
 from engines.users import User
 from tests.fakes.driver import Gate
+from tests.fakes.health import FakeHealth
 from tests.fakes.service import Valet, configuration, running, until
+from tests.fakes.users import FakeUsers
 
 ONE = "/api/databases/ad-one"
 SECOND = {"name": "second", "colour": "red"}
@@ -370,11 +372,12 @@ async def test_a_route_that_is_late_does_not_replace_it_either(
     first, other = two
     body = {"database_user": {"name": "somebody", "read_only": True}}
     late, answer = await taken_over(first, other, monkeypatch, lambda valet: post(valet, "/users", body))
-    assert (code(answer), answer.json()["error"]) == ("answer_unknown", once.NOT_AGAIN)
-    assert (code(late), late.json()["error"]) == ("answer_unknown", once.TAKEN_OVER)
+    assert (code(answer), answer.json()["error"]) == ("answer_unknown", users.MADE)
+    assert code(late) == "in_progress"  # it was not begun yet, and is not
+    assert "create-user somebody" not in first.server().performed
     again = await post(other, "/users", body)
     assert (again.content, again.headers["Idempotent-Replayed"]) == (answer.content, "true")
-    assert await lines_of(other) == ["answer_unknown"] * 3
+    assert await lines_of(other) == ["answer_unknown", "in_progress", "answer_unknown"]
 
 
 async def test_an_answer_that_cannot_be_kept_is_told(valet: Valet):
@@ -519,7 +522,6 @@ async def test_what_others_have_made_since_is_not_touched_by_a_retry_in_doubt(va
         ("PATCH", "/users/other-one", {"database_user": {"password": "p" * 24, "password_confirmation": "p" * 24}}, ""),
         ("POST", "/users/other-one/reset_password", None, ""),
         ("POST", "/users", {"database_user": {"name": "third-one"}}, "third-one"),
-        ("POST", "/features", {"feature": {"name": "force-ssl"}}, ""),
     ):
         there["other-one"] = User("other-one", False, protected=False)
         headers = {"Idempotency-Key": f"of {method} {path}".replace(" ", "-")}
@@ -533,9 +535,117 @@ async def test_what_others_have_made_since_is_not_touched_by_a_retry_in_doubt(va
         for _ in range(2):
             again = await valet.ask(method, f"{ONE}{path}", json=body, headers=headers)
             assert (again.status_code, code(again)) == (409, "answer_unknown"), path
-        assert server.performed == done
+            assert "What the engine shows" not in again.json()["error"], path
+        assert [each for each in server.performed if each != "list-users"] == [
+            each for each in done if each != "list-users"
+        ]
         if name:
             assert there[name].read_only
+
+
+HOURS = {"database": {"periodic_backups_enabled": True, "periodic_backups_scheduled_at": [3]}}
+LOST = {
+    "the user": ("DELETE", "/users/self-hosted", None, 204),
+    "the feature on": ("POST", "/features", {"feature": {"name": "force-ssl"}}, 200),
+    "the feature off": ("DELETE", "/features?feature=force-ssl", None, 200),
+    "the hours": ("PATCH", "", HOURS, 200),
+    "the window": ("PUT", "", {"database": {"maintenance_window": {"weekday_utc": 2}}}, 200),
+}
+
+
+async def with_a_lost_answer(valet: Valet, which: str) -> Callable[[], Awaitable[httpx.Response]]:
+    """Let something be done whose answer is lost; give how it is asked again."""
+    method, path, body, _ = LOST[which]
+
+    async def ask() -> httpx.Response:
+        return await valet.ask(method, f"{ONE}{path}", json=body, headers={"Idempotency-Key": "key-1"})
+
+    if which == "the feature off":
+        assert code(await post(valet, "/features", {"feature": {"name": "force-ssl"}}, "key-0")) == "ok"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(once.Once, "keep", refuse)
+        assert (await ask()).status_code == 500
+    return ask
+
+
+async def what_was_done(valet: Valet) -> list[Any]:
+    server = valet.server()
+    done = [each for each in server.performed if each != "list-users"]
+    return [done, await valet.service.choices.of("ad-one")]
+
+
+@pytest.mark.parametrize("which", LOST)
+async def test_a_route_looks_what_became_of_it_and_says_that_it_was_done(valet: Valet, which: str):
+    ask = await with_a_lost_answer(valet, which)
+    done = await what_was_done(valet)
+    again = await ask()
+    assert (again.status_code, await what_was_done(valet)) == (LOST[which][3], done)
+    for field, value in (HOURS["database"] if which == "the hours" else {}).items():
+        assert again.json()["database"][field] == value
+    if "feature" in which:
+        assert (again.json()["name"], again.json()["status"]) == (
+            "force-ssl", "ACTIVATED" if which == "the feature on" else "REMOVED"
+        )  # fmt: skip
+    replayed = await ask()
+    assert (replayed.content, replayed.headers["Idempotent-Replayed"]) == (again.content, "true")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "done"),
+    [
+        ("/users", {"database_user": {"name": "somebody"}}, "create-user somebody"),
+        ("/features", {"feature": {"name": "force-ssl"}}, "force-ssl True"),
+    ],
+)
+async def test_a_route_does_what_was_begun_and_not_done(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch, path: str, body: Any, done: str
+):
+    async def cut(*_: Any, **__: Any) -> None:
+        raise ConnectionLost("It was cut.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FakeUsers, "create", cut)
+        patched.setattr(FakeHealth, "force_ssl", cut)
+        assert code(await post(valet, path, body)) == "engine_unavailable"
+    assert (await post(valet, path, body)).is_success
+    assert valet.server().performed.count(done) == 1
+
+
+async def test_the_hours_that_were_not_changed_are_changed_by_the_retry(valet: Valet, monkeypatch: pytest.MonkeyPatch):
+    async def cut(*_: Any) -> None:
+        raise RuntimeError("cut")
+
+    headers = {"Idempotency-Key": "key-1"}
+    with monkeypatch.context() as patched:
+        patched.setattr(AllChoices, "change", cut)
+        assert (await valet.ask("PATCH", ONE, json=HOURS, headers=headers)).status_code == 500
+    again = await valet.ask("PATCH", ONE, json=HOURS, headers=headers)
+    assert (again.status_code, again.json()["database"]["periodic_backups_scheduled_at"]) == (200, [3])
+
+
+@pytest.mark.parametrize("which", ["the hours", "the feature on"])
+async def test_what_others_have_changed_since_is_not_changed_again(valet: Valet, which: str):
+    if which == "the feature on":
+        assert code(await post(valet, "/features", {"feature": {"name": "force-ssl"}}, "key-0")) == "ok"
+    ask = await with_a_lost_answer(valet, which)
+    if which == "the hours":
+        assert code(await valet.ask("PATCH", ONE, json={"database": {"periodic_backups_scheduled_at": 7}})) == "ok"
+    else:
+        assert code(await valet.ask("DELETE", f"{ONE}/features?feature=force-ssl")) == "ok"
+    done = await what_was_done(valet)
+    again = await ask()
+    assert (again.status_code, code(again), await what_was_done(valet)) == (409, "answer_unknown", done)
+    assert again.json()["error"] == (databases.UNTOLD if which == "the hours" else once.NOT_AGAIN)
+
+
+async def test_of_a_user_that_is_there_nothing_tells_who_made_it(valet: Valet):
+    body = {"database_user": {"name": "somebody", "read_only": True}}
+    valet.server().problem_after = ConnectionLost("It was cut.")
+    assert code(await post(valet, "/users", body)) == "engine_unavailable"
+    valet.server().problem_after = None
+    again = await post(valet, "/users", body)
+    assert (again.status_code, again.json()["error"]) == (409, users.MADE)
+    assert valet.server().performed.count("create-user somebody") == 1
 
 
 async def test_what_was_never_begun_may_be_asked_again_with_its_key(valet: Valet):
@@ -554,7 +664,7 @@ async def test_what_was_never_begun_may_be_asked_again_with_its_key(valet: Valet
 async def test_what_is_not_done_in_time_is_told_with_what_did_not_answer(
     valet: Valet, monkeypatch: pytest.MonkeyPatch, awaited: str, module: ModuleType
 ):
-    async def begin_slowly(_: Request) -> None:
+    async def begin_slowly(*_: Any) -> None:
         if awaited == "the engine":
             await asyncio.sleep(60)
         monkeypatch.setattr(State, "_in_transaction", lambda *_: time.sleep(2))
