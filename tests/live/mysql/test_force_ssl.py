@@ -7,6 +7,7 @@ from typing import Any
 import pymysql
 import pytest
 
+from agent.once import Once
 from engines.engine import installed_engines
 from tests.fakes.service import TOKENS, Valet, running
 from tests.live.mysql.conftest import PASSWORD, USER, Root, make_account, with_option
@@ -116,6 +117,40 @@ async def test_plain_text_is_refused_by_the_engine_until_it_is_switched_off(
         assert log_in(mysql, ssl_disabled=True) == ""
         assert root.value(REQUIRED) == 0
         assert await features(valet) == []
+
+
+async def test_a_switch_whose_answer_was_lost_is_seen_on_the_server(
+    account: str, root: Root, offers_tls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not offers_tls:
+        pytest.skip("it is refused for want of TLS before")
+
+    def lost(*_: Any) -> None:
+        raise RuntimeError("lost")
+
+    async with valet_of(account) as valet:
+
+        async def ask() -> Any:
+            key = {"Idempotency-Key": "key-1"}
+            return await valet.ask("POST", PATH, json={"feature": {"name": "force-ssl"}}, headers=key)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Once, "keep", lost)
+            assert (await ask()).status_code == 500
+        assert root.value(REQUIRED) == 1
+        again = await ask()
+        assert (again.status_code, again.json()["status"]) == (200, "ACTIVATED")
+        assert "earlier request" in again.json()["message"]
+        # Others have switched it off, and it was on before.
+        with monkeypatch.context() as patched:
+            patched.setattr(Once, "keep", lost)
+            key = {"Idempotency-Key": "key-2"}
+            body = {"feature": {"name": "force-ssl"}}
+            assert (await valet.ask("POST", PATH, json=body, headers=key)).status_code == 500
+        root.run("SET GLOBAL require_secure_transport = OFF")
+        untold = await valet.ask("POST", PATH, json=body, headers=key)
+        assert (untold.status_code, untold.json()["code"]) == (409, "answer_unknown")
+        assert root.value(REQUIRED) == 0
 
 
 async def test_dbvalet_does_not_lock_itself_out(mysql: LiveServer, account: str, root: Root) -> None:
