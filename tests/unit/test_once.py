@@ -22,7 +22,7 @@ from agent.choices import AllChoices
 from agent.errors import AnswerUnknown, KeyInProgress, StateUnavailable
 from agent.state.state import State
 from engines.aftermath import AS_ASKED, Goal, Verdict, judge
-from engines.errors import ConnectionLost, DeadlineExceeded, EngineUnavailable
+from engines.errors import ConnectionLost, DeadlineExceeded, EngineUnavailable, Precondition
 from engines.users import User
 from tests.fakes.driver import Gate
 from tests.fakes.health import FakeHealth
@@ -636,6 +636,35 @@ async def test_what_others_have_changed_since_is_not_changed_again(valet: Valet,
     again = await ask()
     assert (again.status_code, code(again), await what_was_done(valet)) == (409, "answer_unknown", done)
     assert again.json()["error"] == (databases.UNTOLD if which == "the hours" else once.NOT_AGAIN)
+
+
+async def test_what_cannot_be_written_down_before_is_not_begun(valet: Valet, monkeypatch: pytest.MonkeyPatch):
+    write = valet.service.state.run_soon_durable
+    problems = [Precondition("The state is full.")]
+
+    async def full_at_first(work: Any) -> Any:
+        if problems:
+            raise problems.pop()
+        return await write(work)
+
+    body = {"database_user": {"name": "somebody"}}
+    monkeypatch.setattr(valet.service.state, "run_soon_durable", full_at_first)
+    refused = await post(valet, "/users", body)
+    assert (refused.status_code, code(refused)) == (503, "state_unavailable")
+    assert "Nothing was done" in refused.json()["error"]
+    assert "create-user somebody" not in valet.server().performed
+    assert (await post(valet, "/users", body)).status_code == 201
+
+
+async def test_a_route_that_does_not_look_is_not_let_through_in_doubt(valet: Valet, monkeypatch: pytest.MonkeyPatch):
+    async def not_looked(*_: Any) -> None:
+        return None
+
+    ask = await with_a_lost_answer(valet, "the hours")
+    done = await what_was_done(valet)
+    monkeypatch.setattr(databases, "became_of", not_looked)
+    assert code(await ask()) == "answer_unknown"
+    assert await what_was_done(valet) == done
 
 
 async def test_of_a_user_that_is_there_nothing_tells_who_made_it(valet: Valet):
