@@ -126,8 +126,22 @@ def like(name: str, pattern: str) -> bool:
     https://dev.mysql.com/doc/refman/9.7/en/grant.html#grant-database-privileges
     """
     parts = re.findall(r"\\?.", pattern, flags=re.DOTALL)
-    wild = {"%": ".*", "_": "."}
-    return re.fullmatch("".join(wild.get(part) or re.escape(part[-1]) for part in parts), name, re.DOTALL) is not None
+    at = place = 0
+    # Where to go on when what comes after the last % fits no further: it takes one character more then. One % at a
+    # time is enough, as a shorter match of those before it leaves more to the rest, never less.
+    after, taken = -1, 0
+    while at < len(name):
+        if place < len(parts) and parts[place] == "%":
+            place += 1
+            after, taken = place, at
+        elif place < len(parts) and (parts[place] == "_" or parts[place][-1] == name[at]):
+            at, place = at + 1, place + 1
+        elif after >= 0:
+            taken += 1
+            at, place = taken, after
+        else:
+            return False
+    return all(part == "%" for part in parts[place:])
 
 
 def _privileges(text: str) -> set[str]:

@@ -1,4 +1,5 @@
 from datetime import UTC, datetime
+from typing import SupportsIndex
 
 import pytest
 
@@ -110,10 +111,39 @@ def test_privileges_on_a_database_are_the_global_ones_and_its_own() -> None:
         ("axb", "a.b", False),
         ("a\nb", "a%", True),
         ("a\\", "a\\\\", True),
+        ("a\\", "a\\", True),
+        ("", "", True),
+        ("", "%%", True),
+        ("", "_", False),
+        ("app", "", False),
+        ("app", "%_%_%_%", True),
+        ("app", "%_%_%_%_", False),
+        ("abcabd", "a%abd", True),
+        ("aXbXc", "%X_", True),
+        ("a%b", "%\\%b", True),
+        ("a%b", "%\\%c", False),
     ],
 )
 def test_patterns_of_grants(name: str, pattern: str, fits: bool) -> None:
     assert like(name, pattern) == fits
+
+
+class Watched(str):
+    """A name that counts how often one of its characters is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, place: SupportsIndex | slice) -> str:
+        Watched.looks += 1
+        return super().__getitem__(place)
+
+
+@pytest.mark.parametrize("pattern", ["%" * 63 + "b", "%a" * 31 + "%b", "%_" * 31 + "b"])
+def test_a_pattern_of_many_wildcards_takes_few_steps(pattern: str) -> None:
+    Watched.looks = 0
+    assert not like(Watched("a" * 64), pattern)
+    # None at all is no proof: the name was then compared by something that does not count.
+    assert 0 < Watched.looks <= 64 * 64
 
 
 @pytest.mark.parametrize(
