@@ -1,7 +1,8 @@
 """Users of a MySQL or MariaDB server: accounts that have to do with the deployment's logical database.
 
-One that has a global privilege, or one on another database, is more than such a user or of another deployment: listed
-as protected, never touched.
+One that has a global privilege, or one on another database, is more than such a user or of another deployment, be it
+by a role; so is one that may log in as another. One that holds nothing has nothing to do with the deployment. They are
+listed as protected, and never touched.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from engines import deadline
 from engines.errors import Conflict, DeadlineExceeded, EngineError, PrivilegeMissing
 from engines.mysql.backup_rights import pattern
-from engines.mysql.facts import account_of, has_dynamic_privileges, like
-from engines.mysql.identifiers import literal
+from engines.mysql.facts import account_of, granted_on
+from engines.mysql.identifiers import SYSTEM_SCHEMAS, literal
+from engines.mysql.rights import Rights, read_rights, text
 from engines.mysql.server import MySQLServer
 from engines.mysql.user_rights import READS, WRITES, user_grants
 from engines.users import User
@@ -30,24 +31,6 @@ ACCOUNTS = {
     "mysql": "SELECT User, Host, plugin FROM mysql.user",
     "mariadb": "SELECT User, Host, plugin FROM mysql.user WHERE is_role = 'N'",
 }
-
-GRANTED_ROLES = {
-    "mysql": "SELECT TO_USER, TO_HOST FROM mysql.role_edges",
-    "mariadb": "SELECT User, Host FROM mysql.roles_mapping",
-}
-
-PRIVILEGES = """
-SELECT GRANTEE, NULL, PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE <> 'USAGE'
-UNION ALL
-SELECT GRANTEE, TABLE_SCHEMA, PRIVILEGE_TYPE FROM information_schema.SCHEMA_PRIVILEGES
-UNION ALL
-SELECT GRANTEE, REPLACE(TABLE_SCHEMA, '_', '\\\\_'), PRIVILEGE_TYPE FROM information_schema.TABLE_PRIVILEGES
-UNION ALL
-SELECT GRANTEE, REPLACE(TABLE_SCHEMA, '_', '\\\\_'), PRIVILEGE_TYPE FROM information_schema.COLUMN_PRIVILEGES
-UNION ALL
-SELECT CONCAT('''', User, '''@''', Host, ''''), REPLACE(Db, '_', '\\\\_'), 'EXECUTE' FROM mysql.procs_priv
-"""
-"""By account and pattern of a logical database, which is NULL for a global one."""
 
 DEFINED = """
 SELECT 'view', TABLE_SCHEMA, TABLE_NAME FROM information_schema.VIEWS WHERE DEFINER = %s
@@ -95,23 +78,14 @@ class MySQLUsers:
         Raises: PrivilegeMissing, EngineUnavailable, DeadlineExceeded
         """
         accounts = await self._accounts()
-        flavour = self._server.facts.flavour
+        # Else information_schema shows no grants of others, and does not say so.
+        if not {"SELECT", "ALL PRIVILEGES"} & granted_on(self._server.facts.grants, "mysql"):
+            raise self._missing()
         try:
-            held: defaultdict[str, set[tuple[str | None, str]]] = defaultdict(set)
-            for grantee, schema, privilege in await self._server.fetch(PRIVILEGES):
-                held[_text(grantee)].add((None if schema is None else _text(schema), _text(privilege).upper()))
-            roles: set[tuple[str, str]] = set()
-            if flavour == "mariadb" or has_dynamic_privileges(flavour, self._server.facts.version):
-                roles = {(_text(user), _text(host)) for user, host in await self._server.fetch(GRANTED_ROLES[flavour])}
+            rights = await self._server.read(read_rights)
         except PrivilegeMissing as refused:
             raise self._missing() from refused
-        return sorted(
-            (
-                self._shown(account, held[f"'{account.user}'@'{account.host}'"], (account.user, account.host) in roles)
-                for account in accounts.values()
-            ),
-            key=lambda user: user.name,
-        )
+        return sorted((self._shown(account, rights) for account in accounts.values()), key=lambda user: user.name)
 
     async def create(self, name: str, password: str, *, read_only: bool) -> None:
         """Make an account that reads all of the deployment's database, and writes it unless it is to be read-only.
@@ -135,7 +109,8 @@ class MySQLUsers:
                     session.execute(f"DROP USER {account}")
                 except EngineError:
                     raise Conflict(
-                        f"The user was created, and did not get its privileges: {refused.message} Delete it."
+                        f"The user was created, and did not get its privileges: {refused.message} "
+                        f"Remedy: let an administrator run DROP USER {account};"
                     ) from refused
                 raise
 
@@ -174,7 +149,7 @@ class MySQLUsers:
         definer = f"{account.user}@{account.host}"
         defined = await self._server.fetch(DEFINED, *[definer] * 4)
         if defined:
-            things = ", ".join(f"{_text(kind)} {_text(schema)}.{_text(thing)}" for kind, schema, thing in defined)
+            things = ", ".join(f"{text(kind)} {text(schema)}.{text(thing)}" for kind, schema, thing in defined)
             raise Conflict(
                 f"The user is the definer of {things}, which would not work any more: define them anew, then delete it."
             )
@@ -220,24 +195,26 @@ class MySQLUsers:
             rows = await self._server.fetch(ACCOUNTS[facts.flavour])
         except PrivilegeMissing as refused:
             raise self._missing() from refused
-        accounts = (Account(_text(user), _text(host), _text(plugin)) for user, host, plugin in rows)
+        accounts = (Account(text(user), text(host), text(plugin)) for user, host, plugin in rows)
         return {account.name: account for account in accounts}
 
-    def _shown(self, account: Account, held: set[tuple[str | None, str]], has_roles: bool) -> User:
-        own, others = self._server.address.database, self._server.others()
-
-        def reaches_others(schema: str) -> bool:
-            # GRANT … ON `app\_%` reaches several, and so would whoever gives this account a password.
-            return any(like(each, schema) and each != own for each in others)
-
+    def _shown(self, account: Account, rights: Rights) -> User:
+        held = rights.held_by(account.user, account.host)
+        is_proxy = rights.is_proxy(account.user)
+        own = self._server.address.database
+        # GRANT … ON `app\_%` reaches several, and so would whoever gives this account a password.
+        others = {*self._server.others(), *SYSTEM_SCHEMAS} - {own}
         return User(
             name=account.name,
-            read_only=not has_roles and {privilege for _, privilege in held} <= {*READS},
+            read_only=not is_proxy and {right.privilege for right in held} <= {*READS},
             protected=(
                 account.user in ("", "root", self._server.address.user)
                 or account.user.startswith(SYSTEM)
                 or account.quoted == self._server.account
-                or any(schema is None or not like(own, schema) or reaches_others(schema) for schema, _ in held)
+                or is_proxy
+                or rights.is_given(account.user, account.host)
+                or not held
+                or any(not right.reaches(own) or any(map(right.reaches, others)) for right in held)
             ),
             password_encryption=account.plugin or None,
         )
@@ -262,7 +239,3 @@ class MySQLUsers:
         return PrivilegeMissing(
             f"The engine account may not manage users. Remedy: {' '.join(statements)}", privilege="CREATE USER"
         )
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value

@@ -6,7 +6,7 @@ from typing import cast
 import pymysql
 import pytest
 
-from engines.errors import Conflict, ConnectionLost, PrivilegeMissing
+from engines.errors import Conflict, ConnectionLost, PrivilegeMissing, Protected
 from engines.mysql.driver import Session
 from engines.mysql.facts import Flavour
 from engines.mysql.user_rights import user_grants
@@ -83,6 +83,26 @@ async def test_a_user_whose_grant_was_cut_is_not_left_without_privileges(
     with pytest.raises(ConnectionLost):
         await create_user(users, APP, made_password(), read_only=True)
     assert accounts(root) == []
+
+
+async def test_a_user_that_stays_without_its_privileges_is_told_with_what_takes_it_away(
+    users: MySQLUsers, rights: list[str], root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root.run(*(each.replace(" WITH GRANT OPTION", "") for each in rights))
+    execute = Session.execute
+
+    def cut_at_the_end(self: Session, statement: str, *args: object) -> object:
+        if statement.startswith("DROP USER"):
+            self.close()
+        return execute(self, statement, *args)
+
+    monkeypatch.setattr(Session, "execute", cut_at_the_end)
+    with pytest.raises(Conflict, match=f"DROP USER '{APP}'@'%';"):
+        await create_user(users, APP, made_password(), read_only=True)
+    monkeypatch.undo()
+    # It holds nothing: an administrator's it is now.
+    with pytest.raises(Protected):
+        await delete_user(users, APP)
 
 
 async def test_a_session_of_an_account_of_the_same_name_is_left_alone(
