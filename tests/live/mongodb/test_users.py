@@ -159,3 +159,39 @@ async def test_users_with_more_rights_are_left_alone(users: Users, root: Root) -
         with pytest.raises(Protected):
             await delete_user(users, name)
     await hostile(users, list(roles))
+
+
+async def test_who_may_more_by_a_role_that_inherits_is_left_alone(
+    users: Users, root: Root, mongodb: LiveServer
+) -> None:
+    allow(root)
+    # A role of the deployment's database inherits from others of it alone, one of admin from any.
+    inherits: dict[tuple[str, str], list[object]] = {
+        ("inner", "admin"): [{"role": "root", "db": "admin"}],
+        ("outer", "admin"): [{"role": "inner", "db": "admin"}],
+        ("reads", DATABASE): [{"role": "read", "db": DATABASE}],
+        ("owns", DATABASE): [{"role": "dbOwner", "db": DATABASE}],
+    }
+    for (role, database), inherited in inherits.items():
+        root[database].command({"createRole": role, "privileges": [], "roles": inherited})
+    try:
+        for role, database in inherits:
+            name = f"who_{role}"
+            root[DATABASE].command({"createUser": name, "pwd": PASSWORD, "roles": [{"role": role, "db": database}]})
+        # The name of a role that is built in cannot be given to one that may more.
+        with pytest.raises(OperationFailure):
+            root[DATABASE].command({"createRole": "read", "privileges": [], "roles": ["dbOwner"]})
+        assert login(mongodb, "who_outer", PASSWORD).client["another"].things.find_one()
+        listed = {each.name: each for each in await users.all()}
+        for role, _ in inherits:
+            assert listed[f"who_{role}"].protected, role
+            assert not listed[f"who_{role}"].read_only, role
+            with pytest.raises(Protected):
+                await change_password(users, f"who_{role}", made_password())
+            with pytest.raises(Protected):
+                await delete_user(users, f"who_{role}")
+            assert login(mongodb, f"who_{role}", PASSWORD).command("connectionStatus")
+    finally:
+        root[DATABASE].command({"dropAllRolesFromDatabase": 1})
+        for role in ("outer", "inner"):
+            root.admin.command({"dropRole": role})
