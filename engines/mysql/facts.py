@@ -68,6 +68,10 @@ class Facts:
     grants: tuple[str, ...]
     """The rows of SHOW GRANTS, which are the account's own and those of its active roles."""
 
+    def folded(self, name: str) -> str:
+        """Give a name, or a pattern of a GRANT, in the one case in which the server compares it."""
+        return name.lower() if self.folds_case else name
+
     @cached_property
     def sees_every_database(self) -> bool:
         """Tell whether SHOW DATABASES leaves none out."""

@@ -51,7 +51,7 @@ PROXIES = "SELECT DISTINCT User FROM mysql.proxies_priv"
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """A privilege, and where it is held: everywhere when `schema` is None."""
+    """A privilege, and where it is held: everywhere when `schema` is None. Its case is folded as the server does."""
 
     schema: str | None
     is_pattern: bool
@@ -101,14 +101,22 @@ def read_rights(session: Session) -> Rights:
 
     Raises: PrivilegeMissing, EngineUnavailable, DeadlineExceeded
     """
-    flavour, version = session.facts.flavour, session.facts.version
+    facts = session.facts
+    flavour, version = facts.flavour, facts.version
     rows = [*session.fetch(RIGHTS)]
     if flavour == "mariadb":
         rows += session.fetch(GLOBAL_OF_ROLES if version >= (10, 4) else ROLES_BEFORE_GLOBAL_PRIV)
     given = session.fetch(ROLES_GIVEN[flavour]) if _has_roles(flavour, version) else ()
     return Rights(
         (
-            (text(grantee), Right(None if schema is None else text(schema), bool(is_pattern), text(privilege).upper()))
+            (
+                text(grantee),
+                Right(
+                    schema=None if schema is None else facts.folded(text(schema)),
+                    is_pattern=bool(is_pattern),
+                    privilege=text(privilege).upper(),
+                ),
+            )
             for grantee, schema, is_pattern, privilege in rows
         ),
         (

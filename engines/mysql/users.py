@@ -201,9 +201,10 @@ class MySQLUsers:
     def _shown(self, account: Account, rights: Rights) -> User:
         held = rights.held_by(account.user, account.host)
         is_proxy = rights.is_proxy(account.user)
-        own = self._server.address.database
+        facts = self._server.facts
+        own = facts.folded(self._server.address.database)
         # GRANT … ON `app\_%` reaches several, and so would whoever gives this account a password.
-        others = {*self._server.others(), *SYSTEM_SCHEMAS} - {own}
+        others = {*map(facts.folded, self._server.others()), *SYSTEM_SCHEMAS} - {own}
         return User(
             name=account.name,
             read_only=not is_proxy and {right.privilege for right in held} <= {*READS},
