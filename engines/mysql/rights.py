@@ -45,6 +45,12 @@ ROLES_GIVEN = {
 }
 """To whom, and which role. A role of MariaDB has no host."""
 
+# Since MySQL 8.0.19. Those of whoever asks, which for mandatory ones are those of everybody.
+MANDATORY = "SELECT ROLE_NAME, ROLE_HOST FROM information_schema.APPLICABLE_ROLES WHERE IS_MANDATORY = 'YES'"
+
+PUBLIC = ("PUBLIC", "")
+"""The role that everybody has on MariaDB since 10.11. https://mariadb.com/kb/en/grant/#to-public"""
+
 PROXIES = "SELECT DISTINCT User FROM mysql.proxies_priv"
 """By name only: the host beside it is compared with the client's, not with the account's."""
 
@@ -67,25 +73,31 @@ class Right:
 class Rights:
     """What the accounts of a server held when it was asked."""
 
-    def __init__(self, rights: Iterable[tuple[str, Right]], given: Iterable[tuple[str, str]], proxies: set[str]):
-        """`rights` and `given`, which are pairs of an account and a role, name accounts as GRANTEE does."""
+    def __init__(
+        self,
+        rights: Iterable[tuple[str, Right]],
+        given: Iterable[tuple[str, str]],
+        everybodys: Iterable[str],
+        proxies: set[str],
+    ) -> None:
+        """All name accounts as GRANTEE does, but `proxies`; `given` are pairs of an account and a role."""
         self._own: defaultdict[str, set[Right]] = defaultdict(set)
         for grantee, right in rights:
             self._own[grantee].add(right)
         self._roles: defaultdict[str, set[str]] = defaultdict(set)
         for grantee, role in given:
             self._roles[grantee].add(role)
-        self._given = {role for roles in self._roles.values() for role in roles}
+        self._everybodys = [*everybodys]
+        self._given = {role for roles in self._roles.values() for role in roles}.union(self._everybodys)
         self._proxies = proxies
 
     def held_by(self, user: str, host: str) -> set[Right]:
         """Give what an account holds, with what its roles hold, and theirs."""
-        reached, left = set[str](), [_grantee(user, host)]
-        while left:
-            if (grantee := left.pop()) not in reached:
-                reached.add(grantee)
-                left += self._roles.get(grantee, ())
-        return {right for grantee in reached for right in self._own.get(grantee, ())}
+        return self._held_by(_grantee(user, host))
+
+    def held_by_everybody(self) -> set[Right]:
+        """Give what every account may besides, by a role that nobody needs to be given."""
+        return self._held_by(*self._everybodys)
 
     def is_given(self, user: str, host: str) -> bool:
         """Tell whether an account is a role of others, which any account of MySQL can be."""
@@ -94,6 +106,14 @@ class Rights:
     def is_proxy(self, user: str) -> bool:
         """Tell whether an account may log in as another, by PROXY."""
         return user in self._proxies
+
+    def _held_by(self, *grantees: str) -> set[Right]:
+        reached, left = set[str](), [*grantees]
+        while left:
+            if (grantee := left.pop()) not in reached:
+                reached.add(grantee)
+                left += self._roles.get(grantee, ())
+        return {right for grantee in reached for right in self._own.get(grantee, ())}
 
 
 def read_rights(session: Session) -> Rights:
@@ -107,6 +127,7 @@ def read_rights(session: Session) -> Rights:
     if flavour == "mariadb":
         rows += session.fetch(GLOBAL_OF_ROLES if version >= (10, 4) else ROLES_BEFORE_GLOBAL_PRIV)
     given = session.fetch(ROLES_GIVEN[flavour]) if _has_roles(flavour, version) else ()
+    everybodys = (PUBLIC,) if flavour == "mariadb" else session.fetch(MANDATORY) if version >= (8, 0, 19) else ()
     return Rights(
         (
             (
@@ -123,6 +144,7 @@ def read_rights(session: Session) -> Rights:
             (_grantee(text(user), text(host)), _grantee(text(role), text(its_host)))
             for user, host, role, its_host in given
         ),
+        (_grantee(text(role), text(host)) for role, host in everybodys),
         {text(user) for (user,) in session.fetch(PROXIES)},
     )
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engines import deadline
-from engines.errors import Conflict, DeadlineExceeded, EngineError, PrivilegeMissing
+from engines.errors import Conflict, DeadlineExceeded, EngineError, Precondition, PrivilegeMissing
 from engines.mysql.backup_rights import pattern
 from engines.mysql.facts import account_of, granted_on
 from engines.mysql.identifiers import SYSTEM_SCHEMAS, literal
-from engines.mysql.rights import Rights, read_rights, text
+from engines.mysql.rights import Right, Rights, read_rights, text
 from engines.mysql.server import MySQLServer
 from engines.mysql.user_rights import READS, WRITES, user_grants
 from engines.users import User
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 ACCOUNTS = {
     "mysql": "SELECT User, Host, plugin FROM mysql.user",
     "mariadb": "SELECT User, Host, plugin FROM mysql.user WHERE is_role = 'N'",
+}
+
+TAKE_FROM_EVERYBODY = {
+    "mysql": "Remedy: let an administrator take the roles that do more than read out of mandatory_roles.",
+    "mariadb": "Remedy: let an administrator revoke FROM PUBLIC what SHOW GRANTS FOR PUBLIC tells beyond reading.",
 }
 
 DEFINED = """
@@ -78,21 +83,18 @@ class MySQLUsers:
         Raises: PrivilegeMissing, EngineUnavailable, DeadlineExceeded
         """
         accounts = await self._accounts()
-        # Else information_schema shows no grants of others, and does not say so.
-        if not {"SELECT", "ALL PRIVILEGES"} & granted_on(self._server.facts.grants, "mysql"):
-            raise self._missing()
-        try:
-            rights = await self._server.read(read_rights)
-        except PrivilegeMissing as refused:
-            raise self._missing() from refused
+        rights = await self._rights()
         return sorted((self._shown(account, rights) for account in accounts.values()), key=lambda user: user.name)
 
     async def create(self, name: str, password: str, *, read_only: bool) -> None:
         """Make an account that reads all of the deployment's database, and writes it unless it is to be read-only.
 
-        Raises: PrivilegeMissing, AlreadyExists, EngineUnavailable; Conflict, when it has stayed without its privileges
+        Raises: Precondition, when everybody writes; PrivilegeMissing, AlreadyExists, EngineUnavailable; Conflict, when
+        it has stayed without its privileges
         """
-        await self._server.log_in()
+        facts = await self._server.log_in()
+        if read_only and not _only_read((await self._rights()).held_by_everybody()):
+            raise Precondition(f"A read-only user could write what everybody may. {TAKE_FROM_EVERYBODY[facts.flavour]}")
         account = account_of(f"{name}@%")
         privileges = ", ".join(READS if read_only else WRITES)
         identified = self._identified(password)
@@ -198,6 +200,15 @@ class MySQLUsers:
         accounts = (Account(text(user), text(host), text(plugin)) for user, host, plugin in rows)
         return {account.name: account for account in accounts}
 
+    async def _rights(self) -> Rights:
+        # Else information_schema shows no grants of others, and does not say so.
+        if not {"SELECT", "ALL PRIVILEGES"} & granted_on(self._server.facts.grants, "mysql"):
+            raise self._missing()
+        try:
+            return await self._server.read(read_rights)
+        except PrivilegeMissing as refused:
+            raise self._missing() from refused
+
     def _shown(self, account: Account, rights: Rights) -> User:
         held = rights.held_by(account.user, account.host)
         is_proxy = rights.is_proxy(account.user)
@@ -207,7 +218,7 @@ class MySQLUsers:
         others = {*map(facts.folded, self._server.others()), *SYSTEM_SCHEMAS} - {own}
         return User(
             name=account.name,
-            read_only=not is_proxy and {right.privilege for right in held} <= {*READS},
+            read_only=not is_proxy and _only_read(held | rights.held_by_everybody()),
             protected=(
                 account.user in ("", "root", self._server.address.user)
                 or account.user.startswith(SYSTEM)
@@ -240,3 +251,7 @@ class MySQLUsers:
         return PrivilegeMissing(
             f"The engine account may not manage users. Remedy: {' '.join(statements)}", privilege="CREATE USER"
         )
+
+
+def _only_read(held: set[Right]) -> bool:
+    return {right.privilege for right in held} <= {*READS}

@@ -6,7 +6,7 @@ from typing import cast
 import pymysql
 import pytest
 
-from engines.errors import PrivilegeMissing, Protected
+from engines.errors import Precondition, PrivilegeMissing, Protected
 from engines.mysql.facts import Flavour
 from engines.mysql.user_rights import user_grants
 from engines.mysql.users import MySQLUsers
@@ -195,3 +195,41 @@ async def test_an_account_that_is_not_shown_what_others_hold_manages_none(
         await change_password(users, APP, made_password())
     root.run(*rights)
     assert (await find_user(users, APP)).protected
+
+
+@pytest.fixture
+def everybody(root: Root) -> Iterator[str]:
+    """A role that everybody has."""
+    if not root.is_mariadb:
+        root.run("SET GLOBAL mandatory_roles = 'role_three'")
+        yield "role_three"
+        root.run("SET GLOBAL mandatory_roles = ''")
+        return
+    if root.live.version_tuple < (10, 11):
+        pytest.skip("MariaDB has PUBLIC since 10.11")
+    yield "PUBLIC"
+    root.run("REVOKE ALL PRIVILEGES ON app.* FROM PUBLIC")
+
+
+async def test_no_reader_is_made_where_everybody_writes(
+    users: MySQLUsers, mysql: LiveServer, root: Root, everybody: str
+) -> None:
+    root.run(f"GRANT SELECT ON app.* TO {everybody}", f"DROP USER {APP}")
+    assert (await create_user(users, APP, PLAIN + "45", read_only=True)).read_only
+    root.run(f"GRANT INSERT ON app.* TO {everybody}", "CREATE TABLE app.of_everybody (n INT)")
+    try:
+        with log_in(mysql, PLAIN + "45") as session, session.cursor() as cursor:
+            if not root.is_mariadb:
+                cursor.execute("SET ROLE ALL")
+            cursor.execute("INSERT INTO app.of_everybody VALUES (1)")
+        shown = await find_user(users, APP)
+        assert not shown.read_only
+        assert not shown.protected, "who may what everybody may is no more than that"
+        await delete_user(users, APP)
+        with pytest.raises(Precondition, match="PUBLIC" if root.is_mariadb else "mandatory_roles"):
+            await create_user(users, APP, made_password(), read_only=True)
+        assert not root.value("SELECT COUNT(*) FROM mysql.user WHERE User = %s", APP)
+        made = await create_user(users, APP, made_password(), read_only=False)
+        assert (made.read_only, made.protected) == (False, False)
+    finally:
+        root.run("DROP TABLE app.of_everybody")
