@@ -78,25 +78,30 @@ class Journal:
         """
         if not self._on and also is None:
             return
+        from agent.audit import record
+
+        is_kept = change.effect == Effect.DESTRUCTIVE
 
         def work(connection: Connection) -> None:
             if also is not None:
                 also(connection)
             if not self._on:
                 return
-            if also is None or change.effect == Effect.DESTRUCTIVE:
+            self._state.require_room()
+            if is_kept:
                 self._append(connection, change, None, "begun")
-            else:
-                with connection.begin_nested() as tried:
-                    self._append(connection, change, None, "begun")
-                    tried.rollback()
-            if also is None and change.effect != Effect.DESTRUCTIVE:
-                raise _Rehearsed
+                return
+            with connection.begin_nested() as tried:
+                self._append(connection, change, None, "begun")
+                tried.rollback()
+            if also is None:
+                record.touch(connection)
 
         try:
-            await self._state.run(work)
-        except _Rehearsed:
-            return
+            if is_kept or also is not None:
+                await self._state.run(work)
+            else:
+                await self._state.run_soon_durable(work)
         except Precondition as problem:
             raise StateUnavailable(f"Nothing was done, since it cannot be written down. {problem.message}") from problem
 
@@ -148,10 +153,6 @@ class Journal:
 
         without_secrets = replace(change, params=redacted(change.params, self._secrets))
         return record.append(connection, without_secrets, self._state.now(connection), status, code)
-
-
-class _Rehearsed(Exception):
-    """It would have worked: what was tried is taken back."""
 
 
 async def pages(state: State, after: int, size: int) -> AsyncGenerator[tuple[list[Row], Head]]:

@@ -31,6 +31,11 @@ def append(connection: Connection, change: Change, at: datetime, status: int | N
     return Head(sequence=row.sequence, digest=row.digest)
 
 
+def touch(connection: Connection) -> None:
+    """Write what is there once more: what is taken back never reaches a disk, and shows nothing of one that is full."""
+    connection.execute(update(audit_head).values(digest=audit_head.c.digest))
+
+
 def head(connection: Connection, *, lock: bool = False) -> Head:
     """Read which line is the last."""
     wanted = select(audit_head.c.sequence, audit_head.c.digest)

@@ -6,6 +6,7 @@ writable folder; and one that only performs actions needs no more than this modu
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -25,6 +26,9 @@ SCHEMA_VERSION = 4
 
 APPLICATION_ID = 0x6462766C
 """`dbvl`, in the header of the file: tells a state file from any other SQLite database."""
+
+ROOM = 128 * 1024
+"""Bytes of the disk that are free before something is begun: for a line of the audit, an answer, and their pages."""
 
 _NEW = Path(__file__).with_name("new.sql")
 """What a new file gets: what all migrations together make, without the toolkit that they need."""
@@ -176,6 +180,15 @@ class StateFile:
         """
         self.settle()
         return connect(self.path)
+
+    def require_room(self) -> None:
+        """See that the disk has room for what the next changes write.
+
+        Raises: OSError, when it has not
+        """
+        disk = os.statvfs(self.path.parent)
+        if disk.f_bavail * disk.f_frsize < ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def settle(self) -> tuple[int, int] | None:
         """Make ready for a transaction, and give which file it is that stands at its path now.

@@ -124,6 +124,14 @@ class State:
         """
         return await _on(self._threads, lambda: self._in_transaction(work, durable=False))
 
+    def require_room(self) -> None:
+        """See, within a transaction, that the disk has room for more than it writes: for how that ends, too.
+
+        Raises: OSError, when it is full
+        """
+        if self._file is not None:
+            self._file.require_room()
+
     def now(self, connection: Connection) -> datetime:
         """Give the time by the one clock of all who share this state."""
         if self._file is not None:

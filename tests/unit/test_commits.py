@@ -1,12 +1,14 @@
 """What a change costs the state: how often a disk is waited for, and what is there after a crash and a power cut."""
 
 import asyncio
+import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -15,6 +17,7 @@ from sqlalchemy import event
 
 from agent.audit.journal import pages
 from agent.audit.line import Check
+from agent.state.file import ROOM
 from tests.fakes.driver import Gate
 from tests.fakes.service import Valet, running, until
 
@@ -101,7 +104,7 @@ async def test_only_the_answer_of_a_write_with_a_key_is_left_to_the_next_sync():
     async with running() as valet:
         told = watched(valet)
         for name, params, key, commits in (
-            ("add-thing", SECOND, None, ["EXTRA"]),
+            ("add-thing", SECOND, None, ["NORMAL", "EXTRA"]),
             ("add-thing", {"name": "third"}, "key-1", ["EXTRA", "NORMAL"]),
             ("add-thing", {"name": "first"}, "key-2", ["EXTRA", "NORMAL"]),  # which is there already
             ("add-thing", {"name": "third"}, "key-1", ["EXTRA"]),  # replayed
@@ -124,6 +127,47 @@ async def test_where_the_file_cannot_be_in_wal_mode_every_commit_is_durable(tmp_
         assert (await act(valet, "add-thing", SECOND)).status_code == 200
         assert commits_that_wrote(told) == ["EXTRA", "EXTRA"]
         assert (await act(valet, "add-thing", SECOND)).headers["Idempotent-Replayed"] == "true"
+
+
+WITHOUT_ROOM = """
+import asyncio, resource, signal, sys
+from tests.unit.test_commits import SECOND, act
+from tests.fakes.service import running
+
+async def main(state):
+    async with running(state=state) as valet:
+        assert (await act(valet, "add-thing", SECOND, None)).status_code == 200
+        before = list(valet.server().performed)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+        for name, params in (("add-thing", {"name": "third"}), ("drop-thing", {"name": "second"})):
+            for key in (None, f"key-{name}"):
+                refused = await act(valet, name, params, key)
+                assert refused.status_code == 503, refused.text
+                assert refused.json()["error"].startswith("Nothing was done, since it cannot be written down.")
+        assert valet.server().performed == before
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        assert (await act(valet, "add-thing", {"name": "third"}, None)).status_code == 200
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+def test_where_nothing_can_be_written_nothing_is_begun(tmp_path: Path):
+    # No byte of a file may be written: as on a disk that is full, also for what is taken back before it is committed.
+    subprocess.run([sys.executable, "-c", WITHOUT_ROOM, f"sqlite:///{tmp_path}/state.db"], cwd=ROOT, check=True)
+
+
+async def test_where_little_can_be_written_nothing_is_begun(monkeypatch: pytest.MonkeyPatch):
+    async with running() as valet:
+        with monkeypatch.context() as full:
+            full.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=ROOM // 4096 - 1, f_frsize=4096))
+            refused = await act(valet, "add-thing", SECOND, None)
+        assert (refused.status_code, refused.json()["code"]) == (503, "state_unavailable")
+        assert "No space left on device" in refused.json()["error"]
+        assert valet.server().performed == []
+        assert (await act(valet, "add-thing", SECOND, None)).status_code == 200
 
 
 def watched(valet: Valet) -> list[str]:
