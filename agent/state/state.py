@@ -33,6 +33,12 @@ QUEUED_SECONDS = 8.0
 """How long something may wait for one of them: while the state does not answer, what queues up is refused with the
 rest, so that no request waits for all that came before it."""
 
+ANSWER_SECONDS = 10.0
+"""How long the state may take to answer: a file may stand still, on a disk that dies or on one of another host. What it
+was asked to do may be done later."""
+
+LATE = "the state cannot be used: it does not answer in time"
+
 
 class Values(Protocol):
     """A few JSON values by database and key. Each method raises OSError when it cannot."""
@@ -249,11 +255,19 @@ async def _on(threads: ThreadPoolExecutor, method: Callable[[], T]) -> T:
 
     def in_time() -> T:
         if time.monotonic() - asked_at > QUEUED_SECONDS:
-            raise Precondition(sentence(OSError("the state cannot be used: it does not answer in time")))
+            raise Precondition(sentence(OSError(LATE)))
         return method()
 
     with deadline.waiting_for("the state"):
-        return await asyncio.get_running_loop().run_in_executor(threads, in_time)
+        answer = asyncio.get_running_loop().run_in_executor(threads, in_time)
+        try:
+            await asyncio.wait({answer}, timeout=ANSWER_SECONDS)
+        finally:
+            # What no thread has begun is not done any more; what one has begun goes on, and nobody hears of its end.
+            was_late = answer.cancel()
+        if was_late:
+            raise Precondition(sentence(OSError(LATE)))
+        return answer.result()
 
 
 def reason_of(problem: Exception) -> str:

@@ -349,6 +349,21 @@ async def test_what_waits_too_long_for_its_turn_is_refused_and_not_done_later(
     assert await state.memory_of("").recall("key") is None
 
 
+async def test_a_state_that_stands_still_is_not_waited_for_without_end(state: State, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(state_module, "ANSWER_SECONDS", 0.3)
+    end, done = threading.Event(), list[str]()
+    works = [lambda _: end.wait(30), lambda _: end.wait(30), lambda _: done.append("later")]
+    async with asyncio.timeout(10):
+        answers = await asyncio.gather(*(state.run(work) for work in works), return_exceptions=True)
+    end.set()
+    for each in answers:
+        assert isinstance(each, Precondition)
+        assert each.message.startswith("The state cannot be used: it does not answer in time. The key `state` of")
+    monkeypatch.undo()
+    assert await state.run(lambda _: "again") == "again"
+    assert done == []
+
+
 def one_more(number: int | None) -> int:
     return (number or 0) + 1
 
