@@ -69,10 +69,13 @@ class Journal:
             lambda connection: record.page(connection, after=after, limit=limit, databases=databases, hidden=hidden)
         )
 
-    async def begin(self, change: Change, also: Callable[[Connection], None] | None = None) -> None:
+    async def begin(
+        self, change: Change, also: Callable[[Connection], None] | None = None, *, first_line: bool = False
+    ) -> None:
         """Make sure that the line can be written, before anything is touched; for what destroys, a first one is.
 
         also: something else that has to be written down before
+        first_line: write one before though it destroys nothing
 
         Raises: StateUnavailable, IntegrityError of `also`
         """
@@ -80,7 +83,7 @@ class Journal:
             return
         from agent.audit import record
 
-        is_kept = change.effect == Effect.DESTRUCTIVE
+        is_kept = first_line or change.effect == Effect.DESTRUCTIVE
 
         def work(connection: Connection) -> None:
             if also is not None:

@@ -343,8 +343,13 @@ def _on_state(settings: Settings, work: Callable[..., Awaitable[T]], change: Cha
         if change is None:
             return await work(state)
         journal = Journal(state, make_log("error"), on=settings.audit != "none")
-        await journal.begin(change)
-        result = await work(state)
+        # Who may do what is never changed without a trace, also where this is killed before the next line.
+        await journal.begin(change, first_line=True)
+        try:
+            result = await work(state)
+        except AgentError:
+            await journal.end(change, None, "refused")
+            raise
         await journal.end(change, 200, "ok")
         return result
 

@@ -6,6 +6,7 @@ import json
 import re
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -23,6 +24,8 @@ from agent.state.state import DatabaseMemory
 from engines.errors import Precondition
 from tests.fakes.service import TOKENS, Valet, configuration, running, until
 from tests.unit.running import command, environment
+
+ROOT = Path(__file__).parents[2]
 
 ONE, TWO = "/api/databases/ad-one", "/api/databases/ad-two"
 MANY_TIMES = 0.01
@@ -181,6 +184,7 @@ async def test_a_token_that_ends_does_so_after_a_rotation_too(shell: Shell):
         assert (await ends_of(shell, "one"))[-1] == seconds
         assert ("It ends: never." in rotated.stderr) is (seconds is None)
     listed = (await shell.valet.ask("GET", "/api/audit")).json()["audit"]
+    listed = [each for each in listed if each["code"] == "ok"]
     assert [each["params"].get("expires_in") for each in listed[1:]] == [None, None, "7d", None, "never", None]
 
 
@@ -332,18 +336,25 @@ async def test_whoever_made_rotated_and_revoked_a_token_is_in_the_audit(shell: S
     await shell.run("revoke", "nightly")
     await shell.run("rotate-keys")
     answer = await shell.valet.ask("GET", "/api/audit")
-    told = [(each["path"], each["code"]) for each in answer.json()["audit"]]
-    assert told == [
-        ("dbvalet token create", "ok"),
-        ("dbvalet token rotate", "ok"),
-        ("dbvalet token revoke", "ok"),
-        ("dbvalet token rotate-keys", "ok"),
-    ]
+    told = [(each["path"].removeprefix("dbvalet token "), each["code"]) for each in answer.json()["audit"]]
+    ends = [("create", "ok"), ("rotate", "ok"), ("create", "refused"), ("revoke", "ok"), ("rotate-keys", "ok")]
+    assert told == [line for what, end in ends for line in ((what, "begun"), (what, end))]
     first = answer.json()["audit"][0]
     assert first["who"] == f"{getpass.getuser()} on this machine"
     assert (first["params"]["name"], first["params"]["role"]) == ("nightly", "operator")
     assert value not in answer.text
     assert rotated not in answer.text
+
+
+async def test_a_command_that_is_killed_has_left_its_line(shell: Shell) -> None:
+    killed = "import os; from agent.audit.journal import Journal; Journal.end = lambda *_: os._exit(9); "
+    words = ["create", "nightly", "--role", "admin", "--all-databases", "--config", str(shell.config)]
+    code = f"{killed} from agent.commands.root import app; app(['token', *{words}])"
+    ended = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=ROOT)
+    assert await ended.wait() == 9
+    assert "nightly" in (await shell.run("list")).stdout
+    (line,) = (await shell.valet.ask("GET", "/api/audit")).json()["audit"]
+    assert (line["code"], line["params"]["name"]) == ("begun", "nightly")
 
 
 async def test_a_token_is_not_made_where_that_cannot_be_written_down(shell: Shell) -> None:
