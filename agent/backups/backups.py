@@ -8,16 +8,18 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from agent.backups.kinds import SAFETY, CleanUp, MakeBackup, RestoreBackup, Spool
-from agent.backups.storage import Storage
+from agent.backups.storage import STORAGE, Storage
 from agent.backups.target import make_room, require_ready_at
 from agent.databases import Database
 from agent.errors import BackupNotFound, BackupUnfinished, OperationOpen, RestorationNotFound
 from agent.log import Log
 from agent.operations.kind import LOGICAL
+from agent.operations.outcome import told
 from agent.operations.runner import Operations
 from agent.pitr.clusters import Clusters
 from agent.settings import Settings
 from agent.state.state import State
+from engines import deadline
 from engines.backup import BLOCK
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class DatabaseBackups:
         self._state = state
         self._operations = operations
         self.storage = Storage(chosen.storage or str(settings.beside_state("dbvalet-backups")), chosen.options)
-        spool = Spool(chosen.spool or settings.beside_state("dbvalet-spool"))
+        self._spool = spool = Spool(chosen.spool or settings.beside_state("dbvalet-spool"))
         operations.remove_files = spool.remove
         make = MakeBackup(state, self.storage, spool, chosen.keep, clusters=clusters, log=log)
         for kind in (make, RestoreBackup(state, self.storage, spool, make), CleanUp()):
@@ -86,6 +88,23 @@ class DatabaseBackups:
         params = {"backup_id": backup_id, **_about(logical_database)}
         await self._operations.begin(database, "backup", params, started_by, rows)
         return await self.find(backup_id)
+
+    async def require_possible(self, database: Database, logical_database: str | None = None) -> None:
+        """Refuse what `begin` would refuse, or where what it begins could not write; nothing is left of that.
+
+        Raises: Precondition, EngineUnavailable, OperationOpen
+        """
+        from engines.errors import Precondition
+
+        await require_ready_at(database, logical_database)
+        with deadline.waiting_for("the state"):
+            await self._operations.require_none(database.id)
+        try:
+            with deadline.waiting_for(STORAGE):
+                await asyncio.to_thread(self._spool.try_to_write)
+                await asyncio.to_thread(self.storage.try_to_write, database.id)
+        except OSError as problem:
+            raise Precondition(told(problem)) from problem
 
     async def restore(self, database: Database, backup: Backup, started_by: str, *, safely: bool = False) -> Operation:
         """Begin to restore a backup of this database; `safely`: what it replaces is backed up first.

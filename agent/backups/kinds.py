@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from agent.backups.archive import pack, stoppable, unpack
-from agent.backups.storage import Check, Storage
+from agent.backups.storage import Check, Storage, try_folder
 from agent.backups.target import make_room, require_ready, target
 from agent.errors import BackupNotFound, BackupUnfinished, Interrupted, LeftBehind
 from agent.log import Log
@@ -53,6 +53,13 @@ class Spool:
             yield folder
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    def try_to_write(self) -> None:
+        """Make sure that a dump can stand here, and leave nothing. It blocks.
+
+        Raises: OSError
+        """
+        try_folder(self._place)
 
     async def remove(self, operation_id: str) -> None:
         """Remove what an operation that was cut off has left."""

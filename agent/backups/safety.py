@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.backups.target import require_ready_at
+from agent.backups.storage import STORAGE
 from agent.databases import Database
 from agent.errors import BackupFirst, BackupFirstFailed, BackupNotFound, StateUnavailable
 from agent.operations.runner import Operations
@@ -77,7 +77,7 @@ class SafetyNet:
             async with asyncio.timeout(BEGIN_SECONDS):
                 if action.preview is not None:
                     await preview(database.server, action, params)
-                wanted = _Wanted(principal.name, database.id, action.name, repr(params))
+                wanted = _wanted(principal, database, action, params)
                 with _said_why():
                     backup = await self._begun_before(wanted) or await self._backups.begin(
                         database, principal.name, _other(database, action, params), method="safety"
@@ -98,11 +98,27 @@ class SafetyNet:
     async def require_ready(self, principal: Principal, database: Database, action: Action, params: Any) -> None:
         """Refuse, for a dry run, what would be refused because no backup of it can be made.
 
-        Raises: Precondition, EngineUnavailable
+        Raises: OperationOpen, Precondition, EngineUnavailable, StateUnavailable
         """
-        if is_wished(principal, database):
-            with _said_why():
-                await require_ready_at(database, _other(database, action, params))
+        if not is_wished(principal, database):
+            return
+        if self._is_begun(_wanted(principal, database, action, params)):
+            return
+        try:
+            async with asyncio.timeout(BEGIN_SECONDS):
+                with _said_why():
+                    await self._backups.require_possible(database, _other(database, action, params))
+        except TimeoutError as late:
+            awaited = deadline.awaited(late)
+            causes = {deadline.ENGINE: EngineUnavailable, STORAGE: Precondition}
+            raise causes.get(awaited, StateUnavailable)(
+                f"{CANNOT} {awaited.capitalize()} does not answer in time."
+            ) from None
+
+    def _is_begun(self, wanted: _Wanted) -> bool:
+        """Tell whether an earlier request has begun a backup that the next one like it takes."""
+        begun = self._begun.get(wanted)
+        return begun is not None and time.monotonic() - begun.at < FRESH_SECONDS
 
     async def _begun_before(self, wanted: _Wanted) -> Backup | None:
         """Give the backup that an earlier request like this one has begun, and let no later one have it."""
@@ -115,6 +131,10 @@ class SafetyNet:
             return await self._backups.find(begun.backup_id)
         except BackupNotFound:
             return None  # it is no longer kept: another one is made
+
+
+def _wanted(principal: Principal, database: Database, action: Action, params: Any) -> _Wanted:
+    return _Wanted(principal.name, database.id, action.name, repr(params))
 
 
 @contextmanager

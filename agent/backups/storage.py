@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import wraps
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO, ParamSpec, TypeVar, cast
 
 from agent.errors import AgentError, ArchiveNotFound
@@ -16,6 +18,9 @@ from engines.errors import BackupDamaged, EngineError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+STORAGE = "the storage"
+"""What is waited for, in the words of `engines.deadline`."""
 
 Check = Callable[[], None]
 """Raises GivenUp when the work is to be given up; called with every block."""
@@ -78,6 +83,22 @@ class Storage:
             self._remove(unfinished)
             raise
         return written
+
+    @_as_os_errors
+    def try_to_write(self, folder: str) -> None:
+        """Make sure that files can be written to a folder like `ad-pg`, and leave nothing there.
+
+        Raises: OSError
+        """
+        files, place, unfinished = self._at(f"{folder}/{token_hex(12)}")
+        if self._is_folder():
+            try_folder(Path(place).parent)
+            return
+        try:
+            with files.open(unfinished, "wb") as target:
+                target.write(b"A dry run: this file goes again at once.\n")
+        finally:
+            self._remove(unfinished)
 
     @_as_os_errors
     def open(self, name: str) -> BinaryIO:
@@ -166,6 +187,22 @@ class Storage:
         files, _ = self._open()
         if files.exists(place):
             files.rm_file(place)
+
+
+def try_folder(folder: Path) -> None:
+    """Make sure that files can be written to a folder, or that it can be made; neither it nor a file stays.
+
+    A folder that is not there is not made, since one that is taken away again could be another's by then: a file
+    without a name is written to the nearest one above it instead.
+
+    Raises: OSError
+    """
+    there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    try:
+        with TemporaryFile(dir=there):
+            return
+    except OSError as problem:
+        raise OSError(problem.errno, problem.strerror, str(there)) from problem
 
 
 class _Hashing:

@@ -40,9 +40,14 @@ def outcome_of(operation: Operation, task: asyncio.Future[list[str]], asked: boo
             status = Status.USER_ERROR if problem.code in _USERS else Status.ERROR
             return Outcome(status=status, error=problem.message, clean_up_due=isinstance(problem, LeftBehind))
         case OSError():
-            where = f" ({problem.filename})" if problem.filename else ""
-            return Outcome(status=Status.ERROR, error=f"{problem.strerror or problem}{where}.")
+            return Outcome(status=Status.ERROR, error=told(problem))
         case _:
             log.error("bug", operation=operation.id, database=operation.database_id, exc_info=problem)
             text = f"This is a bug of dbvalet. Its log has the details under {operation.id}."
             return Outcome(status=Status.ERROR, error=text)
+
+
+def told(problem: OSError) -> str:
+    """Say what the disk, or a storage elsewhere, does not do, and where."""
+    where = f" ({problem.filename})" if problem.filename else ""
+    return f"{problem.strerror or problem}{where}."

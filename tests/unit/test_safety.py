@@ -1,5 +1,6 @@
 """Backup before destroy, on the fake engine; `tests/live/test_safety.py` has it on live ones."""
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,10 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 def add_second(valet: Valet) -> None:
     for each in ("ad-one", "ad-two"):
         valet.server(each).things["second"] = "red"
+
+
+def below_of(folder: Path) -> list[Path]:
+    return [*folder.iterdir()]
 
 
 async def drop(valet: Valet, *, token: str = "admin", key: str | None = None, **more: Any) -> httpx.Response:
@@ -203,6 +208,94 @@ async def test_a_dry_run_tells_whether_a_backup_comes_first_and_makes_none() -> 
         answer = await valet.ask("POST", "/api/databases/ad-two/action", json=unsafe)
         assert answer.json()["backup_first"] is False
         assert await listed(valet) == []
+
+
+async def test_a_dry_run_is_refused_as_the_action_is_while_another_operation_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running(databases=SAFE) as valet:
+        add_second(valet)
+        gate = valet.server().backups.gates["dump"] = Gate()
+        await valet.ask("POST", f"{ONE}/backups", json={})
+        refused, tried = await drop(valet), await drop(valet, dry_run=True)
+        assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+        assert (tried.status_code, tried.content) == (refused.status_code, refused.content)
+        gate.open.set()
+        await until(lambda: valet.lines("operation_ended"))
+        assert (await drop(valet, dry_run=True)).status_code == 200
+
+        # A backup that is being made for this very thing is none: the next request takes it.
+        gate = valet.server().backups.gates["dump"] = Gate()
+        monkeypatch.setattr(safety, "WAIT_SECONDS", 0.05)
+        assert (await drop(valet)).json()["code"] == "in_progress"
+        assert (await drop(valet, dry_run=True)).json()["backup_first"] is True
+        other = {"action_name": "drop-thing", "params": {"name": "third"}, "dry_run": True}
+        valet.server().things["third"] = "green"
+        assert (await valet.ask("POST", f"{ONE}/action", json=other)).json()["code"] == "conflict"
+        gate.open.set()
+
+
+@pytest.mark.parametrize("place", ["storage", "spool"])
+@pytest.mark.parametrize("below", ["", "/deep/below"])
+async def test_a_dry_run_is_refused_as_the_action_is_where_a_backup_cannot_be_written(
+    tmp_path: Path, place: str, below: str
+) -> None:
+    (tmp_path / "a file").touch()
+    (tmp_path / "room").mkdir()
+    taken = f"{tmp_path}/a file{below}"
+    backups = {"storage": f"file://{tmp_path}/room/new", "spool": f"{tmp_path}/room/new"}
+    backups[place] = f"file://{taken}" if place == "storage" else taken
+    async with running(databases=SAFE, backups=backups) as valet:
+        add_second(valet)
+        tried = await drop(valet, dry_run=True)
+        assert not below_of(tmp_path / "room")
+        refused = await drop(valet)
+        for each in (tried, refused):
+            assert (each.status_code, each.json()["code"]) == (409, "precondition"), each.text
+            assert "Nothing was destroyed" in each.json()["error"]
+        assert "Not a directory" in tried.json()["error"]
+        assert valet.server().things["second"] == "red"
+
+
+@pytest.mark.parametrize("storage", ["file://{}/new/below", "memory://dry-runs"])
+async def test_a_dry_run_leaves_nothing_where_backups_are_kept(tmp_path: Path, storage: str) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    backups = {"storage": storage.format(tmp_path), "spool": f"{tmp_path}/spool"}
+    async with running(databases=SAFE, backups=backups) as valet:
+        add_second(valet)
+        assert (await drop(valet, dry_run=True)).json()["backup_first"] is True
+        assert not below_of(tmp_path)
+        assert MemoryFileSystem().find("/dry-runs") == []
+        assert (await drop(valet)).status_code == 200
+
+
+async def test_a_dry_run_says_what_a_storage_elsewhere_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    async with running(databases=SAFE, backups={"storage": "memory://dry-runs"}) as valet:
+        add_second(valet)
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise RuntimeError("403 from the bucket")
+
+        monkeypatch.setattr(MemoryFileSystem, "open", refuse)
+        tried, refused = await drop(valet, dry_run=True), await drop(valet)
+        for each in (tried, refused):
+            assert (each.status_code, each.json()["code"]) == (409, "precondition"), each.text
+            assert each.json()["error"].endswith(" RuntimeError: 403 from the bucket.")
+
+
+async def test_a_storage_that_does_not_answer_holds_no_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(databases=SAFE) as valet:
+        add_second(valet)
+        silent = threading.Event()
+        monkeypatch.setattr(valet.service.backups.storage, "try_to_write", lambda _: silent.wait(60))
+        monkeypatch.setattr(safety, "BEGIN_SECONDS", 0.5)
+        tried = await drop(valet, dry_run=True)
+        silent.set()
+        assert (tried.status_code, tried.json()["code"]) == (409, "precondition")
+        assert tried.json()["error"] == f"{safety.CANNOT} The storage does not answer in time."
 
 
 async def test_a_restore_backs_up_what_it_replaces() -> None:
