@@ -64,6 +64,9 @@ WITHOUT_END = frozenset({"engine_unavailable", "deadline_exceeded", "state_unava
 NOT_BEGUN = frozenset({"overloaded", "in_progress"})
 """Codes that say that nothing was begun, whatever their status."""
 
+REFUSED_FIRST = frozenset({"invalid_params", "protected", "privilege_missing"})
+"""Codes with which an engine refuses what it has begun nothing of: see `engines.errors`."""
+
 BEFORE_ANYTHING = frozenset({400, 401, 403, 404, 413, 422, 429})
 """Statuses after which nothing was begun: the same key may ask again."""
 
@@ -189,7 +192,10 @@ class Once:
             try:
                 body = await run()
             except (AgentError, EngineError) as refused:
-                if refused.code not in WITHOUT_END:
+                if refused.code in REFUSED_FIRST:
+                    # What an earlier request with this key has begun stays in doubt.
+                    change.also = partial(self.forget, asked) if found is None else None
+                elif refused.code not in WITHOUT_END:
                     change.also = partial(self.keep, asked, answer_of(change.path, refused))
                 raise
             answer = Answer(status=200, code="ok", body=body)

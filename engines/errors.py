@@ -23,6 +23,9 @@
         └── RecoveryFailed       the server did not come back as it was to: says what it said
             └── RecoveryRefused  the restore was refused before it changed anything
 
+InvalidParams, Protected and PrivilegeMissing also say that nothing was done: after them the same `Idempotency-Key` may
+ask again. Where a part was done, or the engine said that all is and cannot be asked whether, it is Conflict.
+
 A cause is raised where it is known. `agent.api.errors` turns `code` into a status, in that one place.
 """
 

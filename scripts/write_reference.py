@@ -90,7 +90,8 @@ be told is 409 `answer_unknown` and not done again.
 A backup or a restore that was begun is found; of a feature, the hours and the window of a database it is seen whether
 they were changed, and of a user whether there is one. No engine shows a password, nor who made a user: where there is
 one by now, and after a change of its password, it cannot be told.
-After a refusal that says nothing was begun (400, 401, 403, 404 of dbvalet's, 422, 429) the same key may ask again.
+After a refusal that says nothing was begun (400, 401, 403, 422, 429, `overloaded`, and 404 but for what an action
+itself did not find) the same key may ask again. What an engine refuses otherwise is an answer, and given again.
 
 Test `code`, not the text: the meaning below is what a code stands for, and the text of an answer says more.
 """

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from engines.action import Effect, action
 from engines.aftermath import Aftermath, Goal
-from engines.errors import AlreadyExists, Conflict, DeadlineExceeded, LogicalDatabaseNotFound, PrivilegeMissing
+from engines.errors import (
+    AlreadyExists,
+    Conflict,
+    DeadlineExceeded,
+    InvalidParams,
+    LogicalDatabaseNotFound,
+    PrivilegeMissing,
+)
 from engines.mongodb.contents import functions_in, measured, profile_stays, require_on, users_of
 from engines.mongodb.databases import BUCKETS, PLACEHOLDER, collections, existing_names, look_into, refuse_system
 from engines.names import ExistingLogicalDatabase, named
@@ -103,7 +110,8 @@ async def check_resettable(server: MongoServer, name: str) -> None:
 async def empty(server: MongoServer, name: str) -> None:
     """Drop everything but one empty collection.
 
-    Raises: PrivilegeMissing, when nothing was removed; Conflict, when something was, or new ones go on appearing
+    Raises: PrivilegeMissing, InvalidParams, when nothing was removed; Conflict, when something was, or new ones go on
+    appearing
     """
     keep = await placeholder(server, name, await collections(server, name))
     removed, needed = 0, ""
@@ -126,15 +134,15 @@ async def empty(server: MongoServer, name: str) -> None:
                 return
             for collection in sorted(doomed):
                 removed += await drop(server, name, collection)
-    except PrivilegeMissing as refused:
+    except (PrivilegeMissing, InvalidParams) as refused:
         if not removed:
             raise
         # Not a refusal: that would say that nothing was done.
         were = "1 collection was" if removed == 1 else f"{removed} collections were"
-        raise Conflict(
-            f"{were} removed, then: {refused.message}. Missing: {needed}. "
-            f"Remedy: {server.engine.requirements[needed].remedy(server)} Then doing it again completes it."
-        ) from refused
+        told = f"{were} removed, then: {refused.message}."
+        if isinstance(refused, PrivilegeMissing):
+            told += f" Missing: {needed}. Remedy: {server.engine.requirements[needed].remedy(server)}"
+        raise Conflict(f"{told} Then doing it again completes it.") from refused
     raise Conflict("New collections or functions go on appearing: a client is writing to it.")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from engines.action import Effect, action
 from engines.aftermath import AS_ASKED, Aftermath, Goal
+from engines.engine import unseen
 from engines.errors import (
     AlreadyExists,
     Conflict,
@@ -324,7 +325,10 @@ async def names_after(
         if not holds(names):
             raise type(unfinished)(f"{unfinished.message} {otherwise}") from unfinished
         return names
-    names = names_in(await server.fetch(LIST))
+    try:
+        names = names_in(await server.fetch(LIST))
+    except PrivilegeMissing as blind:
+        raise unseen(server, blind, "SHOW DATABASES") from blind
     if not holds(names):
         raise Conflict("It was done, and undone by somebody else at once.")
     return names

@@ -15,6 +15,7 @@ from engines.errors import (
     DeadlineExceeded,
     EngineError,
     EngineUnavailable,
+    InvalidParams,
     PrivilegeMissing,
 )
 from engines.mysql.databases import counted, grants_on, look_up
@@ -185,7 +186,7 @@ async def reset_database(server: MySQLServer, params: ExistingLogicalDatabase) -
         await server.write(reset)
     except (ConnectionLost, DeadlineExceeded) as unfinished:
         raise await with_what_is_left(server, name, unfinished) from unfinished
-    except PrivilegeMissing as refused:
+    except (PrivilegeMissing, InvalidParams) as refused:
         if not removed:
             raise
         raise await with_what_is_gone(server, len(removed), refused) from refused
@@ -298,8 +299,8 @@ async def with_what_is_left(
     )
 
 
-async def with_what_is_gone(server: MySQLServer, removed: int, refused: PrivilegeMissing) -> Conflict:
-    """Make the error of an attempt that was refused half-way; PrivilegeMissing would say that nothing was done."""
+async def with_what_is_gone(server: MySQLServer, removed: int, refused: EngineError) -> Conflict:
+    """Make the error of an attempt that was refused half-way; its own would say that nothing was done."""
     try:
         missing = await lacking(server, (*SHOWING, "SYSTEM_USER"))
     except EngineError:

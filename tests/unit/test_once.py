@@ -22,7 +22,16 @@ from agent.choices import AllChoices
 from agent.errors import AnswerUnknown, KeyInProgress, StateUnavailable
 from agent.state.state import State
 from engines.aftermath import AS_ASKED, Goal, Verdict, judge
-from engines.errors import ConnectionLost, DeadlineExceeded, EngineUnavailable, Precondition
+from engines.errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    EngineError,
+    EngineUnavailable,
+    InvalidParams,
+    Precondition,
+    PrivilegeMissing,
+    Protected,
+)
 from engines.users import User
 from tests.fakes.driver import Gate
 from tests.fakes.health import FakeHealth
@@ -95,6 +104,42 @@ async def test_a_refusal_of_the_engine_is_an_answer_too(valet: Valet):
     assert code(first) == code(again) == "already_exists"
     assert first.content == again.content
     assert len(valet.server().performed) == 1
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [PrivilegeMissing("GRANT it."), Protected(), InvalidParams({"params": ["odd"]})],
+    ids=lambda each: each.code,
+)
+@pytest.mark.parametrize("name", ["add-thing", "drop-thing"])
+async def test_what_the_engine_refused_before_it_began_may_be_asked_again_with_its_key(
+    valet: Valet, name: str, refusal: EngineError
+):
+    params = {"name": "second"}
+    if name == "drop-thing":
+        valet.server().things["second"] = "red"
+    valet.server().problem = refusal
+    for _ in range(2):
+        refused = await act(valet, name, params)
+        assert (code(refused), "Idempotent-Replayed" in refused.headers) == (refusal.code, False)
+        assert state_of(valet) == []
+    valet.server().problem = None  # it was put right
+    assert code(await act(valet, name, params)) == "ok"
+    assert (await act(valet, name, params)).headers["Idempotent-Replayed"] == "true"
+    assert valet.server().performed == [f"{name} second"]
+
+
+async def test_what_an_earlier_request_has_begun_stays_in_doubt_when_a_later_one_is_refused(valet: Valet):
+    server = valet.server()
+    server.problem = ConnectionLost("It was cut.")
+    assert code(await act(valet, "add-thing", SECOND)) == "engine_unavailable"
+    server.problem = PrivilegeMissing("GRANT it.")
+    assert code(await act(valet, "add-thing", SECOND)) == "privilege_missing"
+    assert state_of(valet) == [("key-1", "[]", 0)]
+    server.problem = None
+    server.things["second"] = "red"  # the first one came through after all
+    assert (await act(valet, "add-thing", SECOND)).json() == {"ok": 1, "result": SECOND}
+    assert server.performed == []
 
 
 async def test_the_order_of_fields_is_nothing_and_another_body_is_refused(valet: Valet):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engines.engine import perform
-from engines.errors import Conflict, PrivilegeMissing
+from engines.errors import Conflict, EngineError, InvalidParams, PrivilegeMissing
 from engines.mongodb import ENGINE
 from engines.mongodb.databases import PLACEHOLDER
 from engines.mongodb.reset import empty
@@ -55,8 +55,9 @@ class Undroppable:
     engine = ENGINE
     address = SimpleNamespace(user="valet", database="app", options={})
 
-    def __init__(self, functions: int) -> None:
+    def __init__(self, functions: int, refusal: EngineError) -> None:
         self.functions = functions
+        self.refusal = refusal
 
     async def read(self, database: str, command: dict[str, Any]) -> dict[str, Any]:
         if "collStats" in command:
@@ -69,13 +70,22 @@ class Undroppable:
         if "delete" in command:
             return {"n": self.functions}
         assert command == {"drop": "kept"}
-        raise PrivilegeMissing("MongoDB refused")
+        raise self.refusal
 
 
-async def test_a_reset_that_is_refused_is_a_refusal_only_when_nothing_was_removed() -> None:
-    nothing: Any = Undroppable(functions=0)
-    with pytest.raises(PrivilegeMissing, match="MongoDB refused"):
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        (PrivilegeMissing("MongoDB refused"), r"removed, then: MongoDB refused\. Missing: dropCollection"),
+        (InvalidParams({"database_name": ["odd"]}), r"removed, then: database_name: odd\. Then doing it again"),
+    ],
+)
+async def test_a_reset_that_is_refused_is_a_refusal_only_when_nothing_was_removed(
+    refusal: EngineError, told: str
+) -> None:
+    nothing: Any = Undroppable(0, refusal)
+    with pytest.raises(type(refusal)):
         await empty(nothing, "custom")
-    some: Any = Undroppable(functions=2)
-    with pytest.raises(Conflict, match=r"removed, then: MongoDB refused\. Missing: dropCollection"):
+    some: Any = Undroppable(2, refusal)
+    with pytest.raises(Conflict, match=told):
         await empty(some, "custom")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from engines.engine import perform
-from engines.errors import Conflict
+from engines.errors import Conflict, EngineError, InvalidParams, PrivilegeMissing
 from engines.mysql import ENGINE
-from engines.mysql.databases import LIST
+from engines.mysql.databases import CREATE, LIST
 from engines.mysql.reset import DROP, ROUNDS, TABLES
 from engines.mysql.sql_mode import GET, SET, TRIED
 
@@ -58,3 +58,60 @@ async def test_a_mode_that_somebody_else_sets_at_once_is_a_conflict() -> None:
     with pytest.raises(Conflict, match=r"set to 'STRICT_ALL_TABLES' by somebody else"):
         await attempt(server, "set-sqlmode", "ANSI")
     assert server.executed.count(SET) == 1
+
+
+class Refusing(Told):
+    """A session that refuses a statement after it was carried out so many times."""
+
+    def __init__(self, rows: dict[str, list[tuple[Any, ...]]], refused: str, times: int, refusal: EngineError) -> None:
+        super().__init__(rows)
+        self.facts.folds_case = False
+        self._refused, self._times, self._refusal = refused, times, refusal
+
+    def execute(self, statement: str, *args: object) -> list[tuple[Any, ...]]:
+        if statement == self._refused and self.executed.count(statement) == self._times:
+            raise self._refusal
+        return super().execute(statement, *args)
+
+    fetch = execute
+
+
+class Served:
+    """A server with one session."""
+
+    engine = ENGINE
+    account = "'valet'@'%'"
+
+    def __init__(self, session: Refusing) -> None:
+        self.session = session
+        self.facts = session.facts
+
+    async def write(self, job: Callable[[Told], Any]) -> Any:
+        return job(self.session)
+
+    read = write
+
+    async def fetch(self, statement: str) -> Any:
+        return self.session.fetch(statement)
+
+    async def privileges(self) -> frozenset[str]:
+        return frozenset()
+
+
+@pytest.mark.parametrize("dropped", [0, 1])
+@pytest.mark.parametrize("refusal", [PrivilegeMissing("no"), InvalidParams({"params": ["no"]})], ids=str)
+async def test_a_reset_that_is_refused_is_a_refusal_only_when_nothing_was_removed(
+    dropped: int, refusal: EngineError
+) -> None:
+    rows = {LIST: [("custom",)], TABLES: [("one", "BASE TABLE"), ("two", "BASE TABLE")]}
+    server = Served(Refusing(rows, DROP["BASE TABLE"], dropped, refusal))
+    with pytest.raises(Conflict if dropped else type(refusal)) as raised:
+        await attempt(server, "reset-database", {"database_name": "custom"})
+    assert ("1 object was removed" in str(raised.value)) == bool(dropped)
+
+
+async def test_what_was_done_and_may_not_be_looked_at_is_no_refusal() -> None:
+    server = Served(Refusing({}, LIST, 1, PrivilegeMissing("no")))
+    with pytest.raises(Conflict, match=r"said that it is done, but .* Missing: SHOW DATABASES"):
+        await attempt(server, "create-database", {"database_name": "custom"})
+    assert CREATE in server.session.executed
