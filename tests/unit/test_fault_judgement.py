@@ -21,6 +21,7 @@ def refused(status: int, code: str) -> Answer:
 
 LATER, TAKEN, UNKNOWN = refused(503, "engine_unavailable"), refused(409, "conflict"), refused(409, "answer_unknown")
 GONE = refused(404, "not_found")
+LACKING = refused(403, "privilege_missing")
 
 
 def a_case(*, done: bool = False, left_alone: bool = True, dies: bool = False) -> Case:
@@ -36,6 +37,7 @@ def a_case(*, done: bool = False, left_alone: bool = True, dies: bool = False) -
         (a_case(), LATER, UNKNOWN, True),
         (a_case(), TAKEN, TAKEN, False),
         (a_case(dies=True), LATER, GONE, False),
+        (a_case(done=True), LACKING, OK, False),
     ],
 )
 def test_what_is_true_passes(case: Case, first: Answer, final: Answer, *, was_done: bool) -> None:
@@ -46,6 +48,7 @@ def test_what_is_true_passes(case: Case, first: Answer, final: Answer, *, was_do
     ("case", "first", "final", "was_done", "kind"),
     [
         (a_case(done=False), LATER, OK, False, "said done, is not"),
+        (a_case(left_alone=False), LACKING, OK, True, "done twice"),
         (a_case(left_alone=False), LATER, OK, True, "done twice"),
         (a_case(left_alone=False), LATER, UNKNOWN, True, "done twice"),
         (a_case(), OK, UNKNOWN, True, "done twice"),

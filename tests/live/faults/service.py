@@ -27,6 +27,9 @@ PATIENCE = 60.0
 
 TRY_LATER = frozenset({429, 503, 504})
 
+PUT_RIGHT = frozenset({"in_progress", "privilege_missing"})
+"""Codes after which the same key asks anew: nothing was begun."""
+
 
 class Broken(AssertionError):
     """What a user may rely on was not so. `kind` is the column of totals that it counts in."""
@@ -55,7 +58,7 @@ class Answer:
 
     @property
     def is_final(self) -> bool:
-        return self.status not in TRY_LATER and self.code != "in_progress"
+        return self.status not in TRY_LATER and self.code not in PUT_RIGHT
 
 
 class Service:
