@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import orjson
 from pydantic_core import to_jsonable_python
@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from agent.audit.journal import Journal
 from agent.audit.line import Change
+from agent.backups.named import Named, fields_of, named, naming
 from agent.backups.safety import SafetyNet, is_wished
 from agent.coalesce import Coalescer
 from agent.databases import Database, Databases
@@ -31,9 +32,6 @@ from engines.action import Action, Effect
 from engines.aftermath import judge
 from engines.engine import look, perform, preview
 from engines.errors import DeadlineExceeded, EngineError, InvalidParams, Precondition
-
-if TYPE_CHECKING:
-    from agent.backups.record import Backup
 
 _ENVELOPE = frozenset({"action_name", "params", "dry_run", "page", "per_page"})
 
@@ -183,18 +181,17 @@ class Dispatcher:
         params: Any,
     ) -> Answer:
         """Carry out an action that changes something: once for all requests with the same key."""
-        saved: list[Backup] = []
         began = time.monotonic()
 
         async def prepare() -> None:
             backup = await self._safety.spread(principal, database, action, params)
             if backup is not None:
-                saved.append(backup)
+                change.saved.append(named(backup))
 
         async def run() -> bytes:
-            with deadline.within(deadline.LONGEST - (time.monotonic() - began)):
+            with naming(change.saved), deadline.within(deadline.LONGEST - (time.monotonic() - began)):
                 result = await perform(database.server, action, params)
-            return render(result, backup=saved[0] if saved else None)
+            return render(result, saved=change.saved)
 
         key = key_of(request.headers)
         if key is None:
@@ -208,7 +205,7 @@ class Dispatcher:
             look=lambda: look(database.server, action, params),
             judge=partial(judge, action.aftermath.goal),
             run=run,
-            done=lambda: render(action.aftermath.result(params)),
+            done=lambda: render(action.aftermath.result(params), saved=change.saved),
         )
 
     def _record(
@@ -362,18 +359,17 @@ def validate(action: Action, asked: Envelope) -> Any:
     return action.validate(asked.params)
 
 
-def render(result: Any, page: Page | None = None, backup: Backup | None = None) -> bytes:
+def render(result: Any, page: Page | None = None, saved: Sequence[Named] = ()) -> bytes:
     """Write the answer of an action that succeeded; a time without an offset is one in UTC.
 
-    page: of the list that is the result; backup: of what was destroyed
+    page: of the list that is the result; saved: the backups of what was destroyed
 
     Raises: TooLarge, when it is a list that must be asked for in pages
     """
     answer: dict[str, Any] = {"ok": 1, "result": result}
     if page is not None:
         answer = {"ok": 1, "result": page.of(result), "meta": page.place_in(len(result))}
-    if backup is not None:
-        answer["backup"] = {field: getattr(backup, field) for field in ("id", "name", "logical_database")}
+    answer |= fields_of(saved)
     text = orjson.dumps(answer, default=to_jsonable_python, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
     if len(text) > LARGEST_RESULT and isinstance(result, list):
         most = LARGEST_RESULT // 2**20

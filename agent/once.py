@@ -11,17 +11,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
 from agent.api.errors import failed
 from agent.audit.journal import Journal
 from agent.audit.line import Change
+from agent.backups.named import Named, told_of
 from agent.errors import AgentError, AnswerUnknown, KeyInProgress, StateUnavailable
 from agent.state.state import State
 from engines.aftermath import Verdict
@@ -102,6 +103,8 @@ class Doubt:
 
     before: list[str] | None
     """What the action was about, as the engine had it then."""
+    saved: list[Named] = field(default_factory=list[Named])
+    """The backups that were made of what it destroys."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,9 +166,9 @@ class Once:
     ) -> Answer:
         """Carry out an action, or give what became of it when it was asked for under this key before.
 
-        prepare: what comes before it is begun, and may refuse it; look: what the action is about, as the engine has
-        it; judge: what became of it, by that before and now; run: do it and give the answer's body; done: the body of
-        one that was done
+        prepare: what comes before it is begun; it may refuse it, and adds the backups that it makes to `change.saved`;
+        look: what the action is about, as the engine has it; judge: what became of it, by that before and now; run: do
+        it and give the answer's body; done: the body of one that was done
 
         Raises: InvalidParams (another request has this key), KeyInProgress, AnswerUnknown, StateUnavailable, and
         whatever `prepare`, `look` and `run` raise
@@ -180,15 +183,16 @@ class Once:
                 before = await look()
                 await self.begin(asked, change, before)
             else:
+                change.saved += found.saved
                 verdict = judge(found.before, await look())
                 if verdict is Verdict.UNKNOWN:
-                    raise AnswerUnknown(NOT_AGAIN)
+                    raise AnswerUnknown(NOT_AGAIN + told_of(change.saved))
                 if verdict is Verdict.DONE:
                     answer = Answer(status=200, code="ok", body=done())
                     change.also = partial(self.keep, asked, answer)
                     return answer
                 await prepare()
-                await self._journal.begin(change)
+                await self._begin_again(asked, change, found)
             try:
                 body = await run()
             except (AgentError, EngineError) as refused:
@@ -241,7 +245,7 @@ class Once:
             taken = keys.update().where(here, keys.c.owner == row.owner, keys.c.begun_at == row.begun_at)
             if connection.execute(taken.values(owner=self._owner, begun_at=now)).rowcount != 1:
                 raise KeyInProgress
-            return Doubt(before=None if row.before is None else orjson.loads(row.before))
+            return _doubt(row.before)
 
         self._claim()
         try:
@@ -270,7 +274,7 @@ class Once:
                     fingerprint=asked.fingerprint,
                     owner=self._owner,
                     begun_at=now,
-                    before=None if before is None else orjson.dumps(list(before)).decode(),
+                    before=_written(before, change.saved),
                 )
             )
 
@@ -287,9 +291,23 @@ class Once:
         """
         from agent.state.tables import idempotency_keys as keys
 
-        text = None if before is None else orjson.dumps(list(before)).decode()
-        if connection.execute(keys.update().where(self._is_ours(asked)).values(before=text)).rowcount != 1:
+        row = keys.update().where(self._is_ours(asked)).values(before=_written(before, ()))
+        if connection.execute(row).rowcount != 1:
             raise KeyInProgress
+
+    async def _begin_again(self, asked: Asked, change: Change, doubt: Doubt) -> None:
+        """Write down that it is done again, with the backup that was made of what is left.
+
+        Raises: KeyInProgress, when another dbvalet has taken the request over; StateUnavailable
+        """
+        from agent.state.tables import idempotency_keys as keys
+
+        def work(connection: Connection) -> None:
+            row = keys.update().where(self._is_ours(asked)).values(before=_written(doubt.before, change.saved))
+            if connection.execute(row).rowcount != 1:
+                raise KeyInProgress
+
+        await self._journal.begin(change, work if change.saved != doubt.saved else None)
 
     def keep(self, asked: Asked, answer: Answer, connection: Connection) -> None:
         """Keep the answer, in the transaction of its line.
@@ -353,3 +371,17 @@ def answer_of(path: str, refused: AgentError | EngineError) -> Answer:
 def _answer(text: str) -> Answer:
     kept = orjson.loads(text)
     return Answer(status=kept["status"], code=kept["code"], body=kept["body"].encode(), replayed=True)
+
+
+def _written(before: Sequence[str] | None, saved: Sequence[Named]) -> str | None:
+    if saved:
+        return orjson.dumps({"before": before, "saved": saved}).decode()
+    return None if before is None else orjson.dumps(list(before)).decode()
+
+
+def _doubt(text: str | None) -> Doubt:
+    kept: Any = None if text is None else orjson.loads(text)
+    if not isinstance(kept, dict):
+        return Doubt(before=kept)
+    with_backups = cast("dict[str, Any]", kept)
+    return Doubt(before=with_backups["before"], saved=with_backups["saved"])

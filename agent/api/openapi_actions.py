@@ -149,6 +149,7 @@ def action_schemas(actions: Iterable[tuple[Engine, Action]]) -> dict[str, Any]:
         ]
     adapters.append(((_DRY_RUN, "result"), "serialization", TypeAdapter(Preview)))
     adapters.append(((_BACKUP, "backup"), "serialization", TypeAdapter(BackupFirstMade)))
+    adapters.append(((_BACKUP, "earlier"), "serialization", TypeAdapter(list[BackupFirstMade])))
     adapters.append(((_PAGE, "meta"), "serialization", TypeAdapter(ListMeta)))
     # All at once: pydantic then gives models of one name, of two engines for example, names of their own.
     found, definitions = TypeAdapter.json_schemas(adapters, ref_template=SCHEMAS + "engines.{model}")
@@ -176,6 +177,9 @@ def action_schemas(actions: Iterable[tuple[Engine, Action]]) -> dict[str, Any]:
             response["meta"] = found[(_PAGE, "meta"), "serialization"]
         if action.effect is Effect.DESTRUCTIVE:
             response["backup"] = found[(_BACKUP, "backup"), "serialization"]
+            response["earlier_backups"] = found[(_BACKUP, "earlier"), "serialization"] | {
+                "description": "Those made by earlier tries with the same key, which were cut off."
+            }
         schemas[f"{name}.response"] = closed_object(response, ["ok", "result"])
     dry_run = {
         "ok": {"const": 1},

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from agent.api.errors import STATUS
 from agent.audit.line import Change, Head, Row, redacted
+from agent.backups.named import told_of
 from agent.errors import AgentError, Overloaded, RateLimited, StateUnavailable
 from agent.log import Log
 from agent.state.state import State
@@ -130,6 +131,7 @@ class Journal:
             else:
                 head = await self._state.run(work)
         except AgentError as refused:
+            refused.message += told_of(change.saved)
             change.also = None
             await self.end(change, STATUS[refused.code], refused.code)
             raise
@@ -146,6 +148,7 @@ class Journal:
             done = "It was done" if code == "ok" else f"It ended as {code}"
             raise StateUnavailable(
                 f"{done}, but that cannot be written down; look before trying again. {problem.message}"
+                f"{told_of(change.saved)}"
             ) from problem
         # The log goes elsewhere: what stands there shows a chain that was made anew from its beginning.
         if head is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import reduce
 from hashlib import sha256
@@ -65,6 +65,8 @@ class Change:
     """Status and code of an answer that is given, not raised."""
     also: Callable[[Connection], None] | None = None
     """What is written in the transaction of its last line."""
+    saved: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """The backups that were made of what it destroys, see `agent.backups.named`; not in the line."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -173,6 +173,7 @@ idempotency_keys = Table(
     Column("answer", Text),
 )
 """What was asked for under a key of a token. Without an `answer` (JSON) it runs, or what became of it is not known;
-`before` (JSON) is what the action was about, as the engine had it then: see `engines.aftermath`."""
+`before` (JSON) is what the action was about, as the engine had it then: see `engines.aftermath`. Where backups were
+made first it is an object, `{"before": …, "saved": […]}`: see `agent.backups.named`."""
 
 Index("keys_by_age", idempotency_keys.c.begun_at)

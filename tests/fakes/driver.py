@@ -93,10 +93,14 @@ class FakeServer:
         self.performed: list[str] = []
         self.problem: BaseException | None = None
         """Raised by every action."""
+        self.problems: dict[str, BaseException] = {}
+        """Raised by those that are performed under a name."""
         self.problem_after: BaseException | None = None
         """Raised by an action that was carried out."""
         self.gate: Gate | None = None
         """Before every action."""
+        self.gates: dict[str, Gate] = {}
+        """Before those that are performed under a name."""
         self.described = 0
         self.description: Description | Exception = Description(
             version=(1, 2),
@@ -141,8 +145,12 @@ class FakeServer:
         """Stand in for a round trip."""
         if self.gate is not None:
             await self.gate.passed()
+        if what in self.gates:
+            await self.gates[what].passed()
         if self.problem is not None:
             raise self.problem
+        if what in self.problems:
+            raise self.problems[what]
         self.performed.append(what)
 
     def end(self) -> None:

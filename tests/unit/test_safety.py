@@ -1,5 +1,6 @@
 """Backup before destroy, on the fake engine; `tests/live/test_safety.py` has it on live ones."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
+from agent import once
 from agent.backups import safety
 from agent.operations import keeper, runner
 from agent.state.state import State
-from engines.errors import BackupFailed
+from engines.errors import BackupFailed, Conflict, ConnectionLost, DeadlineExceeded, EngineError, Precondition
 from tests.contract.decoders import go_failure
 from tests.fakes.driver import Gate
 from tests.fakes.service import URL, Valet, configuration, running, until
@@ -296,6 +298,109 @@ async def test_a_storage_that_does_not_answer_holds_no_dry_run(monkeypatch: pyte
         silent.set()
         assert (tried.status_code, tried.json()["code"]) == (409, "precondition")
         assert tried.json()["error"] == f"{safety.CANNOT} The storage does not answer in time."
+
+
+async def named_backups(valet: Valet) -> list[dict[str, Any]]:
+    """Give the backups as answers name them, the newest last."""
+    return [
+        {"id": each["id"], "name": each["name"], "logical_database": None} for each in reversed(await listed(valet))
+    ]
+
+
+@pytest.mark.parametrize(("lost", "status"), [(ConnectionLost, 503), (DeadlineExceeded, 504)])
+async def test_an_answer_that_was_lost_names_the_backup_and_so_does_the_next_one(
+    lost: type[EngineError], status: int
+) -> None:
+    async with running(databases=SAFE) as valet:
+        add_second(valet)
+        valet.server().problem_after = lost("It was cut.")
+        cut = await drop(valet, key="k")
+        valet.server().problem_after = None
+        (made,) = await named_backups(valet)
+        assert (cut.status_code, cut.json()["error"]) == (
+            status,
+            f"It was cut. Backed up before: {made['name']} ({made['id']}).",
+        )
+        again = await drop(valet, key="k")
+        assert again.json() == {"ok": 1, "result": None, "backup": made}
+        assert (await drop(valet, key="k")).content == again.content
+        assert len(await listed(valet)) == 1
+
+
+async def test_without_a_key_a_lost_answer_names_the_backup_too() -> None:
+    async with running(databases=SAFE) as valet:
+        add_second(valet)
+        valet.server().problem_after = ConnectionLost("It was cut.")
+        cut = await drop(valet)
+        (made,) = await named_backups(valet)
+        assert cut.json()["error"] == f"It was cut. Backed up before: {made['name']} ({made['id']})."
+
+
+async def test_what_a_dbvalet_that_died_has_backed_up_is_named_by_the_next_one(tmp_path: Path) -> None:
+    state = f"sqlite:///{tmp_path}/state.db"
+    async with running(databases=SAFE, state=state) as first, running(databases=SAFE, state=state) as other:
+        for each in (first, other):
+            add_second(each)
+        gate = first.server().gates["drop-thing second"] = Gate()
+        asked = asyncio.create_task(drop(first, key="k"))
+        await until(lambda: gate.waiting)
+        asked.cancel()
+        first.service.state.presence.forget(first.service.operations.owner)  # type: ignore[union-attr]
+        del other.server().things["second"]  # it had done it
+        (made,) = await named_backups(other)
+        assert (await drop(other, key="k")).json() == {"ok": 1, "result": None, "backup": made}
+        assert other.server().performed == []
+        gate.open.set()
+
+
+async def test_what_is_done_again_names_the_backups_of_each_try() -> None:
+    async with running(databases=SAFE) as valet:
+        add_second(valet)
+        server = valet.server()
+        for _ in range(2):
+            server.problems["drop-thing second"] = ConnectionLost("It was cut.")
+            assert (await drop(valet, key="k")).status_code == 503
+        server.problems.clear()
+        server.problem_after = ConnectionLost("It was cut.")
+        assert (await drop(valet, key="k")).status_code == 503
+        server.problem_after = None
+        first, second, third = await named_backups(valet)
+        done = (await drop(valet, key="k")).json()
+        assert done == {"ok": 1, "result": None, "backup": third, "earlier_backups": [first, second]}
+
+
+async def test_what_cannot_be_told_and_what_is_refused_half_way_name_the_backup() -> None:
+    async with running(databases=SAFE) as valet:
+        add_second(valet)
+        server = valet.server()
+        server.problem_after = ConnectionLost("It was cut.")
+        assert (await drop(valet, key="k")).status_code == 503
+        server.things["second"] = "made anew"
+        (made,) = await named_backups(valet)
+        told = f" Backed up before: {made['name']} ({made['id']})."
+        unknown = await drop(valet, key="k")
+        assert (unknown.json()["code"], unknown.json()["error"]) == ("answer_unknown", once.NOT_AGAIN + told)
+
+        server.problem_after = Conflict("A part is gone.")
+        refused = await drop(valet, key="k2")
+        made = (await named_backups(valet))[-1]
+        assert refused.json()["error"] == f"A part is gone. Backed up before: {made['name']} ({made['id']})."
+        assert (await drop(valet, key="k2")).content == refused.content
+
+
+async def test_what_was_done_and_cannot_be_written_down_names_the_backup(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise Precondition("The disk is full.")
+
+    async with running(databases=SAFE) as valet:
+        add_second(valet)
+        monkeypatch.setattr(once.Once, "keep", refuse)
+        cut = await drop(valet, key="k")
+        (made,) = await named_backups(valet)
+        assert (cut.status_code, cut.json()["code"]) == (503, "state_unavailable")
+        assert cut.json()["error"].endswith(f" The disk is full. Backed up before: {made['name']} ({made['id']}).")
+        monkeypatch.undo()
+        assert (await drop(valet, key="k")).json()["backup"] == made
 
 
 async def test_a_restore_backs_up_what_it_replaces() -> None:
