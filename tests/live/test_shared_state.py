@@ -5,9 +5,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -15,7 +17,7 @@ from alembic.migration import MigrationContext
 from psycopg import sql
 from sqlalchemy import Connection, event, text
 
-from agent import scheduler
+from agent import once, scheduler
 from agent.audit import record
 from agent.audit.journal import pages
 from agent.audit.line import Check, Row
@@ -29,7 +31,7 @@ from engines.errors import Precondition
 from engines.recovery import Marker, Timeline
 from tests.fakes.driver import Gate
 from tests.fakes.kinds import FakeKind
-from tests.fakes.service import Valet, running, until
+from tests.fakes.service import URL, Valet, running, until
 from tests.live.servers import LiveServer
 
 # What dbvalet does around the engine's own tools does not differ between versions.
@@ -119,6 +121,37 @@ async def test_a_write_with_a_key_waits_for_one_commit_and_what_destroys_for_two
                 answer = await valet.ask("POST", f"{ONE}/action", json=body, headers={"Idempotency-Key": name})
                 assert (answer.status_code, answer.headers.get("Idempotent-Replayed")) == (200, replayed)
             assert told.count("SET LOCAL synchronous_commit = off") == later
+
+
+async def test_what_one_has_backed_up_is_named_by_who_takes_its_request_over(
+    state: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    safe = [{"id": "ad-one", "url": URL, "backup_before_destroy": True}, {"id": "ad-two", "url": URL}]
+    places = {"storage": f"file://{tmp_path}/kept", "spool": f"{tmp_path}/spool"}
+
+    async def drop(valet: Valet) -> httpx.Response:
+        body = {"action_name": "drop-thing", "params": {"name": "second"}}
+        return await valet.ask("POST", f"{ONE}/action", json=body, headers={"Idempotency-Key": "k"})
+
+    async with (
+        running(state=state, databases=safe, backups=places) as first,
+        running(state=state, databases=safe, backups=places) as other,
+    ):
+        first.server().things["second"] = "red"
+        gate = first.server().gates["drop-thing second"] = Gate()
+        late = asyncio.create_task(drop(first))
+        await until(lambda: gate.waiting)
+        with monkeypatch.context() as patched:
+            patched.setattr(once, "SILENT", timedelta(seconds=-1))
+            done = (await drop(other)).json()  # there is no such thing any more on the server that it sees
+        (made,) = (await other.ask("GET", f"{ONE}/backups")).json()["database_backups"]
+        assert done == {
+            "ok": 1,
+            "result": None,
+            "backup": {"id": made["id"], "name": made["name"], "logical_database": None},
+        }
+        gate.open.set()
+        assert (await late).json()["error"] == f"{once.TAKEN_OVER} Backed up before: {made['name']} ({made['id']})."
 
 
 async def test_an_operation_runs_once_and_is_taken_over_when_its_dbvalet_dies(

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -367,6 +368,30 @@ async def test_what_is_done_again_names_the_backups_of_each_try() -> None:
         first, second, third = await named_backups(valet)
         done = (await drop(valet, key="k")).json()
         assert done == {"ok": 1, "result": None, "backup": third, "earlier_backups": [first, second]}
+
+
+async def test_what_another_has_taken_over_meanwhile_is_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = f"sqlite:///{tmp_path}/state.db"
+    async with running(databases=SAFE, state=state) as first, running(databases=SAFE, state=state) as other:
+        for each in (first, other):
+            add_second(each)
+            monkeypatch.setattr(each.service.state, "presence", None)
+        server = first.server()
+        server.problems["drop-thing second"] = ConnectionLost("It was cut.")
+        assert (await drop(first, key="k")).status_code == 503
+        server.problems.clear()
+        gate = server.backups.gates["dump"] = Gate()
+        again = asyncio.create_task(drop(first, key="k"))
+        await until(lambda: gate.waiting)
+        with monkeypatch.context() as patched:
+            patched.setattr(once, "SILENT", timedelta(seconds=-1))
+            assert (await drop(other, key="k")).json()["code"] == "conflict"  # the backup is an operation
+        gate.open.set()
+        late = await again
+        assert (late.status_code, late.json()["code"]) == (409, "in_progress")
+        assert server.things["second"] == "red"
 
 
 async def test_what_cannot_be_told_and_what_is_refused_half_way_name_the_backup() -> None:
