@@ -42,9 +42,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        request_id = given if _GIVEN_ID.fullmatch(given) else token_hex(8).encode()
-        scope["request_id"] = request_id.decode()
+        request_id = _name(scope)
         started = False
 
         async def send_with_id(message: Message) -> None:
@@ -73,9 +71,15 @@ class Edge:
 
     async def _follow(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let through a web socket; `agent.api.protocol` makes one of a request for a log alone."""
-        scope["request_id"] = token_hex(8)
+        request_id = _name(scope)
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] in ("websocket.accept", "websocket.http.response.start"):
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_with_id)
         except WebSocketDisconnect:
             return  # as with a request
         except Exception:  # noqa: BLE001 - the last resort, which logs it whole; the server closes what is open
@@ -86,6 +90,14 @@ class Edge:
             await self._hot.handle(scope, receive, send)
         except (AgentError, EngineError) as refused:
             await refusal(Request(scope), refused)(scope, receive, send)
+
+
+def _name(scope: Scope) -> bytes:
+    """Give a request the id that it came with, if that can be used, or one of our own."""
+    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    request_id = given if _GIVEN_ID.fullmatch(given) else token_hex(8).encode()
+    scope["request_id"] = request_id.decode()
+    return request_id
 
 
 def _without_body(send: Send) -> Send:

@@ -67,6 +67,7 @@ DOORS: dict[tuple[str, str], Door] = {
     ("GET", ONE + "/logs"): READS_MUCH,
     ("GET", ONE + "/logs_archives"): READS_MUCH,
     ("GET", "/api/logs/{log_id}"): BY_LINK,
+    ("WEBSOCKET", "/api/logs/{log_id}"): BY_LINK,
     ("GET", ONE + "/maintenance"): READS,
     ("GET", ONE + "/maintenance/{maintenance_id}"): READS,
     ("GET", ONE + "/metrics"): READS,

@@ -20,6 +20,7 @@ from agent.state.tables import idempotency_keys as keys
 from engines import errors
 from engines.action import Effect
 from tests.contract.decoders import go_failure, javascript_failure
+from tests.contract.routes import SOCKET, entries_of
 from tests.fakes import BARE
 from tests.fakes.driver import Gate
 from tests.fakes.kinds import FakeKind
@@ -324,6 +325,32 @@ async def link_while_crowded(_: Valet) -> httpx.Response:
         link = (await valet.ask("GET", "/api/databases/ad-one/logs")).json()["url"]
         with valet.database().admitted(Effect.READ):
             return await valet.client.get(link)
+
+
+async def follow_over_the_rate(_: Valet) -> httpx.Response:
+    async with running(limits={"read": "1/hour"}) as valet:
+        url: str = (await valet.ask("GET", "/api/databases/ad-one/logs")).json()["url"]
+        assert (await valet.open_socket(url)).status_code == 101
+        return await valet.open_socket(url)
+
+
+def follow_while(**engine: Any) -> Provoke:
+    """Follow a log while the engine is as told."""
+
+    async def provoke(valet: Valet) -> httpx.Response:
+        url: str = (await valet.ask("GET", "/api/databases/ad-one/logs")).json()["url"]
+        for name, value in engine.items():
+            setattr(valet.server(), name, value)
+        return await valet.open_socket(url)
+
+    return provoke
+
+
+async def follow_while_crowded(_: Valet) -> httpx.Response:
+    async with running(limits={"concurrent": 1}) as valet:
+        url: str = (await valet.ask("GET", "/api/databases/ad-one/logs")).json()["url"]
+        with valet.database().admitted(Effect.READ):
+            return await valet.open_socket(url)
 
 
 async def range_behind_the_end(valet: Valet) -> httpx.Response:
@@ -745,6 +772,19 @@ ROWS["GET", "/api/logs/{log_id}"] = {
     "rate_limited": [link_over_the_rate(f"{OF_ONE}/logs", "url")],
     "overloaded": [link_while_crowded],
 }
+ROWS[SOCKET, "/api/logs/{log_id}"] = {
+    "forbidden": [
+        lambda valet: valet.open_socket("/api/logs/ad-one"),
+        lambda valet: valet.open_socket("/api/logs/ad-one?token=0&timestamp=1"),
+        lambda valet: valet.open_socket("/api/logs/ad-none?token=0&timestamp=1"),
+    ],
+    "precondition": [follow_while(problem=errors.Precondition())],
+    "privilege_missing": [follow_while(problem=errors.PrivilegeMissing())],
+    "rate_limited": [follow_over_the_rate],
+    "engine_unavailable": [follow_while(problem=errors.EngineUnavailable())],
+    "overloaded": [follow_while_crowded],
+    "deadline_exceeded": [follow_while(problem=errors.DeadlineExceeded())],
+}
 for how, where in (
     ("POST", f"{OF_ONE}/firewall_rules"),
     ("PATCH", f"{OF_ONE}/firewall_rules/{{rule_id}}"),
@@ -962,7 +1002,7 @@ ROWS["GET", "/api/audit"] = {
     ],
 }
 for (method, where), rows in ROWS.items():
-    if method != "GET" and "forbidden" in rows:
+    if method not in ("GET", SOCKET) and "forbidden" in rows:
         rows["state_unavailable"] = [without_the_audit(method, where)]
         rows["in_progress"] = [while_the_first_runs(method, where)]
         if where not in REFUSED:
@@ -1012,15 +1052,6 @@ CASES = [
 ]
 
 
-def routes_of(valet: Valet) -> set[tuple[str, str]]:
-    return {
-        (method, getattr(route, "path", ""))
-        for route in valet.app.routes
-        for method in (getattr(route, "methods", None) or ())
-        if method != "HEAD"
-    }
-
-
 @pytest.fixture(scope="module")
 async def document() -> dict[str, Any]:
     async with running() as valet:
@@ -1037,7 +1068,7 @@ def promised(document: dict[str, Any]) -> dict[tuple[str, str], Any]:
 
 
 async def test_every_route_has_its_rows(valet: Valet):
-    assert routes_of(valet) == set(ROWS)
+    assert set(entries_of(valet.app)) == set(ROWS)
 
 
 def test_every_failure_that_the_document_promises_has_a_row_and_no_other(document: dict[str, Any]):
@@ -1098,7 +1129,7 @@ def follows_the_document(document: dict[str, Any], route: tuple[str, str], respo
 @pytest.mark.parametrize("path", dict.fromkeys(path for _, path in ROWS))
 @pytest.mark.parametrize("other", METHODS)
 async def test_another_method_is_405_and_says_which_are_possible(valet: Valet, path: str, other: str):
-    possible = {method for method, each in ROWS if each == path}
+    possible = {method for method, each in ROWS if each == path and method != SOCKET}
     if other in possible:
         return
     response = await valet.ask(other, path.format(**ONE))

@@ -4,20 +4,24 @@ What is to be expected stands in `tests.contract.doors`, one row a route: a rout
 """
 
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from starlette.routing import Host, Route, WebSocketRoute
 
+from agent.api.edge import Edge
 from agent.app import create_app
 from agent.roles import Role
 from agent.settings import Settings
 from engines.action import Effect
 from tests.contract.decoders import go_failure, javascript_failure
 from tests.contract.doors import ACTION, ACTIONS, DOORS, Door
+from tests.contract.routes import SOCKET, entries_of
 from tests.contract.test_error_table import BODIES
 from tests.fakes import ENGINE
 from tests.fakes.service import Valet, configuration, running
@@ -104,16 +108,13 @@ async def ask(valet: Valet, case: "Case", authorization: str | None, **ids: str)
     headers = {} if authorization is None else {"Authorization": authorization}
     given = {**IDS, "app": OWN, "addon": OWN, **ids}
     path = path.format_map(given) + ("?feature=force-ssl" if path.endswith("/features") and method == "DELETE" else "")
+    if method == SOCKET:
+        return await valet.open_socket(path, headers)
     return await valet.client.request(method, path, headers=headers, content=content)
 
 
 def route_table() -> list[tuple[str, str]]:
-    app = create_app(Settings(**configuration()), engines={"fake": ENGINE})
-    found: list[tuple[str, str]] = []
-    for route in app.routes:
-        path: str = getattr(route, "path", "")
-        found += [(method, path) for method in sorted(getattr(route, "methods", None) or ()) if method != "HEAD"]
-    return found
+    return entries_of(create_app(Settings(**configuration()), engines={"fake": ENGINE}))
 
 
 ROUTES = route_table()
@@ -145,6 +146,27 @@ def is_refused(answer: httpx.Response) -> bool:
 
 def test_every_route_has_its_row_and_every_row_its_route() -> None:
     assert {ACTION, *DOORS} == set(ROUTES)
+
+
+async def an_answer() -> None:
+    """Stand in for what a new route does."""
+
+
+@pytest.mark.parametrize(
+    ("add", "entry"),
+    [
+        (lambda app: app.router.routes.append(WebSocketRoute("/new", an_answer)), ("WEBSOCKET", "/new")),
+        (lambda app: app.add_api_websocket_route("/new", an_answer), ("WEBSOCKET", "/new")),
+        (lambda app: app.mount("/new", FastAPI()), ("MOUNT", "/new")),
+        (lambda app: app.router.routes.append(Host("new", FastAPI())), ("HOST", "")),
+        (lambda app: app.router.routes.append(Route("/new", endpoint=Edge)), ("ROUTE", "/new")),
+        (lambda app: app.add_api_route("/new", an_answer, methods=["PUT"]), ("PUT", "/new")),
+    ],
+)
+def test_a_new_route_of_any_kind_needs_a_row(add: Callable[[FastAPI], None], entry: tuple[str, str]) -> None:
+    app = create_app(Settings(**configuration()), engines={"fake": ENGINE})
+    add(app)
+    assert set(entries_of(app)) - {ACTION, *DOORS} == {entry}
 
 
 def test_the_least_role_is_that_of_the_effect() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 import ssl
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +103,39 @@ class Valet:
         if token is not None:
             headers["Authorization"] = f"Bearer {TOKENS[token]}"
         return await self.client.request(method, path, headers=headers, **more)
+
+    async def open_socket(self, url: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+        """Ask for a web socket and leave; gives the answer to the handshake, 101 where it was accepted."""
+        asked = self.client.build_request("GET", url, headers=dict(headers or {}))
+        coming = [{"type": "websocket.connect"}]
+        sent: list[MutableMapping[str, Any]] = []
+
+        async def receive() -> MutableMapping[str, Any]:
+            return coming.pop() if coming else {"type": "websocket.disconnect", "code": 1001}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "websocket",
+            "asgi": {"version": "3.0"},
+            "scheme": "ws",
+            "path": asked.url.path,
+            "raw_path": asked.url.raw_path.partition(b"?")[0],
+            "query_string": asked.url.query,
+            "headers": [(name.lower(), value) for name, value in asked.headers.raw],
+            "client": ("127.0.0.1", 123),
+            "server": ("dbvalet", None),
+            "subprotocols": [],
+            "state": {},
+            "extensions": {"websocket.http.response": {}},
+        }
+        await self.app(scope, receive, send)
+        first, *rest = sent
+        if first["type"] == "websocket.accept":
+            return httpx.Response(101, headers=first["headers"], request=asked)
+        content = b"".join(each.get("body", b"") for each in rest)
+        return httpx.Response(first["status"], headers=first["headers"], content=content, request=asked)
 
     async def act(
         self, name: str, params: Any = ABSENT, *, database: str = "ad-one", token: str | None = "admin"
