@@ -13,6 +13,7 @@ from agent.cgroup import read_cgroup, read_disk
 from agent.databases import Database
 from agent.errors import NotSupported
 from engines import deadline
+from engines.action import Effect
 from engines.errors import DeadlineExceeded, EngineError
 from engines.health import explained
 
@@ -47,9 +48,10 @@ class Sampler:
     async def now(self, database: Database) -> list[Sample]:
         """Measure a database, and give what is kept of it, the newest last; from now on it is sampled.
 
-        Raises: NotSupported, DeadlineExceeded, and what the engine refuses
+        Raises: Overloaded, NotSupported, DeadlineExceeded, and what the engine refuses
         """
-        sample = Sample(at=datetime.now(UTC), measures=await measured(database))
+        with database.admitted(Effect.READ):
+            sample = Sample(at=datetime.now(UTC), measures=await measured(database))
         series = self._series.setdefault(database.id, deque(maxlen=KEPT))
         series.append(sample)
         self._asked[database.id] = time.monotonic()

@@ -19,7 +19,7 @@ from agent.dispatch import ActionRequest, Dispatcher
 from agent.once import REPLAYED
 from agent.tokens import Principal
 from engines import deadline
-from engines.action import Action
+from engines.action import Action, Effect
 from engines.engine import unavailable
 from engines.errors import EngineError
 
@@ -118,7 +118,10 @@ def _policy(principal: Principal, database: Database, action: Action) -> list[st
 
 
 async def _reasons(database: Database, actions: Sequence[Action]) -> list[list[str]]:
-    """Ask the live server, for each action, why it would be refused; when it is down that is the reason for all."""
+    """Ask the live server, for each action, why it would be refused; when it is down that is the reason for all.
+
+    Raises: Overloaded, never while it is down
+    """
     try:
         with deadline.within(LOOK_SECONDS):
             async with asyncio.timeout(LOOK_SECONDS):
@@ -126,7 +129,8 @@ async def _reasons(database: Database, actions: Sequence[Action]) -> list[list[s
                 if database.description is None or not database.up:
                     return [[database.down_reason or _SILENT] for _ in actions]
                 version = database.description.version
-                return await asyncio.gather(*(_reasons_of(database, each, version) for each in actions))
+                with database.admitted(Effect.READ):
+                    return await asyncio.gather(*(_reasons_of(database, each, version) for each in actions))
     except TimeoutError:
         return [[_SILENT] for _ in actions]
 

@@ -123,7 +123,8 @@ async def create_backup(request: Request, database_id: str) -> Response:
     """Begin to make a backup; it is `done` once its archive is written and read back."""
     principal, database = permitted(request, database_id, CREATE_BACKUP)
     await no_fields(request)
-    backup = await service_of(request).backups.begin(database, principal.name)
+    with database.admitted(CREATE_BACKUP.effect):
+        backup = await service_of(request).backups.begin(database, principal.name)
     return as_json({"database_backup": shown(backup)}, 201)
 
 
@@ -175,9 +176,10 @@ async def restore_backup(request: Request, database_id: str, backup_id: str) -> 
     principal, database = permitted(request, database_id, RESTORE_BACKUP)
     await no_fields(request)
     backup = await _backup_of(request, database, backup_id)
-    operation = await service_of(request).backups.restore(
-        database, backup, principal.name, safely=is_wished(principal, database)
-    )
+    with database.admitted(RESTORE_BACKUP.effect):
+        operation = await service_of(request).backups.restore(
+            database, backup, principal.name, safely=is_wished(principal, database)
+        )
     return as_json(_shown_restoration(operation), 201)
 
 

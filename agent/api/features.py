@@ -91,14 +91,15 @@ async def _switch(request: Request, principal: Principal, database: Database, na
     try:
         with deadline.within(SECONDS):
             async with asyncio.timeout(SECONDS + deadline.GRACE):
-                verdict = await became_of(request, Goal.THERE, look)
-                if verdict is Verdict.UNKNOWN:
-                    raise AnswerUnknown(NOT_AGAIN)
-                if verdict is Verdict.DONE:
-                    switched = _switched_before(name, on=on)
-                else:
-                    await begin_change(request, look)
-                    switched = await health.force_ssl(on)
+                with database.admitted(CHANGE_FEATURES.effect):
+                    verdict = await became_of(request, Goal.THERE, look)
+                    if verdict is Verdict.UNKNOWN:
+                        raise AnswerUnknown(NOT_AGAIN)
+                    if verdict is Verdict.DONE:
+                        switched = _switched_before(name, on=on)
+                    else:
+                        await begin_change(request, look)
+                        switched = await health.force_ssl(on)
     except TimeoutError as late:
         told = f"Whether it was done is not known: {deadline.awaited(late)} does not answer."
         raise DeadlineExceeded(told) from None
@@ -127,6 +128,7 @@ def install(app: FastAPI) -> None:
         "precondition",
         "invalid_params",
         "engine_unavailable",
+        "overloaded",
         "deadline_exceeded",
     )
     app.add_api_route(

@@ -54,14 +54,18 @@ async def list_statuses(request: Request, database_id: str) -> Response:
 
 
 async def _role(database: Database) -> Role | None:
-    """Ask the engine for its role; a refusal or a silence is no reason not to answer."""
+    """Ask the engine for its role; a refusal or a silence is no reason not to answer.
+
+    Raises: Overloaded, never while it is down
+    """
     health = database.engine.health_of(database.server)
     if health is None:
         return None
     try:
         with deadline.within(ROLE_SECONDS):
             async with asyncio.timeout(ROLE_SECONDS + deadline.GRACE):
-                return await health.role()
+                with database.admitted(Effect.READ):
+                    return await health.role()
     except (EngineError, TimeoutError):
         return None
 
@@ -105,7 +109,11 @@ def install(app: FastAPI) -> None:
         one + "/instances_status",
         list_statuses,
         **described(
-            "not_found", response_model=list[InstanceStatus], tags=["instances"], operation_id="list_instances_status"
+            "not_found",
+            "overloaded",
+            response_model=list[InstanceStatus],
+            tags=["instances"],
+            operation_id="list_instances_status",
         ),
     )
     app.add_api_route(

@@ -211,7 +211,14 @@ def _hours(text: str) -> int | None:
 def install(app: FastAPI) -> None:
     """Put the routes of metrics into an app."""
     one = "/api/databases/{database_id}"
-    failures = ("not_supported", "privilege_missing", "not_found", "engine_unavailable", "deadline_exceeded")
+    failures = (
+        "not_supported",
+        "privilege_missing",
+        "not_found",
+        "engine_unavailable",
+        "overloaded",
+        "deadline_exceeded",
+    )
     for path, endpoint, model, name in (
         (one + "/metrics", get_metrics, MetricsBody, "get_database_metrics"),
         (one + "/lag", get_lag, LagBody, "get_database_lag"),

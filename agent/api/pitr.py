@@ -18,6 +18,7 @@ from agent.api.openapi import described
 from agent.api.service import database_of, permitted, service_of
 from agent.dispatch import parse_object
 from agent.tasks import RESTORE_TO_INSTANT
+from engines.action import Effect
 from engines.errors import InvalidParams, OutsideWindow
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class RestoreBegun(BaseModel):
 async def get_window(request: Request, database_id: str) -> Response:
     """Tell to which instants the server can be brought back."""
     _, database = database_of(request, database_id)
-    window = await service_of(request).clusters.window(database)
+    with database.admitted(Effect.READ):
+        window = await service_of(request).clusters.window(database)
     edges = {"earliest_recoverable_at": window.earliest, "latest_recoverable_at": window.latest}
     return as_json({"recovery_window": edges})
 
@@ -79,7 +81,8 @@ async def restore_to_instant(request: Request, database_id: str) -> Response:
     await service.operations.require_none(database.id)
     if at > datetime.now(UTC):
         raise OutsideWindow("It lies in the future.")
-    await service.clusters.check(database, at)
+    with database.admitted(RESTORE_TO_INSTANT.effect):
+        await service.clusters.check(database, at)
     params = {FIELD: at.isoformat()}
     operation = await service.operations.begin(database, "pitr_restore", params, principal.name)
     return _begun(operation)
@@ -126,6 +129,7 @@ def install(app: FastAPI) -> None:
             "not_found",
             "precondition",
             "engine_unavailable",
+            "overloaded",
             response_model=WindowBody,
             tags=["recovery"],
             operation_id="get_recovery_window",
@@ -144,6 +148,7 @@ def install(app: FastAPI) -> None:
             "too_large",
             "invalid_params",
             "engine_unavailable",
+            "overloaded",
             task=RESTORE_TO_INSTANT,
             method="POST",
             body=RestoreBody,

@@ -77,7 +77,13 @@ def install(app: FastAPI, hot: Route, engines: Mapping[str, Engine], *, metrics_
     app.add_api_route(
         "/api/databases/{database_id}/actions",
         actions.list_actions,
-        **described("not_found", response_model=actions.ActionsBody, tags=["actions"], operation_id="list_actions"),
+        **described(
+            "not_found",
+            "overloaded",
+            response_model=actions.ActionsBody,
+            tags=["actions"],
+            operation_id="list_actions",
+        ),
     )
     one_operation = "/api/databases/{database_id}/operations/{operation_id}"
     app.add_api_route(
@@ -158,6 +164,7 @@ def _install_backups(app: FastAPI) -> None:
             *CHANGES,
             "conflict",
             "engine_unavailable",
+            "overloaded",
             task=CREATE_BACKUP,
             method="POST",
             status_code=201,
@@ -210,6 +217,7 @@ def _install_backups(app: FastAPI) -> None:
             *CHANGES,
             "conflict",
             "engine_unavailable",
+            "overloaded",
             task=RESTORE_BACKUP,
             method="POST",
             status_code=201,

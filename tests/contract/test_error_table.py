@@ -102,6 +102,8 @@ def while_crowded(method: str, path: str, effect: Effect, content: bytes | None 
 
     async def provoke(_: Valet) -> httpx.Response:
         async with running(limits={"concurrent": 1}) as valet:
+            await plant(valet)
+            await valet.database().look()
             with valet.database().admitted(effect):
                 return await valet.ask(method, path.format(**ONE), content=content or BODIES.get((method, path)))
 
@@ -375,6 +377,7 @@ def begins_work(path: str) -> dict[str, list[Provoke]]:
         "conflict": [while_another_runs("POST", path)],
         "precondition": [while_engine("POST", path, missing=True), without_a_state("POST", path)],
         "engine_unavailable": [while_engine("POST", path)],
+        "overloaded": [while_crowded("POST", path, Effect.WRITE)],
     }
 
 
@@ -560,6 +563,7 @@ ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
             of_unknown_database("GET", "/api/databases/{database_id}/actions"),
             lambda valet: valet.ask("GET", "/api/databases/ad-one/actions", "of-two"),
         ],
+        "overloaded": [while_crowded("GET", "/api/databases/{database_id}/actions", Effect.READ)],
     },
     ("GET", "/api/databases/{database_id}/operations"): reads_the_state("/api/databases/{database_id}/operations"),
     ("GET", OPERATION): reads_the_state(OPERATION),
@@ -667,7 +671,10 @@ MEASURING = (
     errors.DeadlineExceeded(),
 )
 for where in ("metrics", "lag"):
-    ROWS["GET", f"{OF_ONE}/{where}"] = through_the_engine("GET", f"{OF_ONE}/{where}", *MEASURING)
+    ROWS["GET", f"{OF_ONE}/{where}"] = {
+        **through_the_engine("GET", f"{OF_ONE}/{where}", *MEASURING),
+        "overloaded": [while_crowded("GET", f"{OF_ONE}/{where}", Effect.READ)],
+    }
 for where in (f"{OF_ONE}/metrics/{{kind}}", f"{OF_ONE}/instances/{{instance_id}}/metrics/{{kind}}"):
     ROWS["GET", where] = {
         **through_the_engine("GET", where, *MEASURING),
@@ -675,11 +682,13 @@ for where in (f"{OF_ONE}/metrics/{{kind}}", f"{OF_ONE}/instances/{{instance_id}}
             sent("GET", f"{where}?{query}")
             for query in ("since=x", "since=0", "since=2026-01-31T08:00:00", "last=0", "last=-1", "last=yes")
         ],
+        "overloaded": [while_crowded("GET", where, Effect.READ)],
     }
 for how, where in (("POST", f"{OF_ONE}/features"), ("DELETE", f"{OF_ONE}/features")):
     asked = where if how == "POST" else f"{where}?feature=force-ssl"
     ROWS[how, where] = {
         **through_the_engine(how, asked, *MEASURING, errors.Precondition()),
+        "overloaded": [while_crowded(how, asked, Effect.WRITE)],
         "internal": [a_bug(how, where)],
         "forbidden": takes_more_than_a_reader(how, where),
         "invalid_params": [lambda valet, how=how, where=where: valet.ask(how, where.format(**ONE), content=b"{}")],
@@ -796,6 +805,9 @@ for where in (f"{OF_ONE}/firewall_rules", f"{OF_ONE}/health", "/api/firewall/man
     ROWS["GET", where] = refuses("GET", where)
 for where in (f"{OF_ONE}/instances_status", f"{OF_ONE}/plan"):
     ROWS["GET", where] = through_the_engine("GET", where)
+ROWS["GET", f"{OF_ONE}/instances_status"]["overloaded"] = [
+    while_crowded("GET", f"{OF_ONE}/instances_status", Effect.READ)
+]
 ROWS["GET", "/api/plans/{name}"] = {
     **with_a_token("GET", "/api/plans/{name}"),
     "not_found": [
@@ -855,6 +867,7 @@ ROWS["GET", WINDOW] = {
         without_a_state("GET", WINDOW),
     ],
     "engine_unavailable": [while_cluster("GET", WINDOW, problems={"window": [errors.EngineUnavailable()]})],
+    "overloaded": [while_crowded("GET", WINDOW, Effect.READ)],
 }
 ROWS["POST", TO_INSTANT] = {
     **with_a_token("POST", TO_INSTANT),
@@ -879,6 +892,7 @@ ROWS["POST", TO_INSTANT] = {
         to_instant({"restore_time": "2026-01-31T09:00:00Z", "timeline": 2}),
     ],
     "engine_unavailable": [while_cluster("POST", TO_INSTANT, problems=DOWN)],
+    "overloaded": [while_crowded("POST", TO_INSTANT, Effect.WRITE)],
 }
 
 

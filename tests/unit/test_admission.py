@@ -131,3 +131,49 @@ async def test_what_was_begun_under_a_key_stays_in_doubt_when_asking_again_is_sh
             assert (await valet.ask("POST", "/api/databases/ad-one/action", **ask)).json()["code"] == "overloaded"
         kept = await valet.service.state.run(lambda connection: connection.execute(idempotency_keys.select()).all())
         assert [row.key for row in kept] == ["k"]
+
+
+@pytest.mark.parametrize(
+    ("path", "gate"),
+    [
+        ("/metrics", "gate"),
+        ("/metrics/cpu", "gate"),
+        ("/lag", "gate"),
+        ("/instances_status", "gate"),
+        ("/actions", "check_gate"),
+    ],
+)
+async def test_what_hangs_in_the_engine_beside_the_actions_is_shed_too(path: str, gate: str) -> None:
+    async with running(limits={"concurrent": 2}) as valet:
+        await valet.database().look()
+        hanging = Gate()
+        setattr(valet.server(), gate, hanging)
+        asking = [asyncio.create_task(valet.ask("GET", f"/api/databases/ad-one{path}")) for _ in range(30)]
+        await until(lambda: sum(each.done() for each in asking) >= 28)
+        shed, waiting = ([each for each in asking if each.done() is done] for done in (True, False))
+        assert [each.result().status_code for each in shed] == [503] * 28
+        assert len(waiting) == 2
+        assert {each.result().json()["code"] for each in shed} == {"overloaded"}
+        hanging.open.set()
+        assert [(await each).status_code for each in waiting] == [200, 200]
+        assert (await valet.ask("GET", f"/api/databases/ad-one{path}")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["", "/instances_status", "/actions"])
+async def test_what_is_told_of_an_engine_that_is_down_is_told_while_all_places_are_taken(path: str) -> None:
+    async with running(limits={"concurrent": 1}) as valet:
+        valet.server().description = EngineUnavailable()
+        valet.database().forget()
+        await valet.database().look()
+        with valet.database().admitted(Effect.READ):
+            assert (await valet.ask("GET", f"/api/databases/ad-one{path}")).status_code == 200
+
+
+async def test_what_is_sampled_of_itself_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.sampler.EVERY_SECONDS", 0.01)
+    async with running(limits={"concurrent": 1}) as valet:
+        assert (await valet.ask("GET", "/api/databases/ad-one/metrics")).status_code == 200
+        valet.server().gate = gate = Gate()
+        await until(lambda: gate.waiting)
+        with valet.database().admitted(Effect.READ):
+            pass
