@@ -19,12 +19,12 @@ from agent.backups.named import Named, fields_of, named, naming
 from agent.backups.safety import SafetyNet, is_wished
 from agent.coalesce import Coalescer
 from agent.databases import Database, Databases
-from agent.errors import AgentError, Forbidden, Malformed, NotSupported, TooLarge, UnknownAction
+from agent.errors import AgentError, Forbidden, ListTooLarge, Malformed, NotSupported, UnknownAction
 from agent.limits import Limits
 from agent.log import Log
 from agent.metrics import Metrics
 from agent.once import Answer, Asked, Once, fingerprint_of, key_of
-from agent.paging import Page, page_asked_for
+from agent.paging import LARGEST_RESULT, Page, page_asked_for
 from agent.tasks import Task
 from agent.tokens import Principal, Tokens
 from engines import deadline
@@ -34,9 +34,6 @@ from engines.engine import look, perform, preview
 from engines.errors import DeadlineExceeded, EngineError, InvalidParams, Precondition
 
 _ENVELOPE = frozenset({"action_name", "params", "dry_run", "page", "per_page"})
-
-LARGEST_RESULT = 16 * 1024 * 1024
-"""Bytes of an answer. A longer list is given in pages."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -245,7 +242,7 @@ class Dispatcher:
     async def _read(self, database: Database, action: Action, asked: Envelope, params: Any) -> bytes:
         """Share a run with those that asked for the same, as their params tell.
 
-        Raises: Precondition, TooLarge, DeadlineExceeded
+        Raises: Precondition, ListTooLarge, DeadlineExceeded
         """
         refuse_older(database, action)
 
@@ -364,7 +361,7 @@ def render(result: Any, page: Page | None = None, saved: Sequence[Named] = ()) -
 
     page: of the list that is the result; saved: the backups of what was destroyed
 
-    Raises: TooLarge, when it is a list that must be asked for in pages
+    Raises: ListTooLarge
     """
     answer: dict[str, Any] = {"ok": 1, "result": result}
     if page is not None:
@@ -373,7 +370,7 @@ def render(result: Any, page: Page | None = None, saved: Sequence[Named] = ()) -
     text = orjson.dumps(answer, default=to_jsonable_python, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
     if len(text) > LARGEST_RESULT and isinstance(result, list):
         most = LARGEST_RESULT // 2**20
-        raise TooLarge(
+        raise ListTooLarge(
             f"The result is larger than {most} MiB: ask for it in smaller parts, with page and per_page beside params."
         )
     return text

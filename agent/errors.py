@@ -28,6 +28,7 @@
     ├── OperationLost      another dbvalet has taken an operation over: this one must not go on
     ├── UnknownAction      this engine has no such action
     ├── TooLarge           the body is over the limit
+    ├── ListTooLarge       … a list is too long for one answer
     ├── HeadTooLarge       … or what stands before it
     ├── RateLimited        the token has used up its rate
     ├── Overloaded         too many requests are at work on the database: this one was not begun
@@ -219,6 +220,10 @@ class TooLarge(AgentError):
     """The body is larger than 1 MiB."""
 
     code = "too_large"
+
+
+class ListTooLarge(TooLarge):
+    """The list is larger than 16 MiB: ask for it in smaller parts, with page and per_page."""
 
 
 class HeadTooLarge(AgentError):

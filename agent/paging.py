@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 PER_PAGE = 20
 LARGEST = 100_000
 
+LARGEST_RESULT = 16 * 1024 * 1024
+"""Bytes of an answer. A longer list is given in pages."""
+
+PAGE_FIELDS: dict[str, dict[str, Any]] = {
+    "page": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": LARGEST,
+        "description": "Give a part of the list, from 1, and say in `meta` where it stands; without it the whole list.",
+    },
+    "per_page": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": LARGEST,
+        "description": f"Entries of a page: {PER_PAGE} unless given.",
+    },
+}
+
+T = TypeVar("T")
+
 
 class Pagination(BaseModel):
     """Where a page stands in a list."""
 
     current_page: int
+    """From 1."""
     next_page: int | None
+    """Null on the last page."""
     prev_page: int | None
+    """Null on the first page."""
     total_pages: int
+    """1 at least."""
     total_count: int
+    """Entries of the whole list, at the moment of the answer."""
     per_page: int
 
 
@@ -36,7 +61,7 @@ class Page:
     number: int
     size: int
 
-    def of(self, whole: list[Any]) -> list[Any]:
+    def of(self, whole: Sequence[T]) -> Sequence[T]:
         """Give the entries of this page; none behind the end."""
         begin = (self.number - 1) * self.size
         return whole[begin : begin + self.size]

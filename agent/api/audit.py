@@ -24,6 +24,22 @@ FURTHEST = 2**53
 
 JSON_LINES = "application/x-ndjson"
 
+QUERY: dict[str, dict[str, Any]] = {
+    "after": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": FURTHEST,
+        "description": "Lines behind the one of this `sequence`: 0, all, unless given. `next_after` is where to go on.",
+    },
+    "limit": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MOST,
+        "description": f"Lines at most: {PER_PAGE} unless given.",
+    },
+    "database": {"type": "string", "description": "Lines of this database alone."},
+}
+
 
 class AuditLine(BaseModel):
     """What was changed or was to be."""
@@ -60,6 +76,9 @@ class AuditBody(BaseModel):
     audit: list[AuditLine]
     next_after: int | None
     """`after` of the next page; null when there is none."""
+
+
+AS_LINES = {"type": "string", "description": "A line of the audit as JSON, on each line of the text."}
 
 
 async def list_audit(request: Request) -> Response:
@@ -106,12 +125,9 @@ def install(app: FastAPI) -> None:
             "not_found",
             "precondition",
             "invalid_params",
-            query={
-                "after": {"type": "integer", "minimum": 0, "maximum": FURTHEST},
-                "limit": {"type": "integer", "minimum": 1, "maximum": MOST},
-                "database": {"type": "string"},
-            },
+            query=QUERY,
             response_model=AuditBody,
+            responses={200: {"content": {JSON_LINES: {"schema": AS_LINES}}}},
             tags=["audit"],
             operation_id="list_audit",
         ),

@@ -6,16 +6,18 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from agent.api.bodies import no_fields
 from agent.api.databases import as_json
+from agent.api.lists import listed, page_of
 from agent.api.service import begin_change, database_of, permitted, principal_of, service_of
 from agent.backups.safety import is_wished
 from agent.databases import Database
 from agent.errors import BackupNotFound, DatabaseNotFound, RangeInvalid
+from agent.paging import ListMeta
 from agent.tasks import CREATE_BACKUP, DELETE_BACKUP, DOWNLOAD_BACKUP, RESTORE_BACKUP
 from engines.action import Effect
 
@@ -76,6 +78,7 @@ class BackupsBody(BaseModel):
     """The body of `GET /api/databases/:id/backups`."""
 
     database_backups: list[BackupResource]
+    meta: ListMeta | None = Field(None, description="Where a page stands, if one was asked for.")
 
 
 class ArchiveBody(BaseModel):
@@ -113,10 +116,10 @@ class RestorationBody(BaseModel):
 
 
 async def list_backups(request: Request, database_id: str) -> Response:
-    """List the backups of a database, newest first."""
+    """List the backups of a database, newest first: all of them, or a page."""
     _, database = database_of(request, database_id)
-    found = await service_of(request).backups.newest(database.id)
-    return as_json({"database_backups": [shown(backup) for backup in found]})
+    page = page_of(request)
+    return listed("database_backups", await service_of(request).backups.newest(database.id), shown, page)
 
 
 async def create_backup(request: Request, database_id: str) -> Response:

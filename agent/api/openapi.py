@@ -82,8 +82,9 @@ def described(
 
 
 def _query_parameter(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    fields = {key: value for key, value in schema.items() if key != "required"}
-    return {"name": name, "in": "query", "required": schema.get("required", False), "schema": fields}
+    fields = {key: value for key, value in schema.items() if key not in ("required", "description")}
+    told = {"description": schema["description"]} if "description" in schema else {}
+    return {"name": name, "in": "query", "required": schema.get("required", False), **told, "schema": fields}
 
 
 def _whole_schema(model: type[BaseModel]) -> dict[str, Any]:

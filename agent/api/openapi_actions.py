@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from agent.api.errors import STATUS
 from agent.once import HEADER, LONGEST
-from agent.paging import LARGEST, PER_PAGE, ListMeta
+from agent.paging import PAGE_FIELDS, ListMeta
 from engines.action import Action, Effect
 from engines.engine import Engine
 from engines.errors import InvalidParams
@@ -34,19 +34,15 @@ KEY_PARAMETER = {
 
 _DRY_RUN, _PAGE, _BACKUP = "dry-run", "page", "backup"
 
-_PAGE_FIELDS = {
-    "page": {
-        "type": "integer",
-        "minimum": 1,
-        "maximum": LARGEST,
-        "description": "Give a part of the list, from 1, and say in `meta` where it stands; without it the whole list.",
-    },
-    "per_page": {
-        "type": "integer",
-        "minimum": 1,
-        "maximum": LARGEST,
-        "description": f"Entries of a page: {PER_PAGE} unless given.",
-    },
+DRY_RUN_FIELD: dict[str, Any] = {
+    "type": "boolean",
+    "default": False,
+    "description": "Change nothing, and tell what would be changed, or why it would be refused.",
+}
+
+BACKUP_FIRST_FIELD: dict[str, Any] = {
+    "type": "boolean",
+    "description": "Of what destroys something: whether a backup of it is made first.",
 }
 
 DRY_RUN_EXAMPLE: dict[str, Any] = {
@@ -164,13 +160,9 @@ def action_schemas(actions: Iterable[tuple[Engine, Action]]) -> dict[str, Any]:
         else:
             required.append("params")
         if action.preview is not None:
-            request["dry_run"] = {
-                "type": "boolean",
-                "default": False,
-                "description": "Change nothing, and tell what would be changed, or why it would be refused.",
-            }
+            request["dry_run"] = DRY_RUN_FIELD
         if action.gives_list:
-            request |= _PAGE_FIELDS
+            request |= PAGE_FIELDS
         schemas[f"{name}.request"] = closed_object(request, required) | {"description": action.summary}
         response = {"ok": {"const": 1}, "result": found[(name, "result"), "serialization"]}
         if action.gives_list:
@@ -187,10 +179,7 @@ def action_schemas(actions: Iterable[tuple[Engine, Action]]) -> dict[str, Any]:
         "result": found[(_DRY_RUN, "result"), "serialization"],
     }
     required = list(dry_run)
-    dry_run["backup_first"] = {
-        "type": "boolean",
-        "description": "Of what destroys something: whether a backup of it is made first.",
-    }
+    dry_run["backup_first"] = BACKUP_FIRST_FIELD
     schemas[f"{_DRY_RUN}.response"] = closed_object(dry_run, required)
     return schemas
 

@@ -29,6 +29,7 @@ from agent.api import (
 )
 from agent.api.openapi import ACTION_PATH, described
 from agent.dispatch import Dispatcher
+from agent.paging import PAGE_FIELDS
 from agent.tasks import CANCEL_OPERATION, CREATE_BACKUP, DELETE_BACKUP, RESTORE_BACKUP, UPDATE_DATABASE
 from engines.engine import Engine
 
@@ -155,7 +156,15 @@ def _install_backups(app: FastAPI) -> None:
     app.add_api_route(
         several,
         backups.list_backups,
-        **described(*READS, response_model=backups.BackupsBody, tags=["backups"], operation_id="list_backups"),
+        **described(
+            *READS,
+            "invalid_params",
+            "too_large",
+            query=PAGE_FIELDS,
+            response_model=backups.BackupsBody,
+            tags=["backups"],
+            operation_id="list_backups",
+        ),
     )
     app.add_api_route(
         several,

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from agent.api.bodies import fields_of, no_fields, refuse_others
 from agent.api.databases import as_json
+from agent.api.lists import listed, page_of
 from agent.api.openapi import described
 from agent.api.service import (
     TOLD_ONCE,
@@ -28,6 +29,7 @@ from agent.api.service import (
 from agent.databases import Database
 from agent.errors import AnswerUnknown, NotSupported
 from agent.once import not_again
+from agent.paging import PAGE_FIELDS, ListMeta
 from agent.tasks import CHANGE_USER, CREATE_USER, DELETE_USER
 from agent.tokens import Principal
 from engines import deadline
@@ -80,6 +82,7 @@ class UsersBody(BaseModel):
     """The answer of `GET /api/databases/:id/users`."""
 
     database_users: list[UserBody] = Field(alias="database-users")
+    meta: ListMeta | None = Field(None, description="Where a page stands, if one was asked for.")
 
 
 class UserWithPassword(UserBody):
@@ -134,11 +137,12 @@ class NewPasswordBody(BaseModel):
 
 
 async def list_users(request: Request, database_id: str) -> Response:
-    """List the users of the engine."""
+    """List the users of the engine: all of them, or a page."""
     _, database = database_of(request, database_id)
+    page = page_of(request)
     async with _users(database, Effect.READ) as users:
         found = await users.all()
-    return as_json({"database-users": [_fields(user) for user in found]})
+    return listed("database-users", found, _fields, page)
 
 
 async def create(request: Request, database_id: str) -> Response:
@@ -283,7 +287,15 @@ def install(app: FastAPI) -> None:
     app.add_api_route(
         several,
         list_users,
-        **described(*reads, response_model=UsersBody, tags=["users"], operation_id="list_users"),
+        **described(
+            *reads,
+            "invalid_params",
+            "too_large",
+            query=PAGE_FIELDS,
+            response_model=UsersBody,
+            tags=["users"],
+            operation_id="list_users",
+        ),
     )
     app.add_api_route(
         several,

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection, update
 
 from agent import once
-from agent.api import edge
+from agent.api import edge, lists
 from agent.api.errors import STATUS
 from agent.errors import NotSupported
 from agent.state.tables import idempotency_keys as keys
@@ -355,6 +355,26 @@ async def follow_while_crowded(_: Valet) -> httpx.Response:
             return await valet.open_socket(url)
 
 
+def too_long(path: str) -> Provoke:
+    """Ask for a whole list that is larger than an answer may be."""
+
+    async def provoke(valet: Valet) -> httpx.Response:
+        await plant(valet)
+        with pytest.MonkeyPatch.context() as changed:
+            changed.setattr(lists, "LARGEST_RESULT", 100)
+            return await valet.ask("GET", path.format(**ONE))
+
+    return provoke
+
+
+def out_of_pages(path: str) -> list[Provoke]:
+    return [
+        lambda valet, query=f"{field}={value}": valet.ask("GET", f"{path.format(**ONE)}?{query}")
+        for field in ("page", "per_page")
+        for value in ("0", "-1", "1.0", "x", "100001", "9999999", "\u0661")
+    ]
+
+
 async def range_behind_the_end(valet: Valet) -> httpx.Response:
     await plant(valet)
     link = (await valet.ask("GET", f"{BACKUP}/archive".format(**ONE))).json()["download_url"]
@@ -580,7 +600,11 @@ ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
         "conflict": [cancel_of_what_has_ended],
         "precondition": [without_a_state("POST", f"{OPERATION}/cancel")],
     },
-    ("GET", BACKUPS): reads_the_state(BACKUPS),
+    ("GET", BACKUPS): {
+        **reads_the_state(BACKUPS),
+        "invalid_params": out_of_pages(BACKUPS),
+        "too_large": [too_long(BACKUPS)],
+    },
     ("POST", BACKUPS): begins_work(BACKUPS),
     ("GET", BACKUP): reads_the_state(BACKUP),
     ("DELETE", BACKUP): {
@@ -727,7 +751,11 @@ def a_new_user(**fields: Any) -> Provoke:
     return lambda valet: valet.ask("POST", USERS.format(**ONE), json={"database_user": fields})
 
 
-ROWS["GET", USERS] = through_the_engine("GET", USERS, *MANAGING)
+ROWS["GET", USERS] = {
+    **through_the_engine("GET", USERS, *MANAGING),
+    "invalid_params": out_of_pages(USERS),
+    "too_large": [too_long(USERS)],
+}
 ROWS["POST", USERS] = {
     **through_the_engine("POST", USERS, *MANAGING, errors.Precondition(), errors.Conflict()),
     "forbidden": takes_more_than_a_reader("POST", USERS),

@@ -10,6 +10,7 @@ import pytest
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from agent.api.audit import JSON_LINES
 from agent.api.errors import STATUS
 from agent.api.openapi import ACTION_PATH
 from engines.action import Action, Effect, Params, action
@@ -21,6 +22,11 @@ from tests.planted import IDS, REFUSED, plant
 
 REAL = {name: engine for name, engine in installed_engines().items() if engine.package.startswith("engines.")}
 ACTIONS = [(engine, each) for engine in (*REAL.values(), ENGINE) for each in engine.actions.values()]
+MEDIA_TYPES = {
+    ("/metrics", "200"): ["text/plain"],
+    ("/api/audit", "200"): ["application/json", JSON_LINES],
+}
+"""Of the answers that are not JSON, or not only."""
 NAMES = [f"{engine.name}.{each.name}" for engine, each in ACTIONS]
 
 
@@ -116,9 +122,8 @@ def test_every_answer_carries_a_request_id_and_json_with_a_schema(document: dict
                 assert "content" not in answer
                 continue
             assert ("Retry-After" in answer["headers"]) == (status in ("409", "429", "503"))
-            (media_type,) = answer["content"]
-            assert media_type == ("text/plain" if (path, status) == ("/metrics", "200") else "application/json")
-            assert answer["content"][media_type]["schema"]
+            assert list(answer["content"]) == MEDIA_TYPES.get((path, status), ["application/json"])
+            assert all(each["schema"] for each in answer["content"].values())
 
 
 def test_examples_of_failures_fit_their_schemas(document: dict[str, Any]):

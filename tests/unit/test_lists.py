@@ -1,0 +1,92 @@
+"""Lists of users and of backups: whole, as the known clients read them, or in pages."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from agent.api import lists
+from agent.backups import record
+from agent.errors import ListTooLarge
+from agent.paging import LARGEST_RESULT
+from engines.errors import default_message
+from engines.users import User
+from tests.fakes.service import Valet, running
+from tests.planted import IDS, THEN, plant
+
+LISTS = {"users": "database-users", "backups": "database_backups"}
+
+
+@pytest.fixture
+async def valet() -> AsyncIterator[Valet]:
+    """Seven users and seven backups."""
+    async with running() as valet:
+        await plant(valet)
+        server = valet.server()
+        server.users = {
+            name: User(name=name, read_only=False, protected=False) for name in (f"user-{each}" for each in range(7))
+        }
+
+        def work(connection: Any) -> None:
+            for each in range(2, 8):
+                record.add(
+                    connection,
+                    backup_id=str(each) * 24,
+                    database_id="ad-one",
+                    operation_id=IDS["operation_id"],
+                    method="manual",
+                    created_at=THEN,
+                )
+
+        await valet.service.state.run(work)
+        yield valet
+
+
+@pytest.mark.parametrize(("path", "root"), LISTS.items())
+async def test_a_list_comes_in_pages_with_its_place_and_whole_to_who_asks_for_none(
+    valet: Valet, path: str, root: str
+) -> None:
+    whole = (await valet.ask("GET", f"/api/databases/ad-one/{path}")).json()
+    assert list(whole) == [root], "clients of the documented API unwrap the one root"
+    assert len(whole[root]) == 7
+    assert (await valet.ask("GET", f"/api/databases/ad-one/{path}?page=&per_page=")).json() == whole
+    pages = [
+        (await valet.ask("GET", f"/api/databases/ad-one/{path}?page={page}&per_page=3")).json() for page in (1, 2, 3, 4)
+    ]
+    assert [len(each[root]) for each in pages] == [3, 3, 1, 0]
+    assert [entry for each in pages for entry in each[root]] == whole[root]
+    assert pages[1]["meta"]["pagination"] == {
+        "current_page": 2,
+        "next_page": 3,
+        "prev_page": 1,
+        "total_pages": 3,
+        "total_count": 7,
+        "per_page": 3,
+    }
+    alone = (await valet.ask("GET", f"/api/databases/ad-one/{path}?page=1")).json()["meta"]["pagination"]
+    assert (alone["per_page"], alone["total_pages"]) == (20, 1)
+
+
+@pytest.mark.parametrize(("path", "root"), LISTS.items())
+async def test_a_list_that_is_too_long_for_one_answer_is_had_in_pages(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch, path: str, root: str
+) -> None:
+    size = len((await valet.ask("GET", f"/api/databases/ad-one/{path}")).content)
+    monkeypatch.setattr(lists, "LARGEST_RESULT", size)
+    assert (await valet.ask("GET", f"/api/databases/ad-one/{path}")).status_code == 200
+    monkeypatch.setattr(lists, "LARGEST_RESULT", size - 1)
+    refused = await valet.ask("GET", f"/api/databases/ad-one/{path}")
+    assert (refused.status_code, refused.json()["code"]) == (413, "too_large")
+    assert "page and per_page" in refused.json()["error"]
+    page = await valet.ask("GET", f"/api/databases/ad-one/{path}?per_page=2")
+    assert len(page.json()[root]) == 2
+
+
+async def test_what_is_wrong_with_a_page_is_said_before_the_engine_is_asked(valet: Valet) -> None:
+    refused = await valet.ask("GET", "/api/databases/ad-one/users?page=0&per_page=x")
+    assert set(refused.json()["errors"]) == {"page", "per_page"}
+    assert valet.server().performed == []
+
+
+def test_the_default_text_names_the_size_that_counts() -> None:
+    assert f"larger than {LARGEST_RESULT // 2**20} MiB" in default_message(ListTooLarge)
