@@ -46,6 +46,7 @@ class Pagination(BaseModel):
     total_count: int
     """Entries of the whole list, at the moment of the answer."""
     per_page: int
+    """As asked for."""
 
 
 class ListMeta(BaseModel):

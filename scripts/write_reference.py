@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
 import inspect
-import itertools
 import json
 import re
 import shlex
 import sys
-import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI
 from pydantic import TypeAdapter
+from reference_configuration import CONFIGURATION_HEAD, configuration
+from reference_tables import described, fields_of, listed, resolved, table, texts_of_fields, type_of
+from starlette.responses import Response
+from starlette.routing import Route
 
+from agent.api import audit, routes
 from agent.api.errors import STATUS
-from agent.api.openapi_actions import DRY_RUN_EXAMPLE
+from agent.api.openapi_actions import BACKUP_FIRST_FIELD, DRY_RUN_EXAMPLE, DRY_RUN_FIELD, BackupFirstMade
 from agent.codes import causes, meaning
+from agent.paging import LARGEST, LARGEST_RESULT, PAGE_FIELDS, PER_PAGE, Pagination
 from agent.roles import needed_for
-from agent.settings import DatabaseSettings, LimitSettings, Settings, TokenSettings
-from agent.settings_backups import BackupSettings, KeepSettings
-from agent.settings_pitr import (
-    CommandsSettings,
-    ControlSettings,
-    DockerSettings,
-    HoldFileSettings,
-    PgCtlSettings,
-    PitrSettings,
-)
-from agent.settings_tls import TlsSettings
+from agent.tasks import READ_AUDIT
 from engines.action import Action
 from engines.engine import Engine, installed_engines
 from engines.errors import default_message
@@ -48,7 +42,9 @@ edit those, not this page. A running dbvalet tells the same of itself: `/openapi
 
 - [Performing an action](#performing-an-action)
 - [Dry run](#dry-run)
+- [Long lists](#long-lists)
 - [Actions](#actions)
+- [The audit](#the-audit)
 - [Errors](#errors)
 - [Configuration](#configuration)
 
@@ -58,6 +54,50 @@ edit those, not this page. A running dbvalet tells the same of itself: `/openapi
 the action takes any (absent, `null` and `{}` are one case). The answer is 200 and `{"ok": 1, "result": …}`, or a
 status of the [error table](#errors) and `{"ok": 0, "error": "text for a person", "code": "stable_code"}`. `ok` is said
 after the engine was read again. No answer takes longer than 25 seconds. In the examples the database is `ad-local`.
+"""
+
+BODY: dict[str, dict[str, Any]] = {
+    "action_name": {"type": "string", "description": "Which action."},
+    "params": {"description": "What the action takes; absent, `null` and `{}` are one case."},
+    "dry_run": DRY_RUN_FIELD,
+    **PAGE_FIELDS,
+}
+"""What the body of an action may hold."""
+
+ANSWER: dict[str, dict[str, Any]] = {
+    "ok": {"enum": [1], "description": "It was done, and the engine was read again."},
+    "result": {"description": "What the action gives; `null` where it gives nothing."},
+    "meta": {"type": "object", "description": "Of a page of a list alone: [where it stands](#long-lists)."},
+    "backup": {
+        "type": "object",
+        "description": "Of what destroyed something, where `backup_before_destroy` says so: the backup made before.",
+    },
+    "dry_run": {"type": "boolean", "description": "Of a [dry run](#dry-run) alone."},
+    "backup_first": {**BACKUP_FIRST_FIELD, "description": f"Of a dry run alone. {BACKUP_FIRST_FIELD['description']}"},
+}
+"""What the answer of an action may hold."""
+
+LISTS_HEAD = f"""\
+## Long lists
+
+A list is given whole, or one page of it to whoever asks for that with `page` (1 unless given) or `per_page`
+({PER_PAGE} unless given): whole numbers from 1 to {LARGEST}, beside `params` for an action whose result is a list, in
+the query for the routes below. What is wrong with them is 422 `invalid_params`. An answer of more than
+{LARGEST_RESULT // 2**20} MiB is 413 `too_large`: ask for it in pages. A page is cut out of the list as it is at that
+moment: what is added or goes between two pages moves the others. `…/maintenance` is always a page.
+
+"""
+
+AUDIT_HEAD = f"""\
+## The audit
+
+`GET /api/audit`, for the role **{needed_for(READ_AUDIT.effect)}**, gives the lines of the databases in the token's
+scope, oldest first; those of a database whose `disabled_actions` have `{READ_AUDIT.name}` are left out. The answer is
+`{{"audit": [line, …], "next_after": N}}`: ask again with `after=N` until `next_after` is `null`. With
+`Accept: {audit.JSON_LINES}` each line of the text is a line of the audit as JSON, and the `sequence` of the last
+is the next `after`. What the audit proves: [security.md](security.md#the-audit); the whole of it, and whether it is
+whole: [`dbvalet audit`](cli.md#audit).
+
 """
 
 DRY_RUN_HEAD = """\
@@ -96,18 +136,6 @@ itself did not find) the same key may ask again. What an engine refuses otherwis
 Test `code`, not the text: the meaning below is what a code stands for, and the text of an answer says more.
 """
 
-CONFIGURATION_HEAD = """\
-## Configuration
-
-`dbvalet serve --config FILE`, a YAML file. `${VAR}` inside a value is replaced by the variable (`$${` stands for `${`),
-unknown keys are refused, and a mistake ends the start with one line that names the key (`--check` only looks). A
-variable wins over the file; one whose name begins with `DBVALET_` and is not known is a mistake too.
-"""
-
-
-STRINGS = {"date-time": "date and time (RFC 3339)", "password": "text, secret", "path": "path of a file"}
-"""Formats of JSON Schema in words."""
-
 
 def main(arguments: Sequence[str]) -> int:
     """Write the page, or with --check only compare."""
@@ -129,9 +157,14 @@ def reference(engines: dict[str, Engine]) -> str:
     ordered = sorted(engines.values(), key=lambda engine: engine.title.lower())
     parts = [
         HEAD,
+        *envelope(),
         DRY_RUN_HEAD,
         *dry_run(),
+        LISTS_HEAD,
+        *long_lists(),
         *actions(ordered),
+        AUDIT_HEAD,
+        *the_audit(),
         ERRORS_HEAD,
         table(
             ("status", "code", "meaning"), ((status, f"`{code}`", error_texts(code)) for code, status in STATUS.items())
@@ -142,19 +175,48 @@ def reference(engines: dict[str, Engine]) -> str:
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 
+def envelope() -> Iterable[str]:
+    """Write what goes to the route of actions and what comes back."""
+    yield fields_of({"properties": BODY}, head="field of the body")
+    yield fields_of({"properties": ANSWER}, head="field of the answer")
+    schema = TypeAdapter(BackupFirstMade).json_schema(mode="serialization")
+    yield fields_of(schema, BackupFirstMade, head="field of `backup`")
+
+
+def long_lists() -> Iterable[str]:
+    """Write which routes give pages, and what is said of one."""
+    paged = [(method, path) for method, path, query in queries() if set(PAGE_FIELDS) <= query]
+    yield table(("route",), ((f"`{method} {path}`",) for method, path in paged))
+    yield fields_of(Pagination.model_json_schema(), Pagination, head="field of `meta.pagination`")
+
+
+def queries() -> Iterable[tuple[str, str, set[str]]]:
+    """Give every described route with what its query may say."""
+    app = FastAPI()
+    routes.install(app, Route("/", Response()), {}, metrics_are_public=False)
+    for route in app.routes:
+        parameters = (getattr(route, "openapi_extra", None) or {}).get("parameters", ())
+        query = {each["name"] for each in parameters if each["in"] == "query"}
+        for method in sorted(getattr(route, "methods", None) or ()):
+            yield method, re.sub(r"{(?:database_)?(\w+)}", r":\1", getattr(route, "path", "")), query
+
+
+def the_audit() -> Iterable[str]:
+    """Write what the audit is asked, what a line of it holds, and an example."""
+    yield fields_of({"properties": audit.QUERY}, head="query")
+    yield fields_of(audit.AuditLine.model_json_schema(), audit.AuditLine, head="field of a line")
+    yield (
+        "```sh\n"
+        f"curl -H \"Authorization: Bearer $TOKEN\" -H 'Accept: {audit.JSON_LINES}' \\\n"
+        f"  'http://127.0.0.1:8000/api/audit?after=0&limit={audit.MOST}&database=ad-local'\n"
+        "```\n"
+    )
+
+
 def dry_run() -> Iterable[str]:
     """Write the fields of what a dry run gives, and an example."""
-    schema = TypeAdapter(Preview).json_schema(mode="serialization")
-    definitions = schema["$defs"]
-    for model, fields in ((Preview, schema), (Affected, definitions["Affected"])):
-        texts = texts_of_fields(model)
-        yield table(
-            ("field of the result" if model is Preview else "field of an object", "type", "description"),
-            (
-                (f"`{name}`", type_of(each, definitions), texts.get(name, ""))
-                for name, each in fields["properties"].items()
-            ),
-        )
+    yield fields_of(TypeAdapter(Preview).json_schema(mode="serialization"), Preview, head="field of the result")
+    yield fields_of(TypeAdapter(Affected).json_schema(mode="serialization"), Affected, head="field of an object")
     yield f"```json\n{json.dumps(DRY_RUN_EXAMPLE, indent=2, ensure_ascii=False)}\n```\n"
 
 
@@ -282,116 +344,6 @@ def error_texts(code: str) -> str:
     """Say what a code means, and the cases of it that have a text of their own."""
     cases = [default_message(each) for each in causes().get(code, [])[1:]]
     return " ".join([meaning(code), *(f"*Or:* {case}" for case in cases)])
-
-
-def configuration() -> Iterable[str]:
-    """Write a table for each section of the configuration."""
-    schema = Settings.model_json_schema()
-    definitions = schema["$defs"]
-    yield keys(Settings, schema, definitions, variables=True)
-    for name, model in (
-        ("tls", TlsSettings),
-        ("tokens", TokenSettings),
-        ("databases", DatabaseSettings),
-        ("databases.pitr", PitrSettings),
-        ("databases.pitr.control", ControlSettings),
-        ("databases.pitr.control.docker", DockerSettings),
-        ("databases.pitr.control.commands", CommandsSettings),
-        ("databases.pitr.control.pg_ctl", PgCtlSettings),
-        ("databases.pitr.control.hold_file", HoldFileSettings),
-        ("backups", BackupSettings),
-        ("backups.keep", KeepSettings),
-        ("limits", LimitSettings),
-    ):
-        yield f"### `{name}`\n"
-        yield f"{inspect.getdoc(model)}\n"
-        yield keys(model, definitions[model.__name__], definitions, variables=False)
-
-
-def keys(model: type, schema: dict[str, Any], definitions: dict[str, Any], *, variables: bool) -> str:
-    """Write the keys of one section."""
-    texts = texts_of_fields(model)
-    required = schema.get("required", [])
-    rows = (
-        (
-            f"`{name}`",
-            type_of(each, definitions).removesuffix(" or null"),
-            "required" if name in required else default_of(each),
-            *([f"`DBVALET_{name.upper()}`"] if variables else []),
-            described(each) or texts.get(name, ""),
-        )
-        for name, each in schema["properties"].items()
-    )
-    return table(("key", "type", "default", *(["variable"] if variables else []), "description"), rows)
-
-
-def default_of(schema: dict[str, Any]) -> str:
-    """Write a default; nothing where a key has none."""
-    default = schema.get("default")
-    return "" if default in (None, [], {}) or isinstance(default, dict) else f"`{json.dumps(default).strip(chr(34))}`"
-
-
-def described(schema: dict[str, Any]) -> str:
-    """Give the description of a field."""
-    return schema.get("description", "")
-
-
-def type_of(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
-    """Write a JSON Schema in words."""
-    match resolved(schema, definitions):
-        case {"enum": values}:
-            text = " or ".join(f"`{value}`" for value in values)
-        case {"anyOf": several}:
-            text = " or ".join(dict.fromkeys(type_of(each, definitions) for each in several))
-        case {"type": "array", "items": items}:
-            text = f"list of {plural(type_of(items, definitions))}"
-        case {"type": "integer", "maximum": most, **rest}:
-            text = f"integer, {rest.get('minimum', rest.get('exclusiveMinimum', -1) + 1)} to {most}"
-        case {"type": "string", **rest}:
-            text = STRINGS.get(rest.get("format", ""), "text")
-        case {"type": kind}:
-            text = "true or false" if kind == "boolean" else kind
-        case _:
-            text = "any value"
-    return text
-
-
-def plural(text: str) -> str:
-    """Make the plural of a type's name."""
-    return {"object": "objects", "text": "texts", "integer": "integers"}.get(text, text)
-
-
-def resolved(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Follow a reference; what stands beside it stays."""
-    name = schema.get("$ref", "").rpartition("/")[2]
-    return {**definitions[name], **{key: value for key, value in schema.items() if key != "$ref"}} if name else schema
-
-
-def texts_of_fields(model: type) -> dict[str, str]:
-    """Read the docstrings below the fields of a class; Python itself keeps none."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
-    statements = definition.body if isinstance(definition, ast.ClassDef) else []
-    texts: dict[str, str] = {}
-    for field, text in itertools.pairwise(statements):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
-            texts[field.target.id] = inspect.cleandoc(ast.literal_eval(text.value))
-    return texts
-
-
-def listed(names: Iterable[str]) -> str:
-    """Write names one after the other."""
-    return ", ".join(f"`{name}`" for name in names)
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Write a table."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join(f"| {' | '.join(cell(value) for value in line)} |\n" for line in lines)
-
-
-def cell(value: Any) -> str:
-    """Keep a text within its cell."""
-    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 if __name__ == "__main__":

@@ -45,20 +45,25 @@ class AuditLine(BaseModel):
     """What was changed or was to be."""
 
     sequence: int
+    """Its place in the whole audit, from 1: what is left out here leaves a gap."""
     previous: str
     """The digest of the line before; empty in the first."""
     at: str
+    """RFC 3339, in UTC."""
     request_id: str
+    """As in `X-Request-Id` and in dbvalet's log."""
     who: str
     """The name of the token."""
     address: str | None
     """Of the client's connection."""
     method: str
     path: str
+    """Without its query."""
     action: str
     """The name of the action or of what the route does."""
     effect: Literal["write", "destructive"]
     database: str | None
+    """Null where it is about none."""
     params: Any
     """Without secrets, and of 8 KiB at most: `…` stands where something is left out."""
     status: int | None
@@ -66,6 +71,7 @@ class AuditLine(BaseModel):
     code: str
     """`ok`, `begun`, `client_left` or that of the failure."""
     replayed: bool
+    """Whether an earlier answer was given again for its `Idempotency-Key`."""
     digest: str
     """SHA-256 of the line without it, its keys sorted."""
 

@@ -69,9 +69,11 @@ class BackupFirstMade(TypedDict):
     """The backup of what was destroyed, made before that where `backup_before_destroy` says so."""
 
     id: str
+    """`GET /api/backups/ID` shows it."""
     name: str
+    """With `.tar.gz` it is the name of its archive."""
     logical_database: str | None
-    """None is the deployment's own."""
+    """Null is the deployment's own."""
 
 
 def perform_action(actions: Iterable[tuple[Engine, Action]]) -> dict[str, Any]:

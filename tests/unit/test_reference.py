@@ -8,10 +8,13 @@ from types import ModuleType
 
 import pytest
 
+from agent.api.audit import AuditLine
 from agent.api.errors import STATUS
+from agent.api.openapi_actions import action_schemas
 from agent.settings import DatabaseSettings, LimitSettings, Settings, TokenSettings
 from agent.settings_tls import TlsSettings
 from engines.engine import installed_engines
+from tests.fakes.service import running
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference.md").read_text()
@@ -23,7 +26,9 @@ def writer() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as changed:
+        changed.syspath_prepend(str(ROOT / "scripts"))
+        spec.loader.exec_module(module)
     return module
 
 
@@ -101,3 +106,43 @@ def test_every_requirement_of_an_action_is_named() -> None:
     for engine in installed_engines().values():
         for name in engine.requirements:
             assert f"`{name}`" in PAGE
+
+
+def section(heading: str) -> str:
+    return PAGE[PAGE.index(f"\n## {heading}\n") :].removeprefix("\n## ").partition("\n## ")[0]
+
+
+def rows(text: str, head: str) -> set[str]:
+    """Give the names in the first column of the table with this head."""
+    table = text[text.index(f"| {head} |") :].partition("\n\n")[0]
+    return set(re.findall(r"^\| `([^`]+)` \|", table, flags=re.MULTILINE))
+
+
+def test_every_field_that_the_route_of_actions_takes_and_gives_has_its_row() -> None:
+    actions = [(engine, action) for engine in installed_engines().values() for action in engine.actions.values()]
+    schemas = action_schemas(actions)
+    of_requests, of_responses = (
+        {field for name, schema in schemas.items() if name.endswith(kind) for field in schema["properties"]}
+        for kind in (".request", ".response")
+    )
+    text = section("Performing an action")
+    assert rows(text, "field of the body") == of_requests
+    assert rows(text, "field of the answer") == of_responses
+
+
+async def test_every_route_with_pages_and_the_audit_are_told_of() -> None:
+    async with running() as valet:
+        paths = (await valet.ask("GET", "/openapi.json", None)).json()["paths"]
+    queries = {
+        path: {each["name"] for each in operations["get"].get("parameters", ()) if each["in"] == "query"}
+        for path, operations in paths.items()
+        if "get" in operations
+    }
+    paged = {path for path, query in queries.items() if "page" in query}
+    assert len(paged) > 2
+    assert rows(section("Long lists"), "route") == {f"GET {each.replace('{database_id}', ':id')}" for each in paged}
+    text = section("The audit")
+    assert rows(text, "query") == queries["/api/audit"]
+    assert rows(text, "field of a line") == set(AuditLine.model_fields)
+    for media_type in paths["/api/audit"]["get"]["responses"]["200"]["content"]:
+        assert media_type == "application/json" or f"Accept: {media_type}" in text
