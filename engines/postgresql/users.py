@@ -1,7 +1,7 @@
 """Users of a PostgreSQL database: roles that can log in.
 
 Roles are of the whole server. One that has to do with another database of it (it owns something there, or was granted
-something) is of another deployment: listed as protected, never touched.
+something) is of another deployment: listed as protected, never touched. So is a member of such a role.
 """
 
 from __future__ import annotations
@@ -27,22 +27,25 @@ SINCE = 140000
 """pg_read_all_data reads what is made later too."""
 
 LIST = """
-WITH here AS (SELECT oid, datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()),
+WITH RECURSIVE here AS (SELECT oid, datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()),
      others AS (SELECT DISTINCT dependency.refobjid AS role
                   FROM pg_catalog.pg_shdepend AS dependency, here
                  WHERE dependency.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
                    AND (dependency.dbid NOT IN (0, here.oid)
                         OR dependency.classid = 'pg_catalog.pg_database'::pg_catalog.regclass
-                           AND dependency.objid <> here.oid))
+                           AND dependency.objid <> here.oid)),
+     powerful AS (SELECT role.oid AS role
+                    FROM pg_catalog.pg_roles AS role, here
+                   WHERE role.rolsuper OR role.rolcreaterole OR role.rolcreatedb OR role.rolreplication
+                         OR role.rolbypassrls
+                         OR role.rolname ~ '^pg_' AND role.rolname NOT IN ('pg_read_all_data', 'pg_write_all_data')
+                         OR role.rolname IN (CURRENT_USER, SESSION_USER) OR role.oid = here.datdba
+                         OR role.oid IN (SELECT others.role FROM others)
+                   UNION
+                  SELECT membership.member
+                    FROM powerful JOIN pg_catalog.pg_auth_members AS membership ON membership.roleid = powerful.role)
 SELECT role.rolname AS name,
-       role.rolsuper OR role.rolcreaterole OR role.rolcreatedb OR role.rolreplication OR role.rolbypassrls
-       OR role.rolname ~ '^pg_' OR role.rolname IN (CURRENT_USER, SESSION_USER) OR role.oid = here.datdba
-       OR role.oid IN (SELECT others.role FROM others)
-       OR EXISTS (SELECT FROM pg_catalog.pg_auth_members AS membership
-                    JOIN pg_catalog.pg_roles AS granted ON granted.oid = membership.roleid
-                   WHERE membership.member = role.oid AND granted.rolname ~ '^pg_'
-                     AND granted.rolname NOT IN ('pg_read_all_data', 'pg_write_all_data'))
-       OR pg_catalog.pg_has_role(role.oid, here.datdba, 'MEMBER') AS protected,
+       role.oid IN (SELECT powerful.role FROM powerful) AS protected,
        NOT role.rolsuper
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members AS membership
                          JOIN pg_catalog.pg_roles AS granted ON granted.oid = membership.roleid
@@ -69,7 +72,11 @@ SELECT role.rolname AS name,
  WHERE role.rolcanlogin
  ORDER BY role.rolname COLLATE "C"
 """
-"""Read-only is who may change nothing in this database, by what is granted to it, to PUBLIC and by membership."""
+"""Protected is who has more than a user of this database, and who is a member of such a role, through however many
+others: SET ROLE makes the one the other. Not asked of pg_has_role, which takes a superuser for a member of everything.
+
+Read-only is who may change nothing in this database, by what is granted to it, to PUBLIC and by membership.
+"""
 
 OPEN_TO_ALL = """
 SELECT pg_catalog.format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', nspname) AS remedy

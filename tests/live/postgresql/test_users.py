@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import LiteralString, cast
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from engines import deadline
-from engines.errors import Conflict, DeadlineExceeded, EngineUnavailable, UserNotFound
-from engines.users import create_user, delete_user, find_user, made_password
+from engines.errors import Conflict, DeadlineExceeded, EngineUnavailable, Protected, UserNotFound
+from engines.users import change_password, create_user, delete_user, find_user, made_password
 from tests.live.postgresql.cutting import cutting_wire
-from tests.live.postgresql.deployment import Deployment, until
+from tests.live.postgresql.deployment import Deployment, new_deployment, until
 from tests.live.servers import LiveServer
 from tests.live.test_users import login, users_of, with_users
 
@@ -120,6 +122,87 @@ async def test_a_user_that_somebody_else_drops_meanwhile_is_not_found(
     monkeypatch.setattr(deployment.server, "write", after_a_drop)
     with pytest.raises(UserNotFound):
         await delete_user(users, name)
+
+
+POWERFUL = {
+    "superuser": "CREATE ROLE {group} SUPERUSER",
+    "creates-roles": "CREATE ROLE {group} CREATEROLE",
+    "creates-databases": "CREATE ROLE {group} CREATEDB",
+    "replicates": "CREATE ROLE {group} REPLICATION",
+    "sees-all-rows": "CREATE ROLE {group} BYPASSRLS",
+    "runs-programs": "CREATE ROLE {group}; GRANT pg_execute_server_program TO {group}",
+    "owner-of-another-database": "CREATE ROLE {group}; ALTER DATABASE {another} OWNER TO {group}",
+    "granted-in-another-database": "CREATE ROLE {group}; GRANT CONNECT ON DATABASE {another} TO {group}",
+    "owner-of-this-database": "CREATE ROLE {group}; ALTER DATABASE {database} OWNER TO {group}",
+    "dbvalet-itself": "CREATE ROLE {group}; GRANT {account} TO {group}",
+}
+"""Roles that a user of a database must not come to by a new password of one of their members."""
+
+
+@pytest.fixture
+async def another(postgresql: LiveServer) -> AsyncIterator[Deployment]:
+    """Another deployment on the same server."""
+    async with new_deployment(postgresql) as made:
+        yield made
+
+
+@pytest.mark.parametrize("is_direct", [True, False], ids=["direct", "through-another"])
+@pytest.mark.parametrize("power", POWERFUL)
+async def test_a_member_of_a_role_with_more_than_a_users_rights_is_protected(
+    deployment: Deployment, another: Deployment, power: str, is_direct: bool
+) -> None:
+    users, name, password = users_of(deployment.server), name_of(deployment, "member"), made_password()
+    group, between = name_of(deployment, "group"), name_of(deployment, "between")
+    granted = group if is_direct else between
+
+    async def say(statement: str) -> None:
+        names = {
+            "account": deployment.account,
+            "database": deployment.database,
+            "another": another.database,
+            "user": name,
+            "group": group,
+            "between": between,
+            "granted": granted,
+        }
+        quoted = {key: sql.Identifier(value) for key, value in names.items()}
+        await deployment.admin.execute(sql.SQL(cast(LiteralString, statement)).format(**quoted))
+
+    await create_user(users, name, password, read_only=False)
+    await say(POWERFUL[power])
+    try:
+        await say("CREATE ROLE {between} NOINHERIT; GRANT {group} TO {between}; GRANT {granted} TO {user}")
+        assert (await find_user(users, name)).protected
+        with pytest.raises(Protected):
+            await change_password(users, name, made_password())
+        with pytest.raises(Protected):
+            await delete_user(users, name)
+        await login(deployment, name, password)
+    finally:
+        await say("ALTER DATABASE {database} OWNER TO CURRENT_USER; ALTER DATABASE {another} OWNER TO CURRENT_USER")
+        await say("REVOKE {granted} FROM {user}; DROP OWNED BY {group}; DROP ROLE {group}, {between}")
+        await delete_user(users, name)
+
+
+async def test_a_member_of_an_ordinary_role_is_not_protected(deployment: Deployment) -> None:
+    users, password, group = users_of(deployment.server), made_password(), name_of(deployment, "group")
+    made = {read_only: name_of(deployment, "reader" if read_only else "writer") for read_only in (True, False)}
+    await deployment.admin.execute(
+        sql.SQL(
+            "CREATE ROLE {0}; GRANT pg_read_all_data TO {0}; CREATE TABLE its (n int); ALTER TABLE its OWNER TO {0}"
+        ).format(sql.Identifier(group))
+    )
+    try:
+        for read_only, name in made.items():
+            assert not (await create_user(users, name, password, read_only=read_only)).protected
+            await deployment.admin.execute(
+                sql.SQL("GRANT {} TO {}").format(sql.Identifier(group), sql.Identifier(name))
+            )
+            assert not (await find_user(users, name)).protected
+            await change_password(users, name, made_password())
+            await delete_user(users, name)
+    finally:
+        await deployment.admin.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(group)))
 
 
 async def test_a_user_is_created_while_an_administrator_grants_on_the_database(deployment: Deployment) -> None:
