@@ -12,7 +12,7 @@ from engines import deadline
 from engines.errors import Conflict, DeadlineExceeded, EngineUnavailable, Protected, UserNotFound
 from engines.users import change_password, create_user, delete_user, find_user, made_password
 from tests.live.postgresql.cutting import cutting_wire
-from tests.live.postgresql.deployment import Deployment, new_deployment, until
+from tests.live.postgresql.deployment import PASSWORD, Deployment, new_deployment, until
 from tests.live.servers import LiveServer
 from tests.live.test_users import login, users_of, with_users
 
@@ -151,7 +151,7 @@ async def another(postgresql: LiveServer) -> AsyncIterator[Deployment]:
 async def test_a_member_of_a_role_with_more_than_a_users_rights_is_protected(
     deployment: Deployment, another: Deployment, power: str, is_direct: bool
 ) -> None:
-    users, name, password = users_of(deployment.server), name_of(deployment, "member"), made_password()
+    users, name = users_of(deployment.server), name_of(deployment, "member")
     group, between = name_of(deployment, "group"), name_of(deployment, "between")
     granted = group if is_direct else between
 
@@ -168,7 +168,7 @@ async def test_a_member_of_a_role_with_more_than_a_users_rights_is_protected(
         quoted = {key: sql.Identifier(value) for key, value in names.items()}
         await deployment.admin.execute(sql.SQL(cast(LiteralString, statement)).format(**quoted))
 
-    await create_user(users, name, password, read_only=False)
+    await say(f"CREATE ROLE {{user}} LOGIN PASSWORD '{PASSWORD}'")
     await say(POWERFUL[power])
     try:
         await say("CREATE ROLE {between} NOINHERIT; GRANT {group} TO {between}; GRANT {granted} TO {user}")
@@ -177,11 +177,10 @@ async def test_a_member_of_a_role_with_more_than_a_users_rights_is_protected(
             await change_password(users, name, made_password())
         with pytest.raises(Protected):
             await delete_user(users, name)
-        await login(deployment, name, password)
+        await login(deployment, name, PASSWORD)
     finally:
         await say("ALTER DATABASE {database} OWNER TO CURRENT_USER; ALTER DATABASE {another} OWNER TO CURRENT_USER")
-        await say("REVOKE {granted} FROM {user}; DROP OWNED BY {group}; DROP ROLE {group}, {between}")
-        await delete_user(users, name)
+        await say("DROP OWNED BY {group}; DROP ROLE {user}, {group}, {between}")
 
 
 async def test_a_member_of_an_ordinary_role_is_not_protected(deployment: Deployment) -> None:
