@@ -166,9 +166,10 @@ async def test_a_member_of_a_role_with_more_than_a_users_rights_is_protected(
             "granted": granted,
         }
         quoted = {key: sql.Identifier(value) for key, value in names.items()}
-        await deployment.admin.execute(sql.SQL(cast(LiteralString, statement)).format(**quoted))
+        wanted = sql.SQL(cast(LiteralString, statement)).format(password=sql.Literal(PASSWORD), **quoted)
+        await deployment.admin.execute(wanted)
 
-    await say(f"CREATE ROLE {{user}} LOGIN PASSWORD '{PASSWORD}'")
+    await say("CREATE ROLE {user} LOGIN PASSWORD {password}")
     await say(POWERFUL[power])
     try:
         await say("CREATE ROLE {between} NOINHERIT; GRANT {group} TO {between}; GRANT {granted} TO {user}")
