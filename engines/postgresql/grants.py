@@ -72,7 +72,9 @@ RESET pg_stat_statements.track;
 -- A backup reads every row of every table:
 SELECT pg_catalog.set_config('dbvalet.backups', 'no', false) AS backups;
 -- A restore replaces every object, so the account becomes a member of each role that owns one, and may do whatever that
--- role may. What a superuser owns takes a superuser's account in the database's url.
+-- role may. What a superuser owns takes a superuser's account in the database's url. An account that has users or logs
+-- too restores no backup in which constraints, generated columns or the like call functions that no superuser owns, as
+-- they would run as the account: where there are such functions, use one account for restores and one for the rest.
 SELECT pg_catalog.set_config('dbvalet.restores', 'no', false) AS restores;
 -- To go back to an instant (pitr in dbvalet's configuration), the log must be switched to its next segment:
 SELECT pg_catalog.set_config('dbvalet.recovery', 'no', false) AS recovery;

@@ -193,6 +193,7 @@ GRANT SELECT ON pg_stat_statements TO @reader@;
 CREATE TABLE books.with_hstore (h books.hstore, n integer);
 INSERT INTO books.with_hstore VALUES ('a=>1, b=>"x;y"', 1);
 CREATE INDEX ON books.with_hstore USING gist (h);
+ALTER FUNCTION books.mood_number(books.mood) OWNER TO CURRENT_USER;
 CREATE TABLE public.of_the_superuser (a integer);
 INSERT INTO public.of_the_superuser VALUES (1);
 CREATE FOREIGN DATA WRAPPER own_wrapper OPTIONS (debug 'true');
