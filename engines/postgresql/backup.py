@@ -13,6 +13,7 @@ from engines.postgresql import contents, locks, restore
 from engines.postgresql.archive import table_of_contents
 from engines.postgresql.backup_rights import missing_to_dump, missing_to_replace
 from engines.postgresql.blockers import watching
+from engines.postgresql.evaluated import code_of_others
 from engines.postgresql.plan import Backup
 from engines.postgresql.programs import (
     NoPrograms,
@@ -141,7 +142,8 @@ class PostgresBackups:
             readable_version=description.readable_version,
             database=self._server.address.database,
             tool=str(programs),
-            notes=await self._notes(held),
+            notes=await self._notes(held)
+            + [f"To restore this: {reason}" for reason in await code_of_others(self._server, programs, dump, entries)],
         )
 
     async def _notes(self, held: contents.Contents) -> list[str]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.postgresql.archive import CLASS, PROC, Entry, sql_of
+from engines.postgresql.backup_rights import some
 from engines.postgresql.programs import Programs
 
 if TYPE_CHECKING:
@@ -174,19 +175,24 @@ def _group(text: str, start: int) -> str:
     return text[start:]
 
 
-async def powers(server: PostgresServer) -> list[str]:
-    """Tell what the account may do beyond the database.
-
-    Raises: EngineUnavailable, DeadlineExceeded
-    """
-    return [row["power"] for row in await server.read(POWERS)]
-
-
 async def code_of_others(server: PostgresServer, programs: Programs, dump: Path, entries: Sequence[Entry]) -> list[str]:
-    """Name the functions and operators that a restore would run and that no superuser has written.
+    """Tell what of others a restore would run as the account, when it has powers over the server, with the remedy.
 
     Raises: BackupFailed, EngineUnavailable, DeadlineExceeded
     """
+    powers = [row["power"] for row in await server.read(POWERS)]
+    called = await _called(server, programs, dump, entries) if powers else []
+    if not called:
+        return []
+    return [
+        f"Functions or operators that no superuser has written would run as the engine account: {some(called)}. It has "
+        f"{some(powers)}, and who wrote them would have it too. Remedy: restore with an account that has none of this "
+        "(the script of `dbvalet grants postgresql`, with dbvalet.restores at yes and dbvalet.users and dbvalet.logs "
+        "at no); or, before the next backup, let a superuser who has read them own them."
+    ]
+
+
+async def _called(server: PostgresServer, programs: Programs, dump: Path, entries: Sequence[Entry]) -> list[str]:
     trusted = [row["name"] for row in await server.read(SUPERUSERS)]
     code = Code(entries, trusted, {(row["schema"], row["name"]) for row in await server.read(ACTS)})
     found = [row["name"] for row in await server.read(ADDED)]

@@ -20,7 +20,7 @@ from engines.postgresql.backup_rights import (
     unknown_roles,
 )
 from engines.postgresql.contents import EXTENSIONS, SCHEMAS, SUBSCRIPTIONS, Contents
-from engines.postgresql.evaluated import code_of_others, powers
+from engines.postgresql.evaluated import code_of_others
 from engines.postgresql.programs import Programs, parse_version
 from engines.postgresql.quoting import quote_identifier
 
@@ -203,21 +203,7 @@ async def _obstacles(server: PostgresServer, backup: Backup, plan: Plan, state: 
         reasons.append(f"Subscriptions write into this database: {some(enabled)}. Remedy: {disable}")
     elif subscriptions:
         plan.notes.append(f"Left as they are: the subscriptions {some([row['name'] for row in subscriptions])}.")
-    if held := await powers(server):
-        reasons += await _code_of_others(server, backup, plan, held)
-    return reasons
-
-
-async def _code_of_others(server: PostgresServer, backup: Backup, plan: Plan, held: Sequence[str]) -> list[str]:
-    called = await code_of_others(server, backup.programs, backup.dump, plan.entries)
-    if not called:
-        return []
-    return [
-        f"To load the backup, functions or operators that no superuser has written would run as the engine account: "
-        f"{some(called)}. It has {some(held)}, and who wrote them would have it too. Remedy: restore with an account "
-        "that has none of this (the script of `dbvalet grants postgresql`, with dbvalet.restores at yes and "
-        "dbvalet.users and dbvalet.logs at no); or, before the next backup, let a superuser who has read them own them."
-    ]
+    return reasons + await code_of_others(server, backup.programs, backup.dump, plan.entries)
 
 
 async def _leave_extensions(server: PostgresServer, backup: Backup, plan: Plan, *, superuser: bool) -> None:

@@ -138,12 +138,13 @@ async def test_who_manages_users_does_not_restore_what_would_run_the_code_of_oth
     managing: BackedUp, way: str, tmp_path: Path
 ) -> None:
     await managing.run(f"{WAYS[way]}; RESET ROLE; INSERT INTO public.t VALUES (1)")
-    await managing.backups.dump(tmp_path, ignore)
+    (note,) = (await managing.backups.dump(tmp_path, ignore)).notes
     before = await managing.content()
     with pytest.raises(Precondition, match=r"no superuser has written.*CREATEROLE") as refused:
         await managing.backups.restore(tmp_path, ignore)
     assert not await is_granted(managing)
     assert f" account: {NAMED.get(way, 'public.harmless')}. " in refused.value.message
+    assert note == f"To restore this: {refused.value.message.removesuffix(' Nothing was changed.')}"
     assert await managing.content() == before
 
 
