@@ -4,11 +4,12 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from tests.live.faults.case import Case, until
-from tests.live.faults.judgement import judge
+from tests.live.faults.judgement import judge, shown_again
 from tests.live.faults.proxy import Proxy, Trap
 from tests.live.faults.service import Answer, Broken
 
@@ -24,8 +25,22 @@ GONE = refused(404, "not_found")
 LACKING = refused(403, "privilege_missing")
 
 
-def a_case(*, done: bool = False, left_alone: bool = True, dies: bool = False) -> Case:
-    return Case("act", None, is_done=lambda: done, is_left_alone=lambda: left_alone, dies_with_the_server=dies)
+ALREADY_THERE = refused(409, "already_exists")
+NEVER, SINCE = "It has no clock.", "Others made another."
+
+
+def a_case(
+    *, done: bool = False, left_alone: bool = True, dies: bool = False, never: str = "", since: str = ""
+) -> Case:
+    return Case(
+        "act",
+        None,
+        is_done=lambda: done,
+        is_left_alone=lambda: left_alone,
+        dies_with_the_server=dies,
+        cannot_tell=never,
+        others_changed_it=since,
+    )
 
 
 @pytest.mark.parametrize(
@@ -34,7 +49,10 @@ def a_case(*, done: bool = False, left_alone: bool = True, dies: bool = False) -
         (a_case(done=True), LATER, OK, False),
         (a_case(), LATER, OK, True),
         (a_case(), OK, OK, True),
-        (a_case(), LATER, UNKNOWN, True),
+        (a_case(never=NEVER), LATER, UNKNOWN, True),
+        (a_case(never=NEVER), LATER, UNKNOWN, False),
+        (a_case(since=SINCE), LATER, UNKNOWN, True),
+        (a_case(since=SINCE), OK, OK, True),
         (a_case(), TAKEN, TAKEN, False),
         (a_case(dies=True), LATER, GONE, False),
         (a_case(done=True), LACKING, OK, False),
@@ -54,6 +72,10 @@ def test_what_is_true_passes(case: Case, first: Answer, final: Answer, *, was_do
         (a_case(), OK, UNKNOWN, True, "done twice"),
         (a_case(done=True), TAKEN, TAKEN, False, "done twice"),
         (a_case(), TAKEN, TAKEN, True, "odd"),
+        (a_case(), LATER, UNKNOWN, True, "odd"),
+        (a_case(), LATER, ALREADY_THERE, True, "odd"),
+        (a_case(since=SINCE), LATER, OK, True, "odd"),
+        (a_case(since=SINCE), LATER, UNKNOWN, False, "no recovery"),
         (a_case(), LATER, UNKNOWN, False, "no recovery"),
         (a_case(), LATER, GONE, False, "no recovery"),
     ],
@@ -62,6 +84,32 @@ def test_what_is_not_is_named(case: Case, first: Answer, final: Answer, *, was_d
     with pytest.raises(Broken) as broken:
         judge(case, first, final, was_done=was_done)
     assert broken.value.kind == kind
+
+
+@pytest.mark.parametrize(("told", "is_right"), [(OK, True), (UNKNOWN, False), (TAKEN, False)])
+def test_what_others_took_back_hides_nothing_any_more(told: Answer, *, is_right: bool) -> None:
+    taken_back: list[bool] = []
+    case = replace(a_case(done=True, since=SINCE), take_back=lambda: taken_back.append(True))
+    if is_right:
+        assert shown_again(case, UNKNOWN, lambda: told) == told
+    else:
+        with pytest.raises(Broken, match="ok is due"):
+            shown_again(case, UNKNOWN, lambda: told)
+    assert taken_back == [True]
+
+
+def test_who_asks_again_must_not_undo_it() -> None:
+    states = iter([True, False])
+    case = replace(a_case(since=SINCE), is_done=lambda: next(states))
+    with pytest.raises(Broken) as broken:
+        shown_again(case, UNKNOWN, lambda: OK)
+    assert broken.value.kind == "done twice"
+
+
+@pytest.mark.parametrize("case", [a_case(), a_case(never=NEVER)])
+def test_where_nothing_was_hidden_nobody_is_asked(case: Case) -> None:
+    final = UNKNOWN if case.cannot_tell else OK
+    assert shown_again(case, final, lambda: pytest.fail("it was asked")) == final
 
 
 class Echo:

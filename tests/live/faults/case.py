@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+MADE_ANEW = "There is one of the name that others have made since, and it is never taken for the one that was there."
+
 
 @dataclass
 class Case:
@@ -19,8 +21,12 @@ class Case:
     """What somebody else does once it is done, which no retry may undo …"""
     is_left_alone: Callable[[], bool] = lambda: True
     """… and whether it still stands."""
-    cannot_tell: bool = False
-    """Whether this server does not show whether it was done."""
+    cannot_tell: str = ""
+    """Why this server never shows whether it was done; empty where it does."""
+    others_changed_it: str = ""
+    """Why whoever asks again is told `answer_unknown` once somebody did `meanwhile`; empty where it is still `ok` …"""
+    take_back: Callable[[], object] = lambda: None
+    """… and how they undo that, after which it is `ok`."""
     dies_with_the_server: bool = False
     """Whether what it is about does not outlive the server."""
 

@@ -8,7 +8,7 @@ import influxdb as bare
 
 from engines.engine import GrantsFor
 from engines.influxdb import ENGINE
-from tests.live.faults.case import Case, Look
+from tests.live.faults.case import MADE_ANEW, Case, Look
 from tests.live.faults.place import PASSWORD, Made, Place
 
 
@@ -124,6 +124,8 @@ def delete(place: InfluxPlace) -> Iterator[Case]:
         prepare=place.add_with_a_point,
         meanwhile=place.add_with_a_point,
         is_left_alone=lambda: "month" in place.policies(),
+        others_changed_it=MADE_ANEW,
+        take_back=place.drop,
     )
     place.drop()
 

@@ -10,7 +10,7 @@ from engines.engine import GrantsFor
 from engines.mongodb import ENGINE
 from engines.mongodb.databases import PLACEHOLDER, SYSTEM
 from engines.mongodb.server import CONNECTIONS
-from tests.live.faults.case import Case, Look
+from tests.live.faults.case import MADE_ANEW, Case, Look
 from tests.live.faults.place import PASSWORD, Made, Place
 from tests.live.mongodb.shell import run_script
 
@@ -46,6 +46,10 @@ class MongoPlace(Place):
     def fill(self) -> None:
         with self.client() as client:
             client[self.other]["earlier"].insert_one({})
+
+    def drop_earlier(self) -> None:
+        with self.client() as client:
+            client[self.other].drop_collection("earlier")
 
     def drop(self) -> None:
         with self.client() as client:
@@ -122,6 +126,8 @@ def delete(place: MongoPlace) -> Iterator[Case]:
         prepare=place.fill,
         meanwhile=place.fill,
         is_left_alone=lambda: place.collections() == ["earlier"],
+        others_changed_it=MADE_ANEW,
+        take_back=place.drop,
     )
     place.drop()
 
@@ -136,6 +142,8 @@ def reset(place: MongoPlace) -> Iterator[Case]:
         prepare=place.fill,
         meanwhile=place.fill,
         is_left_alone=lambda: place.collections() == ["earlier"],
+        others_changed_it=MADE_ANEW,
+        take_back=place.drop_earlier,
     )
     place.drop()
 

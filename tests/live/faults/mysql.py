@@ -11,7 +11,7 @@ from engines.engine import GrantsFor
 from engines.mysql import ENGINE
 from engines.mysql.identifiers import SYSTEM_SCHEMAS
 from engines.mysql.pool import LIMIT
-from tests.live.faults.case import Case, Look
+from tests.live.faults.case import MADE_ANEW, Case, Look
 from tests.live.faults.place import PASSWORD, Made, Place
 from tests.live.mysql.conftest import run_script
 
@@ -139,6 +139,8 @@ def delete(place: MysqlPlace) -> Iterator[Case]:
         prepare=filled(place, "earlier"),
         meanwhile=filled(place, "since"),
         is_left_alone=lambda: place.tables() == ["since"],
+        others_changed_it=MADE_ANEW,
+        take_back=lambda: place.run(f"DROP DATABASE {place.other}"),
     )
     place.run(f"DROP DATABASE IF EXISTS {place.other}")
 
@@ -153,6 +155,8 @@ def reset(place: MysqlPlace) -> Iterator[Case]:
         prepare=filled(place, "earlier"),
         meanwhile=filled(place, "since"),
         is_left_alone=lambda: place.tables() == ["since"],
+        others_changed_it=MADE_ANEW,
+        take_back=lambda: place.run(f"DROP TABLE {place.other}.since"),
     )
     place.run(f"DROP DATABASE {place.other}")
 
@@ -174,6 +178,8 @@ def set_mode(place: MysqlPlace) -> Iterator[Case]:
         prepare=lambda: place.run("SET PERSIST sql_mode = ''"),
         meanwhile=lambda: place.run("SET PERSIST sql_mode = 'NO_ZERO_DATE'"),
         is_left_alone=lambda: mode_is("NO_ZERO_DATE"),
+        others_changed_it="Others have set another mode since: nothing says which ones there were before it.",
+        take_back=lambda: place.run("SET PERSIST sql_mode = 'ANSI_QUOTES'"),
     )
     place.run("RESET PERSIST sql_mode", f"SET GLOBAL sql_mode = '{mode}'")
 
