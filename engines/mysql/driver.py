@@ -200,8 +200,8 @@ class Session:
             raise errors.ConnectionLost(f"{cut.message} {self._stopped(wire, text)}") from cut
 
     def close(self) -> None:
-        """Close the connection; the next use makes a new one."""
-        wire, self._wire = self._wire, None
+        """Close the connection; the next use makes a new one, and finds out anew what the account may do."""
+        wire, self._wire, self._facts = self._wire, None, None
         if wire is not None and wire.open:
             wire.limit(STOP_TIMEOUT)
             wire.close()
