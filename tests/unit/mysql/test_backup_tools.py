@@ -1,13 +1,16 @@
 """Which programs fit a server, and how they log in."""
 
+import errno
+import os
 import ssl
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from engines.address import parse_address
 from engines.mysql.facts import Flavour
-from engines.mysql.tools import identify, option_file, quoted_option, series
+from engines.mysql.tools import check_space, identify, option_file, quoted_option, series
 
 
 @pytest.mark.parametrize(
@@ -83,3 +86,16 @@ def test_the_files_of_tls_are_named() -> None:
     for flavour in ("mysql", "mariadb"):
         written = options("mysql://valet:x@h/app?ssl_ca=/c%22a.pem&ssl_cert=/c.pem&ssl_key=/k.pem", flavour)
         assert (written["ssl-ca"], written["ssl-cert"], written["ssl-key"]) == ('/c\\"a.pem', "/c.pem", "/k.pem")
+
+
+def test_a_disk_that_is_full_only_when_it_is_written_through_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        # As NFS and quotas have it: a write is taken, and its blocks are looked for later.
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    check_space(tmp_path / "dump")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        check_space(tmp_path / "dump")

@@ -11,6 +11,7 @@ from engines.engine import perform
 from engines.errors import Conflict, EngineError, InvalidParams, PrivilegeMissing
 from engines.mysql import ENGINE
 from engines.mysql.databases import CREATE, LIST
+from engines.mysql.driver import LOCK_LIMIT
 from engines.mysql.reset import DROP, ROUNDS, TABLES
 from engines.mysql.sql_mode import GET, SET, TRIED
 
@@ -36,9 +37,9 @@ class Told:
     fetch = execute
 
     def prepare_to_write(self) -> None:
-        pass
+        self.executed.append(LOCK_LIMIT)
 
-    close = prepare_to_write
+    def close(self) -> None: ...
 
 
 async def attempt(server: Any, name: str, params: object) -> None:
@@ -51,6 +52,14 @@ async def test_a_logical_database_that_is_filled_again_and_again_is_a_conflict()
     with pytest.raises(Conflict, match=f"1 are there after {ROUNDS} rounds"):
         await attempt(server, "reset-database", {"database_name": "custom"})
     assert server.executed.count(DROP["BASE TABLE"]) == ROUNDS == 3
+
+
+async def test_a_reset_waits_for_the_locks_of_others_no_longer_than_it_may() -> None:
+    """The server gives up by itself: a statement that nobody waits for any more would drop a table minutes later."""
+    server = Told({LIST: [("custom",)], TABLES: [("filled", "BASE TABLE")]})
+    with pytest.raises(Conflict):
+        await attempt(server, "reset-database", {"database_name": "custom"})
+    assert server.executed.index(LOCK_LIMIT) < server.executed.index(DROP["BASE TABLE"])
 
 
 async def test_a_mode_that_somebody_else_sets_at_once_is_a_conflict() -> None:
