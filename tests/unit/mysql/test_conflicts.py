@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +14,7 @@ from engines.mysql.databases import CREATE, LIST
 from engines.mysql.driver import LOCK_LIMIT
 from engines.mysql.reset import DROP, ROUNDS, TABLES
 from engines.mysql.sql_mode import GET, SET, TRIED
+from engines.mysql.swap import REFERENCES, references_from_elsewhere
 
 
 class Told:
@@ -124,3 +125,10 @@ async def test_what_was_done_and_may_not_be_looked_at_is_no_refusal() -> None:
     with pytest.raises(Conflict, match=r"said that it is done, but .* Missing: SHOW DATABASES"):
         await attempt(server, "create-database", {"database_name": "custom"})
     assert CREATE in server.session.executed
+
+
+def test_a_foreign_key_into_a_namesake_of_another_case_is_no_reference_to_this_one() -> None:
+    """The server compares names without regard to case here, whatever its own are."""
+    here = ("elsewhere", "child", "into_this", "parent")
+    session = Told({REFERENCES: [(*here, "app"), ("elsewhere", "child", "into_that", "parent", "App")]})
+    assert references_from_elsewhere(cast(Any, session), cast(Any, SimpleNamespace(database="app"))) == [here]
