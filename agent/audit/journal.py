@@ -14,7 +14,7 @@ from agent.api.errors import STATUS
 from agent.audit.line import Change, Head, Row, redacted
 from agent.backups.named import told_of
 from agent.errors import AgentError, Overloaded, RateLimited, StateUnavailable
-from agent.log import Log
+from agent.log import Log, blotter
 from agent.state.state import State
 from engines.action import Effect
 from engines.errors import EngineError, Precondition
@@ -27,9 +27,10 @@ class Journal:
     """Writes the audit. Where it is switched off, nothing is written and nothing refused."""
 
     def __init__(self, state: State, log: Log, secrets: Iterable[str] = (), *, on: bool = True) -> None:
-        """`secrets` are blotted out of params, wherever they stand."""
+        """`secrets` are blotted out of whatever a client has written, wherever they stand."""
         self._state = state
         self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
+        self._blot = blotter(self._secrets)
         self._log = log
         self._on = on
 
@@ -157,7 +158,13 @@ class Journal:
     def _append(self, connection: Connection, change: Change, status: int | None, code: str) -> Head:
         from agent.audit import record
 
-        without_secrets = replace(change, params=redacted(change.params, self._secrets))
+        # The other fields are declared: who, action and database by the configuration or the code, not by a client.
+        without_secrets = replace(
+            change,
+            request_id=self._blot(change.request_id),
+            path=self._blot(change.path),
+            params=redacted(change.params, self._secrets),
+        )
         return record.append(connection, without_secrets, self._state.now(connection), status, code)
 
 

@@ -187,6 +187,29 @@ async def test_secrets_are_in_none_of_its_lines(valet: Valet):
     assert lines.count("[secret]") == 4
 
 
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "one"}])
+async def test_a_secret_that_a_client_puts_in_the_path_or_the_request_id_is_in_none_of_its_lines(
+    valet: Valet, headers: dict[str, str]
+):
+    secret = TOKENS["operator"]
+    headers = {"X-Request-Id": f"of-{secret}", **headers}
+    valet.server().things["second"] = "red"
+    for path in (f"users/{secret}", f"users/{secret}", f"users/{'x' * 950}{secret}", f"backups/{secret}"):
+        answer = await valet.ask("DELETE", f"{ONE}/{path}", headers=headers)
+        assert answer.headers["X-Request-Id"] == f"of-{secret}"  # it is the client's own
+    for name, params in (("add-thing", {"name": "x"}), ("drop-thing", {"name": "second"})):
+        body = {"action_name": name, "params": params}
+        more = {**headers, "Idempotency-Key": name} if len(headers) > 1 else headers
+        assert (await valet.ask("POST", f"{ONE}/action", json=body, headers=more)).status_code == 200
+    lines = await audit_of(valet)
+
+    assert {line["request_id"] for line in lines} == {"of-[secret]"}
+    assert {f"{ONE}/users/[secret]", f"{ONE}/backups/[secret]"} < {line["path"] for line in lines}
+    assert secret not in json.dumps(lines)
+    assert secret[:8] not in json.dumps(lines)
+    assert secret not in json.dumps(valet.lines("audited"))
+
+
 def test_params_are_cut_to_what_a_person_can_read():
     deep: Any = "end"
     for _ in range(300):
