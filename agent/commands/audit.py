@@ -138,12 +138,15 @@ def _lines_of(file: Path) -> list[Row]:
 
     rows: list[Row] = []
     try:
-        for line in file.read_bytes().splitlines():
+        # Every byte between two ends of lines: of a field that stands there twice, readers take one or the other.
+        for line in file.read_bytes().splitlines(keepends=True):
             fields = orjson.loads(line)
             digest = fields.pop("digest")
             row = row_of(fields)
             if row.digest != digest:
                 raise Tampered(f"Line {row.sequence} was changed.")
+            if line != orjson.dumps(row.shown(), option=orjson.OPT_APPEND_NEWLINE):
+                raise Tampered(f"Line {row.sequence} is not written as `export` writes it: something has changed it.")
             rows.append(row)
     except (OSError, KeyError, TypeError, AttributeError, orjson.JSONDecodeError) as problem:
         raise typer.BadParameter(f"{file} is nothing that `export` wrote: {problem}", param_hint="--file") from None

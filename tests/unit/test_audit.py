@@ -560,6 +560,32 @@ def test_what_was_exported_can_be_checked(five: Path):
     assert verified(five, "--file", str(exported)).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        pytest.param(lambda line: line.replace('"who":', '"who":"nobody","who":'), id="a field twice"),
+        pytest.param(lambda line: line.replace('"digest":', '"digest":"0","digest":'), id="the digest twice"),
+        pytest.param(lambda line: line.replace('"thing 2"', '"other","name":"thing 2"'), id="a param twice"),
+        pytest.param(lambda line: line.replace('"who":', '"who": '), id="a space"),
+        pytest.param(lambda line: line.replace("admin", "\\u0061dmin"), id="an escape"),
+        pytest.param(lambda line: json.dumps(json.loads(line), sort_keys=True, separators=(",", ":")), id="an order"),
+        pytest.param(lambda line: f"{line}\r", id="another end"),
+        pytest.param(lambda line: f" {line}", id="a space before"),
+    ],
+)
+def test_a_line_of_an_export_is_what_export_wrote_byte_for_byte(five: Path, tamper: Callable[[str], str]):
+    exported = five / "audit.jsonl"
+    lines = invoke(five, "export").output.splitlines()
+    changed = tamper(lines[2])
+    assert changed != lines[2]
+    exported.write_bytes("".join(f"{line}\n" for line in [*lines[:2], changed, *lines[3:]]).encode())
+    result = verified(five, "--file", str(exported))
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "dbvalet: Line 3 is not written as `export` writes it: something has changed it.\n",
+    )
+
+
 def test_export_goes_on_after_a_line(five: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("agent.commands.audit.PAGE", 2)
     output = invoke(five, "export", "--after", "2").output
