@@ -59,6 +59,11 @@ def test_the_bill_of_the_lock_has_every_package_with_its_hashes(
     assert f"{len(bill['components'])} packages" in capsys.readouterr().out
 
 
+def test_every_check_writes_the_bill_and_looks_for_known_weaknesses() -> None:
+    steps = re.findall(r"^step '[^']+' (scripts/\w+)", (ROOT / "scripts" / "check").read_text(), flags=re.MULTILINE)
+    assert {"scripts/sbom", "scripts/audit"} <= set(steps)
+
+
 def test_it_is_the_bill_of_the_python_that_the_image_has(sbom: ModuleType) -> None:
     assert sbom.python_of_image((ROOT / "Dockerfile").read_text()) == "3.13"
     via = "\\\n    # via dbvalet\n"
