@@ -212,7 +212,10 @@ def _made(expires_in: str | None) -> tuple[str, Value]:
     from agent.kept_tokens import Value
 
     now = datetime.now(UTC)
-    ends = None if expires_in in (None, "never") else int((now + _duration(expires_in, "--expires-in")).timestamp())
+    lasts = None if expires_in in (None, "never") else _duration(expires_in, "--expires-in")
+    if lasts == timedelta():
+        raise typer.BadParameter("A value that ends at once would let nobody in.", param_hint="--expires-in")
+    ends = None if lasts is None else int((now + lasts).timestamp())
     secret = token_hex(32)
     return secret, Value(sha256=sha256(secret.encode()).hexdigest(), made_at=int(now.timestamp()), expires_at=ends)
 
@@ -248,6 +251,7 @@ def _checked(
 
 
 def _check_known(settings: Settings, wanted: TokenSettings) -> None:
+    from agent.roles import allows, needed_for
     from agent.tasks import TASKS
     from engines.engine import installed_engines
 
@@ -259,11 +263,19 @@ def _check_known(settings: Settings, wanted: TokenSettings) -> None:
         raise typer.BadParameter(
             f"There is no database {unknown[0]}. There are: {', '.join(declared)}.", param_hint="--database"
         )
-    actions = {*TASKS, *(name for engine in installed_engines().values() for name in engine.actions)}
-    for option, names in (("--allow", wanted.allow or []), ("--deny", wanted.deny)):
-        for each in names:
-            if each not in actions:
-                raise typer.BadParameter(f"No engine has an action {each}: see `dbvalet actions`.", param_hint=option)
+    known = [*TASKS.values(), *(each for engine in installed_engines().values() for each in engine.actions.values())]
+    allowed = wanted.allow or []
+    for option, names in (("--allow", allowed), ("--deny", wanted.deny)):
+        for name in names:
+            if not any(each.name == name for each in known):
+                raise typer.BadParameter(f"No engine has an action {name}: see `dbvalet actions`.", param_hint=option)
+    for name in allowed:
+        if name in wanted.deny:
+            raise typer.BadParameter(f"{name} is denied by --deny too.", param_hint="--allow")
+        effects = [each.effect for each in known if each.name == name]
+        if not any(allows(wanted.role, each) for each in effects):
+            text = f"{name} takes the role {needed_for(effects[0])}: with the role {wanted.role} it is never allowed."
+            raise typer.BadParameter(text, param_hint="--allow")
 
 
 def _row(token: TokenSettings | KeptToken, ends: Iterable[int | None], where: str) -> list[str]:
