@@ -18,9 +18,10 @@ from typer.testing import CliRunner, Result
 
 from agent import held, kept_tokens
 from agent.commands.root import app
+from agent.errors import AgentError
 from agent.kept_tokens import KeptToken
 from agent.platform import signing_keys
-from agent.state.state import DatabaseMemory
+from agent.state.state import DatabaseMemory, State
 from engines.errors import Precondition
 from tests.fakes.service import TOKENS, Valet, configuration, running, until
 from tests.unit.running import command, environment
@@ -402,3 +403,54 @@ async def test_a_token_is_not_made_where_that_cannot_be_written_down(shell: Shel
         connection.execute("ALTER TABLE audit RENAME TO elsewhere")
     await shell.run("create", "second", "--role", "reader", "--all-databases", code=1)
     assert "second" not in (await shell.run("list")).stdout
+
+
+def alone(folder: Path, *words: str) -> Result:
+    """Run a command where no dbvalet runs, and where the configuration has no token."""
+    databases = [{"id": "ad-one", "url": "postgresql://a:b@db.example/app"}]
+    config = folder / "dbvalet.yaml"
+    config.write_text(json.dumps({"state": f"sqlite:///{folder}/state.db", "tokens": [], "databases": databases}))
+    return CliRunner().invoke(app, ["token", *words, "--config", str(config)])
+
+
+def test_it_works_where_no_dbvalet_runs_and_says_where_it_keeps_what_it_has_made(tmp_path: Path):
+    made = alone(tmp_path, "create", "one", "--role", "reader", "--all-databases")
+    assert made.stderr == f"Kept in {tmp_path}/state.db.\nIt ends: never.\n"
+    rotated = alone(tmp_path, "rotate", "one")
+    assert rotated.stderr == "It ends: never.\n"
+    assert {len(made.stdout.strip()), len(rotated.stdout.strip())} == {64}
+    assert made.stdout != rotated.stdout
+    assert [line.split()[0] for line in alone(tmp_path, "list").stdout.splitlines()[2:]] == ["one"]
+
+
+def test_where_there_is_no_token_the_list_says_so(tmp_path: Path):
+    listed = alone(tmp_path, "list")
+    assert (listed.exit_code, listed.stdout) == (0, "(none)\n")
+
+
+def test_a_state_that_cannot_be_read_ends_a_command_with_one_line(tmp_path: Path):
+    (tmp_path / "state.db").mkdir()
+    for words in (("list",), ("create", "one", "--role", "reader", "--all-databases")):
+        problem = alone(tmp_path, *words).exception
+        assert isinstance(problem, AgentError)
+        assert str(tmp_path / "state.db") in problem.message
+
+
+async def test_what_was_never_begun_can_be_closed(shell: Shell):
+    """As when something else fails while a dbvalet starts."""
+    state, log = shell.valet.service.state, shell.valet.service.log
+    kept_tokens.KeptTokens(state, log).close()
+    signing_keys.SigningKeys(state, log).close()
+
+
+async def test_on_a_shared_state_the_first_key_is_made_before_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    state = f"sqlite:///{tmp_path}/state.db"
+    async with running(state=state) as valet:
+        await valet.service.tokens._signed._keys.read()
+        assert valet.service.tokens._signed._keys._keys == []
+    monkeypatch.setattr(State, "is_shared", True)
+    async with running(state=state) as valet:
+        await until(lambda: valet.service.tokens._signed._keys._keys)
+        assert len(await valet.service.state.memory_of("").recall(signing_keys.MEMORY)) == 1
