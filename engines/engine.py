@@ -20,6 +20,7 @@ from engines import deadline
 from engines.action import Action
 from engines.address import Address
 from engines.errors import Conflict, DeadlineExceeded, EngineError, Precondition, PrivilegeMissing
+from engines.versions import Versions
 
 if TYPE_CHECKING:
     from engines.backup import Backups
@@ -161,6 +162,8 @@ class Engine:
     """`module:Class` of its Users, made from a Server; None where dbvalet manages none."""
     creates: str | None = None
     """The action that creates a logical database, `{"database_name": …}`; None where there is none."""
+    versions: Mapping[str, Versions] = field(default_factory=dict[str, Versions])
+    """Of its servers, those that it is made for, by its name or flavour; of one that is not named, nothing is said."""
     added: dict[str, Action] = field(default_factory=dict[str, Action])
     """Actions of other installed packages, see `installed_engines`."""
 

@@ -62,6 +62,14 @@ def grants(
             "dbvalet: without --password-file the script sets no password and is for an account that is there.",
             err=True,
         )
+    flavoured = wanted.flavour or found.name
+    versions = found.versions.get(flavoured)
+    if versions is not None and wanted.version not in versions:
+        typer.echo(
+            f"dbvalet: {flavoured} {server_version} is none that dbvalet is made for ({versions}): "
+            "what the script does there is not known.",
+            err=True,
+        )
     typer.echo(script.rstrip("\n"))
 
 

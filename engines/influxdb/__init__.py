@@ -3,6 +3,7 @@
 from engines.engine import Engine
 from engines.influxdb.grants import grants
 from engines.influxdb.requirements import REQUIREMENTS
+from engines.versions import Versions
 
 __all__ = ["ENGINE"]
 
@@ -17,5 +18,6 @@ ENGINE = Engine(
     grants=grants,
     backups="engines.influxdb.backup:InfluxBackups",
     health="engines.influxdb.health:InfluxHealth",
+    versions={"influxdb": Versions(oldest=(1,), before=(2,))},
     users="engines.influxdb.users:InfluxUsers",
 )

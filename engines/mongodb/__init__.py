@@ -3,6 +3,7 @@
 from engines.engine import Engine
 from engines.mongodb.grants import grants
 from engines.mongodb.requirements import REQUIREMENTS
+from engines.versions import Versions
 
 __all__ = ["ENGINE"]
 
@@ -17,6 +18,7 @@ ENGINE = Engine(
     grants=grants,
     backups="engines.mongodb.backup:MongoBackups",
     health="engines.mongodb.health:MongoHealth",
+    versions={"mongodb": Versions(oldest=(4, 2))},
     users="engines.mongodb.users:MongoUsers",
     creates="create-database",
 )

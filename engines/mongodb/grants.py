@@ -61,7 +61,7 @@ CLUSTER_ACTIONS = ("serverStatus", "hostInfo", "getLog")
 SCRIPT = """\
 // Makes the account of dbvalet on a MongoDB deployment. Run it once as a user who has the role userAdminAnyDatabase:
 //   mongosh "mongodb://ADMIN@HOST/admin" --file THIS_FILE        (or the old shell: mongo "mongodb://…" THIS_FILE)
-// Running it again brings an existing account up to date and sets its password.
+// Running it again brings an existing account up to date%(again)s.
 
 const admin = db.getSiblingDB("admin");
 const user = %(user)s;
@@ -172,6 +172,7 @@ def grants(wanted: GrantsFor) -> str:
         "figure_privileges": "\n".join(f"    {json.dumps(each)}," for each in figure_privileges(wanted.database)),
         "figure_role": quoted(FIGURE_ROLE),
         "user": quoted(wanted.user),
+        "again": " and sets its password" if wanted.password else "",
         "password": quoted(wanted.password) if wanted.password else "null",
         "database": quote(wanted.database, safe=""),
     }

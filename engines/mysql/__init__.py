@@ -3,6 +3,7 @@
 from engines.engine import Engine
 from engines.mysql.grants import grants
 from engines.mysql.requirements import REQUIREMENTS
+from engines.versions import Versions
 
 ENGINE = Engine(
     name="mysql",
@@ -15,6 +16,7 @@ ENGINE = Engine(
     grants=grants,
     backups="engines.mysql.backup:MySQLBackups",
     health="engines.mysql.health:MySQLHealth",
+    versions={"mysql": Versions(oldest=(5, 7)), "mariadb": Versions(oldest=(10, 5))},
     users="engines.mysql.users:MySQLUsers",
     creates="create-database",
 )

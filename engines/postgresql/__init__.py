@@ -3,6 +3,7 @@
 from engines.engine import Engine
 from engines.postgresql.grants import grants
 from engines.postgresql.requirements import REQUIREMENTS
+from engines.versions import Versions
 
 ENGINE = Engine(
     name="postgresql",
@@ -15,6 +16,7 @@ ENGINE = Engine(
     grants=grants,
     backups="engines.postgresql.backup:PostgresBackups",
     health="engines.postgresql.health:PostgresHealth",
+    versions={"postgresql": Versions(oldest=(12,))},
     users="engines.postgresql.users:PostgresUsers",
     recovery="engines.postgresql.recovery.server:PostgresRecovery",
 )

@@ -15,6 +15,7 @@ from agent.commands.root import app
 from agent.errors import SettingsError
 from agent.roles import needed_for
 from engines.engine import installed_engines
+from tests.live.images import IMAGES, EngineImage
 from tests.unit.running import run
 
 COMMANDS = ("serve", "call", "actions", "doctor", "healthcheck", "grants", "demo")
@@ -192,6 +193,40 @@ def test_the_password_comes_in_a_file_or_the_script_sets_none(tmp_path: Path, en
     statements = re.sub(r"^ *(--|//).*", "", without.stdout, flags=re.MULTILINE)
     assert re.search(r"PASSWORD|IDENTIFIED|pwd: *['\"]", statements) is None
     assert invoke("grants", engine, "--password", "secret").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("postgresql --server-version 9.6", "postgresql 9.6 is none that dbvalet is made for (12 and later)"),
+        ("mysql --server-version 3.23", "mysql 3.23 is none that dbvalet is made for (5.7 and later)"),
+        ("mysql --flavour mariadb --server-version 5.5.68-MariaDB", "mariadb 5.5.68-MariaDB is none that dbvalet is"),
+        ("mariadb --server-version 10.4", "mariadb 10.4 is none that dbvalet is made for (10.5 and later)"),
+        ("mongodb --server-version 3.6", "mongodb 3.6 is none that dbvalet is made for (4.2 and later)"),
+        ("influxdb --server-version 2.7", "influxdb 2.7 is none that dbvalet is made for (before 2)"),
+    ],
+)
+def test_a_script_for_a_version_that_dbvalet_is_not_made_for_says_so(words: str, text: str) -> None:
+    result = invoke("grants", *words.split())
+    assert result.exit_code == 0
+    assert text in result.stderr
+    assert result.stdout
+
+
+@pytest.mark.parametrize("image", IMAGES, ids=lambda image: image.id)
+def test_every_version_that_is_tested_is_one_that_dbvalet_is_made_for(image: EngineImage) -> None:
+    script = invoke("grants", image.flavour, "--server-version", image.version)
+    assert "made for" not in script.stderr
+    assert "made for" not in invoke("grants", image.flavour).stderr
+
+
+@pytest.mark.parametrize("engine", ["mysql", "mariadb", "mongodb"])
+def test_a_script_says_what_running_it_again_does_to_the_password(tmp_path: Path, engine: str) -> None:
+    (tmp_path / "password").write_text("secret")
+    given = invoke("grants", engine, "--password-file", str(tmp_path / "password")).stdout
+    without = invoke("grants", engine).stdout
+    assert "brings an existing account up to date and sets its password." in " ".join(given.split())
+    assert "brings an existing account up to date." in " ".join(without.split())
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines", b"a\x00b", b"\xff"])
