@@ -69,11 +69,11 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     tokens, limits, metrics = Tokens(settings, SignedTokens(keys)), Limits(settings.limits), Metrics()
     kept_tokens = KeptTokens(state, log)
     metrics.watch(known.observed)
-    operations = Operations(state, known, {}, log)
+    journal = Journal(state, log, secrets_of(settings), on=settings.audit != "none")
+    operations = Operations(state, known, {}, journal, log)
     clusters = Clusters(settings, known, state, log)
     to_instant = RestoreToInstant(clusters, state)
     operations.kinds[to_instant.type] = to_instant
-    journal = Journal(state, log, secrets_of(settings), on=settings.audit != "none")
     once = Once(state, journal, operations.owner, operations.claim)
     scheduler = Scheduler(state, known, operations, log)
     backups = DatabaseBackups(settings, state, operations, clusters, log)

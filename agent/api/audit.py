@@ -57,6 +57,7 @@ class AuditLine(BaseModel):
     address: str | None
     """Of the client's connection."""
     method: str
+    """`COMMAND` of `dbvalet token`, `OPERATION` of one that has ended."""
     path: str
     """Without its query."""
     action: str
@@ -67,9 +68,9 @@ class AuditLine(BaseModel):
     params: Any
     """Without secrets, and of 8 KiB at most: `…` stands where something is left out."""
     status: int | None
-    """Null where there was no answer, or is none yet."""
+    """Null where there was no answer, or is none yet, and at the end of an operation."""
     code: str
-    """`ok`, `begun`, `client_left` or that of the failure."""
+    """`ok`, `begun`, `client_left` or that of the failure; of an operation that has ended, `ok` or its status."""
     replayed: bool
     """Whether an earlier answer was given again for its `Idempotency-Key`."""
     digest: str

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
@@ -21,6 +22,9 @@ from engines.errors import EngineError, Precondition
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+Told = Callable[[], None]
+"""Tells the log what was written down."""
 
 
 class Journal:
@@ -137,23 +141,44 @@ class Journal:
             await self.end(change, STATUS[refused.code], refused.code)
             raise
         except Precondition as problem:
-            self._log.error(
-                "not_audited",
-                request_id=change.request_id,
-                who=change.who,
-                action=change.action,
-                database=change.database,
-                outcome=code,
-                reason=problem.message,
-            )
+            self._tell_lost(change, code, problem)
             done = "It was done" if code == "ok" else f"It ended as {code}"
             raise StateUnavailable(
                 f"{done}, but that cannot be written down; look before trying again. {problem.message}"
                 f"{told_of(change.saved)}"
             ) from problem
-        # The log goes elsewhere: what stands there shows a chain that was made anew from its beginning.
         if head is not None:
-            self._log.info("audited", request_id=change.request_id, line=str(head))
+            self._tell(change, head)
+
+    def add(self, connection: Connection, change: Change, code: str) -> Told:
+        """Write down how something ended that has no answer, in the transaction that says so elsewhere too.
+
+        What has ended has ended: a line that another one keeps out is lost, and only the log says so. What is given
+        tells the log, and is called once the transaction is committed.
+        """
+        if not self._on:
+            return lambda: None
+        try:
+            with connection.begin_nested():
+                head = self._append(connection, change, None, code)
+        except Precondition as problem:
+            return partial(self._tell_lost, change, code, problem)
+        return partial(self._tell, change, head)
+
+    def _tell(self, change: Change, head: Head) -> None:
+        # The log goes elsewhere: what stands there shows a chain that was made anew from its beginning.
+        self._log.info("audited", request_id=change.request_id, line=str(head))
+
+    def _tell_lost(self, change: Change, code: str, problem: Precondition) -> None:
+        self._log.error(
+            "not_audited",
+            request_id=change.request_id,
+            who=change.who,
+            action=change.action,
+            database=change.database,
+            outcome=code,
+            reason=problem.message,
+        )
 
     def _append(self, connection: Connection, change: Change, status: int | None, code: str) -> Head:
         from agent.audit import record

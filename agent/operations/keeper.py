@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from agent.audit.journal import Journal, Told
 from agent.errors import OperationLost
 from agent.log import Log
-from agent.operations.kind import LOGICAL, Run
+from agent.operations.kind import LOGICAL, Kind, Run
+from agent.operations.line import line_of
 from agent.operations.outcome import outcome_of
 from agent.state.state import State
 from engines.errors import Precondition
@@ -29,9 +31,11 @@ LOST_SECONDS = 10.0
 class Keeper:
     """Keeps operations alive for one owner, and writes down how they ended."""
 
-    def __init__(self, state: State, owner: str, log: Log) -> None:
+    def __init__(self, state: State, owner: str, kinds: Mapping[str, Kind], journal: Journal, log: Log) -> None:
         self._state = state
         self._owner = owner
+        self._kinds = kinds
+        self._journal = journal
         self._log = log
         self.let_go: set[str] = set()
         """Operations that were left though dbvalet lives: by their owner nobody waits for another heartbeat."""
@@ -104,23 +108,25 @@ class Keeper:
 
         operation = run.operation
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> Told:
             if outcome.status is record.Status.FINISHED:
                 record.cleaned_up(connection, operation.database_id, operation.params.get(LOGICAL))
             record.beat(connection, operation.id, self._owner, run.percent, run.step)
-            record.finish(connection, operation.id, self._owner, outcome, self._state.now(connection))
+            told = self._end(connection, operation, outcome)
             record.forget_old(connection, operation.database_id, record.MOST_KEPT)
+            return told
 
         began = time.monotonic()
         while True:
             try:
-                await self._state.run(work)
+                told = await self._state.run(work)
                 break
             except Precondition as problem:
                 self._log.warning("operation_not_ended", operation=operation.id, reason=problem.message)
                 if time.monotonic() - began > LOST_SECONDS:
                     return
                 await asyncio.sleep(BEAT_SECONDS)
+        told()
         self._log.info(
             "operation_ended",
             operation=operation.id,
@@ -129,3 +135,35 @@ class Keeper:
             outcome=outcome.status,
             reason=outcome.error,
         )
+
+    async def end_of_nobody(self, operation: Operation, outcome: Outcome) -> bool:
+        """Write down how an operation ended that nobody works on; whether nobody was faster.
+
+        Raises: Precondition, when the state cannot be used
+        """
+        from agent.operations import record
+
+        def work(connection: Connection) -> Told | None:
+            if not record.take_over(connection, operation, self._owner):
+                return None
+            return self._end(connection, operation, outcome)
+
+        told = await self._state.run(work)
+        if told is not None:
+            told()
+        return told is not None
+
+    def _end(self, connection: Connection, operation: Operation, outcome: Outcome) -> Told:
+        """End an operation, in the state and in the audit, in one commit; what is given tells the log of the latter."""
+        from agent.operations import record
+
+        ended = record.finish(connection, operation.id, self._owner, outcome, self._state.now(connection))
+        change = line_of(operation, self._kinds)
+        if not ended or change is None:
+            return _nothing
+        code = "ok" if outcome.status is record.Status.FINISHED else str(outcome.status)
+        return self._journal.add(connection, change, code)
+
+
+def _nothing() -> None:
+    return

@@ -16,6 +16,12 @@ LOGICAL = "logical_database"
 """Among the params of an operation: which logical database it is about, where that is not the deployment's own."""
 
 
+ASKED_UNDER = "asked_under"
+"""Among the params of an operation: the mark of the key that it was asked for with."""
+
+CLEAN_UP = "clean_up"
+"""The type of the operation that removes what another one left behind."""
+
 ENDED = "dbvalet ended"
 
 ENDED_OR_CUT_OFF = "dbvalet ended or was cut off from its state"

@@ -215,8 +215,8 @@ class Outcome:
     clean_up_due: bool = False
 
 
-def finish(connection: Connection, operation_id: str, owner: str, outcome: Outcome, now: datetime) -> None:
-    """End an operation, if it is still ours."""
+def finish(connection: Connection, operation_id: str, owner: str, outcome: Outcome, now: datetime) -> bool:
+    """End an operation, if it is still ours; whether it was."""
     values: dict[str, Any] = {
         "status": outcome.status,
         "error": outcome.error,
@@ -226,11 +226,12 @@ def finish(connection: Connection, operation_id: str, owner: str, outcome: Outco
     }
     if outcome.status is Status.FINISHED:
         values["progress"], values["step"] = 100, "done"
-    connection.execute(
+    ended = connection.execute(
         update(operations)
         .where(operations.c.id == operation_id, operations.c.owner == owner, operations.c.finished_at.is_(None))
         .values(values)
     )
+    return ended.rowcount == 1
 
 
 def release(connection: Connection, operation_id: str, owner: str) -> None:

@@ -9,12 +9,22 @@ from dataclasses import replace
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+from agent.audit.journal import Journal
 from agent.databases import Database
 from agent.errors import AgentError, OperationEnded, OperationNotFound, OperationOpen
 from agent.log import Log
 from agent.once import begun
 from agent.operations.keeper import Keeper
-from agent.operations.kind import ENDED, ENDED_OR_CUT_OFF, LOGICAL, STATE_SILENT, Kind, Run
+from agent.operations.kind import (
+    ASKED_UNDER,
+    CLEAN_UP,
+    ENDED,
+    ENDED_OR_CUT_OFF,
+    LOGICAL,
+    STATE_SILENT,
+    Kind,
+    Run,
+)
 from agent.state.state import State
 from agent.tasks import Task
 from engines import deadline
@@ -43,9 +53,6 @@ than `ABANDONED_SECONDS`, in which a dbvalet that declares it can still bring it
 
 MOST_LISTED = 100
 
-ASKED_UNDER = "asked_under"
-"""Among the params of an operation: the mark of the key that it was asked for with."""
-
 Rows = Callable[["Connection", "Operation"], None]
 
 
@@ -56,13 +63,15 @@ def _no_rows(_connection: Connection, _operation: Operation) -> None:
 class Operations:
     """The operations of every declared database."""
 
-    def __init__(self, state: State, databases: Iterable[Database], kinds: dict[str, Kind], log: Log) -> None:
+    def __init__(
+        self, state: State, databases: Iterable[Database], kinds: dict[str, Kind], journal: Journal, log: Log
+    ) -> None:
         self.owner = token_hex(8)
         self._state = state
         self._databases = {database.id: database for database in databases}
         self.kinds = kinds
         self._log = log
-        self._keeper = Keeper(state, self.owner, log)
+        self._keeper = Keeper(state, self.owner, kinds, journal, log)
         self._beginning: dict[str, asyncio.Task[Operation]] = {}
         self._working: dict[str, asyncio.Task[None]] = {}
         self._last_beats: dict[str, tuple[int, float]] = {}
@@ -344,13 +353,7 @@ class Operations:
             error="dbvalet ended in the middle of it, and this database is not declared any more: nothing was undone.",
         )
 
-        def work(connection: Connection) -> bool:
-            taken = record.take_over(connection, each, self.owner)
-            if taken:
-                record.finish(connection, each.id, self.owner, outcome, self._state.now(connection))
-            return taken
-
-        if await self._state.run(work) and self.remove_files is not None:
+        if await self._keeper.end_of_nobody(each, outcome) and self.remove_files is not None:
             await self.remove_files(each.id)
         self._log.warning("operation_of_nobody_ended", operation=each.id, type=each.type, database=each.database_id)
 
@@ -360,7 +363,3 @@ class Operations:
             await self.begin(database, CLEAN_UP, params, "dbvalet")
         except OperationOpen:
             return  # whatever runs there now begins with cleaning up
-
-
-CLEAN_UP = "clean_up"
-"""The type of the operation that removes what another one left behind."""

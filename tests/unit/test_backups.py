@@ -321,6 +321,28 @@ async def test_a_restore_that_is_cancelled_is_undone(valet: Valet):
     assert not server.backups.half_done
 
 
+async def test_how_a_restore_ended_is_in_the_audit_too(valet: Valet):
+    server = valet.server()
+    done = await make(valet)
+
+    async def lines() -> list[dict[str, Any]]:
+        found = (await valet.ask("GET", "/api/audit?limit=1000")).json()["audit"]
+        return [each for each in found if each["action"] == "restore-backup"]
+
+    begun = await restore(valet, done)
+    await restored(valet, begun)
+    first, last = await lines()
+    assert (first["method"], first["status"], first["code"]) == ("POST", 201, "ok")
+    assert (last["method"], last["status"], last["code"]) == ("OPERATION", None, "ok")
+    assert (last["who"], last["request_id"], last["effect"]) == ("admin", begun["id"], "destructive")
+    assert last["path"] == f"{ONE}/operations/{begun['id']}"
+    assert last["params"]["backup_id"] == done["id"]
+    assert valet.lines("audited")[-1]["line"] == f"{last['sequence']}:{last['digest']}"
+    server.backups.problems["restore"] = BackupFailed("out of luck")
+    await restored(valet, await restore(valet, done))
+    assert [(each["status"], each["code"]) for each in (await lines())[2:]] == [(201, "ok"), (None, "error")]
+
+
 async def test_what_cannot_be_undone_at_once_is_undone_when_the_engine_is_back(valet: Valet):
     server = valet.server()
     done = await make(valet)

@@ -20,6 +20,8 @@ from agent.operations import keeper, record, runner
 from agent.operations.record import Operation
 from agent.operations.runner import Operations
 from agent.state.state import State
+from agent.tasks import Task
+from engines.action import Effect
 from engines.errors import BackupFailed, EngineUnavailable, Precondition, PrivilegeMissing
 from tests.contract.decoders import go_failure
 from tests.fakes.driver import Gate
@@ -527,6 +529,75 @@ async def test_what_is_open_of_a_database_that_is_not_declared_any_more_is_ended
     assert found is not None
     assert found.status == "error"
     assert "not declared any more" in (found.error or "")
+
+
+class Destroys(FakeKind):
+    """One that destroys."""
+
+    task = Task(name="destroy-fake", effect=Effect.DESTRUCTIVE)
+
+
+async def audit_of(valet: Valet) -> list[tuple[Any, ...]]:
+    lines = (await valet.ask("GET", "/api/audit")).json()["audit"]
+    return [(line["action"], line["database"], line["params"], line["status"], line["code"]) for line in lines]
+
+
+async def test_how_what_destroys_ended_is_in_the_audit_once_and_nothing_else_is(tmp_path: Path):
+    state = f"sqlite:///{tmp_path}/state.db"
+    kind = Destroys()
+    async with running(state=state) as first, running(state=state) as second:
+        for each in (first, second):
+            each.service.operations.kinds |= {"fake": kind, "harmless": FakeKind()}
+        await ended(first, await begin(first))
+        await ended(first, await first.service.operations.begin(first.database("ad-one"), "harmless", {}, "admin"))
+        kind.gate = Gate()
+        kind.recover_problem = Interrupted("It was cut off.")
+        operation = await begin(first)
+        await until(lambda: kind.gate is not None and kind.gate.waiting)
+        await abandon(first, operation)
+        await ended(second, operation)
+        assert await audit_of(second) == [
+            ("destroy-fake", "ad-one", {"a": 1}, None, "ok"),
+            ("destroy-fake", "ad-one", {"a": 1}, None, "error"),
+        ]
+
+
+async def test_what_destroys_and_is_of_no_declared_database_has_its_line_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(runner, "UNDECLARED_SECONDS", 0.5)
+    state = f"sqlite:///{tmp_path}/state.db"
+    async with running(state=state) as valet:
+        valet.service.operations.kinds["fake"] = kind = Destroys()
+        kind.gate = Gate()
+        await abandon(valet, await begin(valet, "ad-two"))
+    tokens = [{"name": "admin", "token": TOKENS["admin"], "role": "admin", "databases": ["*"]}]
+    async with running(state=state, databases=[{"id": "ad-one", "url": URL}], tokens=tokens) as valet:
+        valet.service.operations.kinds["fake"] = Destroys()
+        await until(lambda: valet.lines("operation_of_nobody_ended"))
+        assert await audit_of(valet) == [("destroy-fake", "ad-two", {"a": 1}, None, "error")]
+
+
+async def test_what_destroys_ends_though_its_line_is_kept_out_and_the_log_says_so(valet: Valet):
+    valet.service.operations.kinds["fake"] = kind = Destroys()
+    gate = kind.gate = Gate()
+    operation = await begin(valet)
+    await until(lambda: gate.waiting)
+    await valet.service.state.run(
+        lambda connection: connection.exec_driver_sql("INSERT INTO audit VALUES (1, 'ad-one', '{}', 'x')")
+    )
+    gate.open.set()
+    assert (await ended(valet, operation))["status"] == "finished"
+    (lost,) = valet.lines("not_audited")
+    assert (lost["request_id"], lost["action"], lost["outcome"]) == (operation.id, "destroy-fake", "ok")
+    assert "`dbvalet audit verify`" in lost["reason"]
+
+
+async def test_where_the_audit_is_switched_off_what_destroys_ends_without_a_line():
+    async with running(audit="none") as valet:
+        valet.service.operations.kinds["fake"] = Destroys()
+        assert (await ended(valet, await begin(valet)))["status"] == "finished"
+        assert await audit_of(valet) == []
 
 
 async def test_the_oldest_operations_are_forgotten_but_not_those_of_backups(
