@@ -64,8 +64,8 @@ class Switched:
     message: str
 
 
-Route = Literal["logs", "metrics", "instances_status"]
-"""The routes that ask the engine how it does, by the end of their paths."""
+Route = Literal["logs", "metrics", "instances_status", "users", "features"]
+"""The routes that ask more of the engine than its actions do, by the end of their paths."""
 
 
 @dataclass(frozen=True, kw_only=True)

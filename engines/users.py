@@ -11,9 +11,12 @@ import secrets
 import string
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from engines.errors import AlreadyExists, Conflict, InvalidParams, PrivilegeMissing, Protected, UserNotFound
+
+if TYPE_CHECKING:
+    from engines.health import Lack
 
 T = TypeVar("T")
 
@@ -61,6 +64,10 @@ class Users(Protocol):
 
         Raises: Conflict, when it owns something
         """
+        ...
+
+    async def lacking(self) -> list[Lack]:
+        """Tell what the engine account lacks to manage users, as far as its privileges show it."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agent.pitr.clusters import Clusters
     from engines.action import Action
     from engines.engine import Description
+    from engines.health import Lack, Route
 
 EXAMPLES = """\b
 Examples:
@@ -26,7 +27,7 @@ Examples:
 
 \b
 Exit codes: 0 every action would run; 1 something is missing; 2 the configuration is wrong.
-What the routes of logs and metrics lack is told, and does not count. Nor does what backups lack,
+What the routes of logs, metrics, users and features lack is told, and does not count. Nor does what backups lack,
 unless they are made by themselves: at chosen hours, or before something is destroyed."""
 
 EXAMINE_SECONDS = 20.0
@@ -56,7 +57,7 @@ class Diagnosis:
 
 @dataclass(frozen=True, kw_only=True)
 class RouteDiagnosis:
-    """Whether a route that shows how the server does would answer, and whole."""
+    """Whether a route that shows how the server does, its users or features would do its work, and whole."""
 
     route: str
     ready: Literal["yes", "no"]
@@ -157,16 +158,18 @@ async def _diagnose(database: Database, description: Description) -> list[Diagno
 
 
 async def _diagnose_routes(database: Database) -> list[RouteDiagnosis]:
-    """Ask what the routes lack that show logs and figures."""
+    """Ask what the routes lack that show logs and figures, manage users and switch features."""
     from agent.cgroup import is_cgroup, read_disk
     from agent.log_file import end_of_file
     from engines.errors import Precondition
-    from engines.health import Lack, Route
+    from engines.health import Lack
 
     health, settings = database.engine.health_of(database.server), database.settings
+    users = database.engine.users_of(database.server)
+    lacks: dict[Route, list[Lack]] = {} if users is None else {"users": await users.lacking()}
     if health is None:
-        return []
-    lacks: dict[Route, list[Lack]] = {"instances_status": [], "logs": [], "metrics": [], **await health.lacking()}
+        return _routes(lacks)
+    lacks |= {"instances_status": [], "logs": [], "metrics": [], **await health.lacking()}
     if settings.log_file is not None:
         lacks["logs"] = []
         try:
@@ -179,6 +182,10 @@ async def _diagnose_routes(database: Database) -> list[RouteDiagnosis]:
     if settings.data_disk is not None and read_disk(settings.data_disk) == (None, None):
         remedy = "`data_disk` of this database names no folder that can be looked at: its figures are null."
         lacks["metrics"] = [*lacks["metrics"], Lack(name="data_disk", remedy=remedy)]
+    return _routes(lacks)
+
+
+def _routes(lacks: Mapping[Route, Sequence[Lack]]) -> list[RouteDiagnosis]:
     return [
         RouteDiagnosis(
             route=route,
@@ -301,7 +308,7 @@ def _print(found: Findings) -> None:
     typer.echo("")
     lacking = [each for each in found.routes if each.missing]
     if lacking:
-        typer.echo("Routes that show less, or nothing; no fault where nobody asks them:")
+        typer.echo("Routes that show or do less, or nothing; no fault where nobody asks them:")
         for each in lacking:
             typer.echo(f"  {each.route}: {', '.join(lack.name for lack in each.missing)}")
         for remedy in dict.fromkeys(lack.remedy for each in lacking for lack in each.missing):

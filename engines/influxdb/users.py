@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from engines.errors import EngineError, Precondition, PrivilegeMissing
+from engines.health import Lack
 from engines.influxdb.influxql import identifier, literal
+from engines.influxdb.requirements import is_admin
 from engines.influxdb.server import InfluxServer
 from engines.users import User
 
 READ = "READ"
+
+NO_ACCOUNT = (
+    "The url has no account: InfluxDB without authentication lets everybody write. Set auth-enabled = true"
+    " in [http] of its configuration, make an administrator, and put it into the url."
+)
 
 
 class InfluxUsers:
@@ -22,10 +29,7 @@ class InfluxUsers:
         Raises: Precondition, when nobody has to log in; PrivilegeMissing, EngineUnavailable, DeadlineExceeded
         """
         if self._server.address.user is None:
-            raise Precondition(
-                "The url has no account: InfluxDB without authentication lets everybody write. Set auth-enabled = true"
-                " in [http] of its configuration, make an administrator, and put it into the url."
-            )
+            raise Precondition(NO_ACCOUNT)
         try:
             rows = (await self._server.read("SHOW USERS")).get("", [])
             users = [await self._shown(str(each["user"]), is_admin=bool(each["admin"])) for each in rows]
@@ -62,6 +66,17 @@ class InfluxUsers:
         """
         await self._write(f"DROP USER {identifier(name)}")
 
+    async def lacking(self) -> list[Lack]:
+        """Look what the account lacks to manage users.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        if self._server.address.user is None:
+            return [Lack(name="auth-enabled", remedy=NO_ACCOUNT)]
+        if await is_admin(self._server):
+            return []
+        return [Lack(name="ALL PRIVILEGES", remedy=self._remedy())]
+
     async def _refuse_continuous_queries(self) -> None:
         """InfluxDB 1.x lets whoever reads a database make a continuous query on it, which then writes as the server."""
         diagnostics = await self._server.read("SHOW DIAGNOSTICS")
@@ -92,8 +107,9 @@ class InfluxUsers:
         )
 
     def _missing(self) -> PrivilegeMissing:
-        user = identifier(self._server.address.user or "")
         return PrivilegeMissing(
-            f"Only an administrator of InfluxDB manages users. Remedy: GRANT ALL PRIVILEGES TO {user}",
-            privilege="ALL PRIVILEGES",
+            f"Only an administrator of InfluxDB manages users. Remedy: {self._remedy()}", privilege="ALL PRIVILEGES"
         )
+
+    def _remedy(self) -> str:
+        return f"GRANT ALL PRIVILEGES TO {identifier(self._server.address.user or '')}"

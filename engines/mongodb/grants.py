@@ -47,6 +47,8 @@ USER_ROLE = "dbvalet_users"
 
 USER_ACTIONS = ("changePassword", "createUser", "dropUser", "grantRole", "viewUser")
 
+ENDS_SESSIONS = "killAnySession"
+
 FIGURE_ROLE = "dbvalet_figures"
 
 FIGURE_ACTIONS: Mapping[Route, tuple[str, ...]] = {
@@ -216,7 +218,7 @@ def user_privileges(database: str) -> list[dict[str, Any]]:
     """Give the privileges of the optional role for users of a logical database."""
     return [
         {"resource": {"db": database, "collection": ""}, "actions": [*USER_ACTIONS]},
-        {"resource": {"cluster": True}, "actions": ["killAnySession"]},
+        {"resource": {"cluster": True}, "actions": [ENDS_SESSIONS]},
     ]
 
 

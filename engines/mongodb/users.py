@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from engines.errors import PrivilegeMissing
-from engines.mongodb.grants import user_remedy
+from engines.health import Lack
+from engines.mongodb.grants import ENDS_SESSIONS, USER_ACTIONS, user_remedy
+from engines.mongodb.requirements import ANY_COLLECTION, CLUSTER, met
 from engines.mongodb.server import MongoServer
 from engines.users import User
 
@@ -56,6 +58,22 @@ class MongoUsers:
         except PrivilegeMissing as refused:
             raise self._missing() from refused
         await self._write({"dropUser": name})
+
+    async def lacking(self) -> list[Lack]:
+        """Look what the account lacks to manage users.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        own = {"db": self._database, "collection": ""}
+        remedy = user_remedy(self._server.address.user or "valet", self._database)
+        lacks = [
+            Lack(name=action, remedy=remedy)
+            for action in USER_ACTIONS
+            if not (await met(action, own)(self._server) or await met(action, ANY_COLLECTION)(self._server))
+        ]
+        if not await met(ENDS_SESSIONS, CLUSTER)(self._server):
+            lacks.append(Lack(name=ENDS_SESSIONS, remedy=remedy))
+        return lacks
 
     async def _write(self, command: dict[str, Any]) -> None:
         try:

@@ -10,7 +10,7 @@ from engines.errors import EngineError, Precondition, PrivilegeMissing
 from engines.health import LOG_FILE, Lack, LogLine, Measures, Role, Route, Switched
 from engines.mysql.facts import has_dynamic_privileges
 from engines.mysql.persisted import LOADS, Variable, set_for_good
-from engines.mysql.requirements import let_set_variables
+from engines.mysql.requirements import let_set_variables, sets_variables
 from engines.mysql.server import MySQLServer
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ SELECT CAST(UNIX_TIMESTAMP(LOGGED) * 1000000 AS SIGNED), THREAD_ID, PRIO, ERROR_
   FROM performance_schema.error_log ORDER BY LOGGED DESC LIMIT %s
 """
 """Since 8.0.22; the newest ones that fit into 5 MB."""
+
+NO_FORCE_SSL = "MariaDB before 10.5.2 has no require_secure_transport."
 
 SETS_VARIABLES = "SYSTEM_VARIABLES_ADMIN or SUPER"
 
@@ -112,12 +114,16 @@ class MySQLHealth:
         ]
 
     async def lacking(self) -> Mapping[Route, list[Lack]]:
-        """Look whether the account may see the log and what the server follows.
+        """Look whether the account may see the log and what the server follows, and switch the feature that there is.
 
         Raises: EngineUnavailable, DeadlineExceeded
         """
         facts = await self._server.log_in()
-        lacks: dict[Route, list[Lack]] = {}
+        lacks: dict[Route, list[Lack]] = {"features": []}
+        if facts.flavour == "mariadb" and facts.version < (10, 5, 2):
+            lacks["features"] = [Lack(name="MariaDB 10.5.2", remedy=NO_FORCE_SSL)]
+        elif not await sets_variables(self._server):
+            lacks["features"] = [Lack(name=SETS_VARIABLES, remedy=let_set_variables(self._server))]
         if facts.flavour == "mariadb" or facts.version < (8, 0, 22):
             lacks["logs"] = [LOG_FILE]
         elif not await self._may(MAY_READ_LOG):
@@ -150,7 +156,7 @@ class MySQLHealth:
         """
         facts = await self._server.log_in()
         if facts.flavour == "mariadb" and facts.version < (10, 5, 2):
-            raise Precondition("MariaDB before 10.5.2 has no require_secure_transport.")
+            raise Precondition(NO_FORCE_SSL)
         if on:
             [(_, cipher)] = await self._server.fetch(OWN_CIPHER)
             if not cipher:

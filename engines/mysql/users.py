@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 from engines import deadline
 from engines.errors import Conflict, DeadlineExceeded, EngineError, Precondition, PrivilegeMissing
+from engines.health import Lack
 from engines.mysql.backup_rights import pattern
 from engines.mysql.facts import account_of, granted_on
 from engines.mysql.identifiers import SYSTEM_SCHEMAS, literal
 from engines.mysql.rights import Right, Rights, read_rights, text
 from engines.mysql.server import MySQLServer
-from engines.mysql.user_rights import READS, WRITES, user_grants
+from engines.mysql.user_rights import ENDS_SESSIONS, READS, WRITES, lacking, user_grants
 from engines.users import User
 
 if TYPE_CHECKING:
@@ -169,9 +170,18 @@ class MySQLUsers:
         except PrivilegeMissing as refused:
             raise Conflict(f"The user is gone, and its sessions could not be ended: {refused.message}") from refused
 
+    async def lacking(self) -> list[Lack]:
+        """Look what the account lacks to manage users.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        facts = await self._server.log_in()
+        grants = [_text(row[0]) for row in await self._server.fetch("SHOW GRANTS")]
+        return lacking(grants, self._server.address.database, facts)
+
     @property
     def _ends_sessions(self) -> set[str]:
-        return {"CONNECTION_ADMIN", "CONNECTION ADMIN", "SUPER", "ALL PRIVILEGES"}
+        return ENDS_SESSIONS
 
     async def _end_sessions(self, user: str) -> None:
         ends_at = time.monotonic() + min(SESSIONS_END_WITHIN, deadline.remaining() / 2)

@@ -19,12 +19,11 @@ from engines.errors import (
     PrivilegeMissing,
     UserNotFound,
 )
+from engines.health import Lack
 from engines.postgresql.quoting import quote_identifier, quote_literal
 from engines.postgresql.server import ChangedMeanwhile, PostgresServer, UndefinedObject
+from engines.postgresql.user_rights import SINCE, VERSION, lacking, remedy
 from engines.users import User
-
-SINCE = 140000
-"""pg_read_all_data reads what is made later too."""
 
 LIST = """
 WITH RECURSIVE here AS (SELECT oid, datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()),
@@ -107,8 +106,6 @@ UNION ALL
   LIMIT 5)
 """
 """What would let anybody write, each with what takes it away."""
-
-VERSION = "SELECT pg_catalog.current_setting('server_version_num')::int AS number"
 
 OWNED = """
 SELECT CASE dependency.dbid WHEN 0 THEN pg_catalog.pg_describe_object(dependency.classid, dependency.objid, 0)
@@ -260,6 +257,13 @@ class PostgresUsers:
             if await self._put_back(name, connections, problem):
                 raise
 
+    async def lacking(self) -> list[Lack]:
+        """Look what the account lacks to manage users.
+
+        Raises: EngineUnavailable, DeadlineExceeded
+        """
+        return await lacking(self._server)
+
     async def _put_back(self, name: str, connections: int, problem: BaseException) -> bool:
         """Let a user log in again after whatever it was; tell whether it is there.
 
@@ -319,10 +323,8 @@ class PostgresUsers:
     def _missing(self, name: str) -> PrivilegeMissing:
         account = quote_identifier(self._server.address.user or "valet")
         return PrivilegeMissing(
-            "The engine account may not manage this user. As a superuser, run the script that `dbvalet grants "
-            f"postgresql` prints, with dbvalet.users at yes (ALTER ROLE {account} CREATEROLE; GRANT pg_read_all_data, "
-            f"pg_write_all_data TO {account} WITH ADMIN OPTION; …). For a role that dbvalet has not made, since "
-            f"PostgreSQL 16: GRANT {quote_identifier(name)} TO {account} WITH ADMIN OPTION;",
+            f"The engine account may not manage this user. {remedy(self._server)} For a role that dbvalet has not "
+            f"made, since PostgreSQL 16: GRANT {quote_identifier(name)} TO {account} WITH ADMIN OPTION;",
             privilege="CREATEROLE",
         )
 

@@ -1,5 +1,6 @@
 """The fake engine's users."""
 
+from engines.health import Lack
 from engines.users import User
 from tests.fakes.driver import FakeServer
 
@@ -24,6 +25,11 @@ class FakeUsers:
         await self._server.perform(f"set-password {name}")
         self._server.passwords[name] = password
         self._server.end()
+
+    async def lacking(self) -> list[Lack]:
+        return [
+            Lack(name=each, remedy=f"GRANT {each}") for each in ("userright",) if not await self._server.check(each)
+        ]
 
     async def delete(self, name: str) -> None:
         await self._server.perform(f"delete-user {name}")

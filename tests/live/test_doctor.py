@@ -101,32 +101,50 @@ def routes(found: dict[str, Any]) -> dict[str, list[str]]:
     return {each["route"]: [lack["name"] for lack in each["missing"]] for each in found["routes"] if each["missing"]}
 
 
-def check_optional_part(live: LiveServer, folder: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Give what the routes lack with the account of the grants script, and with its optional part too."""
+def check_optional_part(
+    live: LiveServer, folder: Path, database: str = "app"
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Give what the routes lack with the account of the grants script, and with its optional parts too."""
     user = fresh_name("shown")
     (folder / "password").write_text(PASSWORD)
     flavour = ["--flavour", "mariadb"] if live.flavour == "mariadb" else []
-    options = ["--user", user, "--server-version", live.version, *flavour]
+    options = ["--user", user, "--database", database, "--server-version", live.version, *flavour]
     script = run("grants", live.engine, *options, "--password-file", str(folder / "password")).stdout
     found: list[dict[str, list[str]]] = []
-    for each in (script, with_parts(live, script, ["figures"])):
-        run_as_admin(live, each)
-        code, examined, said = examine(folder, live.url(user, PASSWORD))
+    # The script ends where PostgreSQL is too old for users.
+    manages_users = live.engine != "postgresql" or int(live.version) >= 14
+    for each in (script, with_parts(live, script, ["figures", *(["users"] if manages_users else [])])):
+        run_as_admin(live, each, database)
+        code, examined, said = examine(folder, live.url(user, PASSWORD, database))
         # What a route lacks is no fault of the account of the actions.
         assert (code, said) == (0, "")
-        assert {each["route"] for each in examined["routes"]} == {"logs", "metrics", "instances_status"}
+        features = {"features"} if live.engine == "mysql" else set[str]()
+        assert {each["route"] for each in examined["routes"]} == {
+            "logs",
+            "metrics",
+            "instances_status",
+            "users",
+        } | features
         found.append(routes(examined))
     return found[0], found[1]
 
 
 def test_what_routes_lack_is_named_one_by_one_on_mongodb(mongodb: LiveServer, tmp_path: Path) -> None:
     lacking, then = check_optional_part(mongodb, tmp_path)
-    assert lacking == {"logs": ["getLog"], "metrics": ["serverStatus", "hostInfo", "dbStats"]}
+    assert lacking == {
+        "logs": ["getLog"],
+        "metrics": ["serverStatus", "hostInfo", "dbStats"],
+        "users": ["changePassword", "createUser", "dropUser", "grantRole", "viewUser", "killAnySession"],
+    }
     assert then == {}
 
 
 def test_what_routes_lack_is_named_one_by_one_on_mysql(mysql: LiveServer, tmp_path: Path) -> None:
     lacking, then = check_optional_part(mysql, tmp_path)
+    *users, on_database = lacking.pop("users")
+    assert on_database.endswith(" ON `app`.* WITH GRANT OPTION")
+    assert set(users) <= {"CREATE USER", "PROCESS", "CONNECTION_ADMIN", "CONNECTION ADMIN", "SELECT ON mysql.*"}
+    assert "CREATE USER" in users
     if mysql.flavour == "mysql":
         replica = ["REPLICATION CLIENT"]
         log = ["SELECT ON performance_schema.error_log"]
@@ -136,21 +154,41 @@ def test_what_routes_lack_is_named_one_by_one_on_mysql(mysql: LiveServer, tmp_pa
         assert lacking == then == {"logs": ["log_file"]}
 
 
+def test_what_routes_lack_is_named_one_by_one_on_postgresql(postgresql: LiveServer, tmp_path: Path) -> None:
+    database = fresh_name("db")
+    run_as_admin(postgresql, f"CREATE DATABASE {database}")
+    lacking, then = check_optional_part(postgresql, tmp_path, database)
+    assert lacking.pop("logs") == then.pop("logs") == ["logging_collector"]
+    if int(postgresql.version) < 14:
+        assert lacking == then == {"users": ["PostgreSQL 14"]}
+        return
+    assert then == {}
+    assert "CREATEROLE" in lacking["users"]
+    assert ("pg_read_all_data WITH ADMIN OPTION" in lacking["users"]) is (int(postgresql.version) >= 16)
+
+
+def test_an_account_that_may_set_no_variable_cannot_switch_features_on_mysql(mysql: LiveServer, tmp_path: Path) -> None:
+    user, quoted = fresh_name("bare"), PASSWORD.replace("'", "''")
+    run_as_admin(mysql, f"CREATE USER {user}@'%' IDENTIFIED BY '{quoted}'; GRANT SELECT ON app.* TO {user}@'%'")
+    _, found, _ = examine(tmp_path, mysql.url(user, PASSWORD))
+    assert routes(found)["features"] == ["SYSTEM_VARIABLES_ADMIN or SUPER"]
+
+
 @pytest.mark.newest_version
 def test_what_routes_lack_is_named_on_postgresql_and_influxdb(
     postgresql: LiveServer, influxdb: LiveServer, tmp_path: Path
 ) -> None:
-    assert routes(examine(tmp_path, account_on(postgresql))[1]) == {"logs": ["logging_collector"]}
+    assert routes(examine(tmp_path, account_on(postgresql))[1])["logs"] == ["logging_collector"]
     assert routes(examine(tmp_path, account_on(influxdb))[1]) == {"logs": ["log_file"]}
 
 
 def test_a_file_or_a_control_group_that_cannot_be_read_is_named(postgresql: LiveServer, tmp_path: Path) -> None:
     nowhere = str(tmp_path / "none")
     _, found, _ = examine(tmp_path, account_on(postgresql), log_file=nowhere, cgroup=nowhere, data_disk=nowhere)
-    assert routes(found) == {"logs": ["log_file"], "metrics": ["cgroup", "data_disk"]}
+    assert {**routes(found), "users": []} == {"logs": ["log_file"], "metrics": ["cgroup", "data_disk"], "users": []}
     (tmp_path / "log").write_text("a line\n")
     _, found, _ = examine(tmp_path, account_on(postgresql), log_file=str(tmp_path / "log"), data_disk=str(tmp_path))
-    assert routes(found) == {}
+    assert set(routes(found)) <= {"users"}
 
 
 def test_an_account_without_rights_is_told_what_it_lacks_on_postgresql(postgresql: LiveServer, tmp_path: Path) -> None:

@@ -115,19 +115,23 @@ def test_json_has_the_same_for_programs(servers: dict[str, Prepare], tmp_path: P
 def test_what_a_route_lacks_is_told_and_is_no_fault(servers: dict[str, Prepare], tmp_path: Path) -> None:
     def lack(server: FakeServer) -> None:
         give_all(server)
-        server.unmet = {"logright"}
+        server.unmet = {"logright", "userright"}
 
     servers["app"] = lack
     result = doctor(tmp_path)
     assert result.exit_code == 0
     lines = result.output.splitlines()
-    at = lines.index("Routes that show less, or nothing; no fault where nobody asks them:")
-    assert lines[at + 1 :] == ["  logs: logright", "  GRANT logright", "", "Nothing is missing."]
+    at = lines.index("Routes that show or do less, or nothing; no fault where nobody asks them:")
+    assert lines[at + 1 :] == [
+        *("  logs: logright", "  users: userright", "  GRANT logright", "  GRANT userright"),
+        *("", "Nothing is missing."),
+    ]
     (database,) = json.loads(doctor(tmp_path, "--json").stdout)["databases"]
     assert database["routes"] == [
         {"route": "instances_status", "ready": "yes", "missing": []},
         {"route": "logs", "ready": "no", "missing": [{"name": "logright", "remedy": "GRANT logright"}]},
         {"route": "metrics", "ready": "yes", "missing": []},
+        {"route": "users", "ready": "no", "missing": [{"name": "userright", "remedy": "GRANT userright"}]},
     ]
 
 
@@ -281,7 +285,7 @@ def test_each_requirement_is_asked_once_and_the_connections_are_closed(
 
     monkeypatch.setattr(FakeServer, "check", check)
     doctor(tmp_path)
-    assert sorted(asked) == ["logright", "preload", "superpower"]
+    assert sorted(asked) == ["logright", "preload", "superpower", "userright"]
     assert made[0].closed
     assert made[0].performed == []
     assert made[0].put_back == []
