@@ -27,8 +27,9 @@ Examples:
 
 \b
 Exit codes: 0 every action would run; 1 something is missing; 2 the configuration is wrong.
-What the routes of logs, metrics, users and features lack is told, and does not count. Nor does what backups lack,
-unless they are made by themselves: at chosen hours, or before something is destroyed."""
+What the routes of logs, metrics, users and features lack is told, and does not count.
+Nor does what backups lack, unless they are made by themselves: at chosen hours, or before
+something is destroyed."""
 
 EXAMINE_SECONDS = 20.0
 """How long one database may take, whatever its server does; all are asked at the same time."""
