@@ -176,7 +176,7 @@ class MySQLUsers:
         Raises: EngineUnavailable, DeadlineExceeded
         """
         facts = await self._server.log_in()
-        grants = [_text(row[0]) for row in await self._server.fetch("SHOW GRANTS")]
+        grants = [text(row[0]) for row in await self._server.fetch("SHOW GRANTS")]
         return lacking(grants, self._server.address.database, facts)
 
     @property
