@@ -252,10 +252,10 @@ async def test_a_token_of_a_name_that_the_configuration_has_later_is_without_eff
 )
 async def test_mistakes_are_named_and_make_nothing(shell: Shell, words: list[str], code: int, text: str):
     await shell.value("create", "taken", "--role", "reader", "--database", "ad-one")
-    before, listed = shell.kept(), (await shell.run("list", "--json")).stdout
+    before, listed = shell.kept(), (await shell.run("list")).stdout
     result = await shell.run("create", *words, code=code)
     assert text in (" ".join(result.output.split()) if code == 2 else str(result.exception))
-    assert (await shell.run("list", "--json")).stdout == listed
+    assert (await shell.run("list")).stdout == listed
     if code == 2:  # else there is a line of it
         assert shell.kept() == before
 
