@@ -146,7 +146,7 @@ class Once:
     """The keys of a state."""
 
     def __init__(self, state: State, journal: Journal, owner: str, claim: Callable[[], None]) -> None:
-        """`owner` stands for this process in the state; `claim` shows that it lives."""
+        """`owner` stands for this process in the state; `claim` shows that it lives, or raises OSError."""
         self._state = state
         self._journal = journal
         self._owner = owner
@@ -241,13 +241,13 @@ class Once:
                 return _answer(row.answer)
             if self._lives(row, now):
                 raise KeyInProgress
+            self._claim()
             # One of several that find it at the same time gets it.
             taken = keys.update().where(here, keys.c.owner == row.owner, keys.c.begun_at == row.begun_at)
             if connection.execute(taken.values(owner=self._owner, begun_at=now)).rowcount != 1:
                 raise KeyInProgress
             return _doubt(row.before)
 
-        self._claim()
         try:
             return await self._state.run(work)
         except Precondition as problem:
@@ -265,6 +265,8 @@ class Once:
         from agent.state.tables import idempotency_keys as keys
 
         def work(connection: Connection) -> None:
+            # Before its row is there: one whose owner is not seen to live is done again by the next who asks.
+            self._claim()
             now = self._state.now(connection)
             connection.execute(keys.delete().where(keys.c.begun_at < now - KEPT))
             connection.execute(
@@ -278,7 +280,6 @@ class Once:
                 )
             )
 
-        self._claim()
         try:
             await self._journal.begin(change, work)
         except IntegrityError:

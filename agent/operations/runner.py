@@ -104,6 +104,7 @@ class Operations:
         operation_id = token_hex(12)
 
         def work(connection: Connection) -> Operation:
+            self.claim()
             operation = record.Operation(
                 id=operation_id,
                 database_id=database.id,
@@ -134,7 +135,6 @@ class Operations:
             self._work(operation, self.kinds[kind].run)
             return operation
 
-        self.claim()
         # A row is committed by its thread even when nobody waits for it any more: it is worked on then, too.
         beginning = asyncio.create_task(begun_and_worked_on())
         self._beginning[operation_id] = beginning
@@ -240,15 +240,18 @@ class Operations:
         self._forget(self.owner)
 
     def claim(self) -> None:
-        """Show in the state that this process lives, before something is begun in its name."""
+        """Show in the state that this process lives, in the transaction of what is begun in its name.
+
+        Raises: OSError, when that cannot be shown
+        """
         if self._state.presence is not None:
             self._state.presence.claim(self.owner)
 
     def _is_gone(self, owner: str) -> bool:
         return self._state.presence is not None and self._state.presence.is_gone(owner)
 
-    def _forget(self, owner: str | None) -> None:
-        if self._state.presence is not None and owner is not None:
+    def _forget(self, owner: str) -> None:
+        if self._state.presence is not None:
             self._state.presence.forget(owner)
 
     async def _open(self, database_id: str) -> OperationOpen:
@@ -317,11 +320,11 @@ class Operations:
             # A kind that is not known is of a newer dbvalet.
             if each.type not in self.kinds or not self._is_abandoned(each, ABANDONED_SECONDS):
                 continue
-            self.claim()
             cut = self._what_cut_off(each)
-            if await self._state.run(lambda connection, each=each: record.take_over(connection, each, self.owner)):
+            if await self._take_over(each):
                 self._log.warning("operation_taken_over", operation=each.id, type=each.type, database=each.database_id)
-                if each.owner != self.owner:
+                if each.owner is not None and self._is_gone(each.owner):
+                    # One that is silent but lives goes on to be seen by it, with all else that it has begun.
                     self._forget(each.owner)
                 self._keeper.let_go.discard(each.id)
                 self._work(replace(each, owner=self.owner), self.kinds[each.type].recover, cut)
@@ -332,6 +335,15 @@ class Operations:
                 and time.monotonic() - self._cleaned_up_at.get(database.id, -CLEAN_UP_SECONDS) >= CLEAN_UP_SECONDS
             ):
                 await self._clean_up(database, {key: due.params[key] for key in (LOGICAL,) if key in due.params})
+
+    async def _take_over(self, each: Operation) -> bool:
+        from agent.operations import record
+
+        def work(connection: Connection) -> bool:
+            self.claim()
+            return record.take_over(connection, each, self.owner)
+
+        return await self._state.run(work)
 
     def _is_abandoned(self, each: Operation, seconds: float) -> bool:
         beat, seen_at = self._last_beats[each.id]
