@@ -39,7 +39,7 @@ class DatabaseBackups:
         self._operations = operations
         self.storage = Storage(chosen.storage or str(settings.beside_state("dbvalet-backups")), chosen.options)
         self._spool = spool = Spool(chosen.spool or settings.beside_state("dbvalet-spool"))
-        operations.remove_files = spool.remove
+        operations.undeclared.remove_files = spool.remove
         make = MakeBackup(state, self.storage, spool, chosen.keep, clusters=clusters, log=log)
         for kind in (make, RestoreBackup(state, self.storage, spool, make), CleanUp()):
             operations.kinds[kind.type] = kind

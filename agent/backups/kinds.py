@@ -77,6 +77,7 @@ class MakeBackup:
 
     type = "backup"
     task = CREATE_BACKUP
+    may_leave = False
 
     def __init__(
         self, state: State, storage: Storage, spool: Spool, keep: KeepSettings, *, clusters: Clusters, log: Log
@@ -217,6 +218,7 @@ class RestoreBackup:
 
     type = "backup_restore"
     task = RESTORE_BACKUP
+    may_leave = True
 
     def __init__(self, state: State, storage: Storage, spool: Spool, make: MakeBackup) -> None:
         self._state = state
@@ -295,6 +297,7 @@ class CleanUp:
 
     type = "clean_up"
     task = RESTORE_BACKUP
+    may_leave = True
 
     async def run(self, run: Run) -> list[str]:
         """Clean up.

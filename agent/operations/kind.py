@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 LOGICAL = "logical_database"
 """Among the params of an operation: which logical database it is about, where that is not the deployment's own."""
 
+PLAN = "plan"
+"""Among the params of an operation: how it goes on after a crash. As long as it has one it is ended by nobody else."""
+
 
 ASKED_UNDER = "asked_under"
 """Among the params of an operation: the mark of the key that it was asked for with."""
@@ -62,6 +65,11 @@ class Kind(Protocol):
     @property
     def task(self) -> Task:
         """What a token must be allowed to do to begin or to cancel one."""
+        ...
+
+    @property
+    def may_leave(self) -> bool:
+        """Tell whether it may leave something on the server, to be cleaned up, when it is cut off."""
         ...
 
     async def run(self, run: Run) -> list[str]:

@@ -25,6 +25,7 @@ from agent.operations.kind import (
     Kind,
     Run,
 )
+from agent.operations.undeclared import Heartbeats, Undeclared
 from agent.state.state import State
 from agent.tasks import Task
 from engines import deadline
@@ -46,10 +47,6 @@ CLEAN_UP_SECONDS = 60.0
 
 CLOSE_SECONDS = 12.0
 """How long operations may take to stop when dbvalet is told to end."""
-
-UNDECLARED_SECONDS = 45.0
-"""How long a heartbeat may stand still before the operation of a database that is not declared here is ended: longer
-than `ABANDONED_SECONDS`, in which a dbvalet that declares it can still bring it to a proper end."""
 
 MOST_LISTED = 100
 
@@ -74,13 +71,11 @@ class Operations:
         self._keeper = Keeper(state, self.owner, kinds, journal, log)
         self._beginning: dict[str, asyncio.Task[Operation]] = {}
         self._working: dict[str, asyncio.Task[None]] = {}
-        self._last_beats: dict[str, tuple[int, float]] = {}
-        """Of the operations that nobody works on here: a heartbeat, and when it was first seen."""
+        self._beats = Heartbeats()
+        self.undeclared = Undeclared(self._keeper, kinds, self._beats, log)
         self._cleaned_up_at: dict[str, float] = {}
         """When that was last tried."""
         self._watcher: asyncio.Task[None] | None = None
-        self.remove_files: Callable[[str], Awaitable[None]] | None = None
-        """Removes what an operation that was cut off has left in this dbvalet's folders."""
 
     def task_of(self, operation: Operation) -> Task | None:
         """Tell what a token must be allowed to do to begin an operation; None for a kind of a newer dbvalet."""
@@ -312,13 +307,12 @@ class Operations:
         here = self._beginning.keys() | self._working.keys()
         idle = [each for each in found if each.owner != self.owner or each.id not in here]
         undeclared = await self._state.run(lambda connection: record.open_of_others(connection, ids))
-        self._last_beats = {each.id: self._last_beats.get(each.id, (-1, 0.0)) for each in idle + undeclared}
+        self._beats.follow(idle + undeclared)
         for each in undeclared:
-            if self._is_abandoned(each, UNDECLARED_SECONDS):
-                await self._end_undeclared(each)
+            await self.undeclared.look(each)
         for each in idle:
             # A kind that is not known is of a newer dbvalet.
-            if each.type not in self.kinds or not self._is_abandoned(each, ABANDONED_SECONDS):
+            if each.type not in self.kinds or not self._is_abandoned(each):
                 continue
             cut = self._what_cut_off(each)
             if await self._take_over(each):
@@ -345,29 +339,10 @@ class Operations:
 
         return await self._state.run(work)
 
-    def _is_abandoned(self, each: Operation, seconds: float) -> bool:
-        beat, seen_at = self._last_beats[each.id]
-        if beat != each.heartbeat:
-            self._last_beats[each.id] = beat, seen_at = each.heartbeat, time.monotonic()
+    def _is_abandoned(self, each: Operation) -> bool:
         let_go = each.owner == self.owner and each.id in self._keeper.let_go
-        if let_go or time.monotonic() - seen_at >= seconds:
-            return True
-        # Left in order, or by a process that is seen to be gone: but another dbvalet may declare its database.
-        gone = each.owner is None or self._is_gone(each.owner)
-        return gone and (each.database_id in self._databases or self._state.presence is not None)
-
-    async def _end_undeclared(self, each: Operation) -> None:
-        """End what nobody can bring to an end: its database is not in the configuration any more."""
-        from agent.operations import record
-
-        outcome = record.Outcome(
-            status=record.Status.ERROR,
-            error="dbvalet ended in the middle of it, and this database is not declared any more: nothing was undone.",
-        )
-
-        if await self._keeper.end_of_nobody(each, outcome) and self.remove_files is not None:
-            await self.remove_files(each.id)
-        self._log.warning("operation_of_nobody_ended", operation=each.id, type=each.type, database=each.database_id)
+        still = self._beats.stand_still(each, ABANDONED_SECONDS)
+        return let_go or still or each.owner is None or self._is_gone(each.owner)
 
     async def _clean_up(self, database: Database, params: dict[str, Any]) -> None:
         self._cleaned_up_at[database.id] = time.monotonic()

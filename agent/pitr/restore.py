@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.errors import Interrupted, OperationLost
-from agent.operations.kind import Run
+from agent.operations.kind import PLAN, Run
 from agent.pitr.clusters import Clusters
 from agent.pitr.moves import condition, line_of, part, started, told, uncancelled
 from agent.pitr.plan import Plan, Step
@@ -44,6 +44,7 @@ class RestoreToInstant:
 
     type = "pitr_restore"
     task = RESTORE_TO_INSTANT
+    may_leave = False
 
     def __init__(self, clusters: Clusters, state: State) -> None:
         self._clusters = clusters
@@ -64,7 +65,7 @@ class RestoreToInstant:
 
         Raises: Interrupted, and as `run`
         """
-        kept = run.operation.params.get("plan")
+        kept = run.operation.params.get(PLAN)
         if kept is None:
             raise Interrupted(f"{run.cut} before anything was stopped: the server was not touched.")
         recovery = self._clusters.of(run.database)
@@ -302,7 +303,7 @@ class RestoreToInstant:
             if rows is not None:
                 rows(connection)
             operation = run.operation
-            params = {**operation.params, "plan": plan.model_dump(mode="json")}
+            params = {**operation.params, PLAN: plan.model_dump(mode="json")}
             return record.keep_params(connection, operation.id, operation.owner, params)
 
         return work

@@ -11,6 +11,7 @@ class FakeKind:
 
     type = "fake"
     task = Task(name="do-fake", effect=Effect.WRITE)
+    may_leave = True
 
     def __init__(self) -> None:
         self.gate: Gate | None = None

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from agent.errors import Interrupted, LeftBehind, OperationOpen
-from agent.operations import keeper, record, runner
+from agent.operations import keeper, record, runner, undeclared
 from agent.operations.record import Operation
 from agent.operations.runner import Operations
 from agent.state.state import State
@@ -505,7 +505,7 @@ async def test_an_operation_of_a_newer_dbvalet_is_left_alone(tmp_path: Path):
 async def test_what_is_open_of_a_database_that_is_not_declared_any_more_is_ended_with_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(runner, "UNDECLARED_SECONDS", 0.5)
+    monkeypatch.setattr(undeclared, "UNDECLARED_SECONDS", 0.5)
     state = f"sqlite:///{tmp_path}/state.db"
     async with running(state=state) as valet:
         valet.service.operations.kinds["fake"] = kind = FakeKind()
@@ -528,7 +528,32 @@ async def test_what_is_open_of_a_database_that_is_not_declared_any_more_is_ended
         found = await valet.service.state.run(find)
     assert found is not None
     assert found.status == "error"
-    assert "not declared any more" in (found.error or "")
+    assert "not declared any more: what it may have left there is removed once it is" in (found.error or "")
+    async with running(state=state) as valet:
+        clean_up = valet.service.operations.kinds["clean_up"] = FakeKind()
+        await until(lambda: clean_up.ran)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+async def test_an_operation_is_left_to_who_declares_its_database_by_those_who_do_not(tmp_path: Path, dies: bool):
+    state = f"sqlite:///{tmp_path}/state.db"
+    tokens = [{"name": "admin", "token": TOKENS["admin"], "role": "admin", "databases": ["*"]}]
+    one, two = (
+        {"state": state, "tokens": tokens, "databases": [{"id": each, "url": URL}]} for each in ("ad-one", "ad-two")
+    )
+    async with running(**two) as other:
+        async with running(**one) as first:
+            kind = first.service.operations.kinds["fake"] = FakeKind()
+            kind.gate = Gate()
+            operation = await begin(first)
+            if dies:
+                await abandon(first, operation)
+        await asyncio.sleep(2 * runner.ABANDONED_SECONDS)
+        async with running(**one) as again:
+            kind = again.service.operations.kinds["fake"] = FakeKind()
+            found = await ended(again, operation)
+    assert (found["notes"], kind.recovered) == (["recovered"], [operation.id])
+    assert other.lines("operation_of_nobody_ended") == []
 
 
 class Destroys(FakeKind):

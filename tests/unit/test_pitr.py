@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.errors import Interrupted, OperationLost, SettingsError
-from agent.operations import keeper, runner
+from agent.operations import keeper, runner, undeclared
 from agent.operations.kind import STATE_SILENT, Run
 from agent.operations.record import Operation
 from agent.pitr import record, restore
@@ -22,7 +23,7 @@ from engines.recovery import Marker, Standing, Target, Timeline, Undo
 from tests.fakes import BARE
 from tests.fakes.driver import FakeRecoveryControls, Gate
 from tests.fakes.recovery import MADE, SYSTEM, FakeRecovery, minutes_ago
-from tests.fakes.service import PITR, URL, Valet, running, until
+from tests.fakes.service import PITR, TOKENS, URL, Valet, running, until
 
 ONE = "/api/databases/ad-one"
 RESTORE = f"{ONE}/pitr/restore"
@@ -408,6 +409,27 @@ async def test_after_a_crash_when_it_was_undone_the_server_is_left_alone(valet: 
     with pytest.raises(Interrupted, match=told):
         await valet.service.operations.kinds["pitr_restore"].recover(run_of(valet, operation))
     assert cluster_of(valet).done == []
+
+
+async def test_one_that_stopped_the_server_waits_for_its_database_to_be_declared_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(undeclared, "UNDECLARED_SECONDS", 0.1)
+    monkeypatch.setattr(undeclared, "TOLD_SECONDS", 0.1)
+    monkeypatch.setattr(runner, "ABANDONED_SECONDS", 0.1)
+    state = f"sqlite:///{tmp_path}/state.db"
+    async with running(state=state) as valet:
+        valet.service.operations.kinds.clear()  # it dies before it sees that there is something to go on with
+        operation = await planned(valet, Step.START)
+    tokens = [{"name": "admin", "token": TOKENS["admin"], "role": "admin", "databases": ["*"]}]
+    async with running(state=state, tokens=tokens, databases=[{"id": "ad-two", "url": URL}]) as other:
+        await until(lambda: other.lines("operation_waits_for_its_database"))
+        await asyncio.sleep(0.3)
+        assert len(other.lines("operation_waits_for_its_database")) == 1
+        assert other.lines("operation_of_nobody_ended") == []
+    async with running(state=state) as valet:
+        shown = await ended(valet, {"id": operation.id})
+    assert (shown["status"], shown["error"]) == ("finished", None)
 
 
 SINCE = "last, and what was committed since"
