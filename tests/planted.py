@@ -1,5 +1,6 @@
 """What the state may hold, put there by hand: operations that have ended, and a backup with its archive."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import BinaryIO
 
@@ -58,8 +59,7 @@ async def plant(valet: Valet) -> None:
     written = valet.service.backups.storage.write(f"ad-one/{IDS['backup_id']}.tar.gz", make, lambda: None)
 
     def work(connection: Connection) -> None:
-        for operation_id, type_ in ((IDS["operation_id"], "backup"), (IDS["restoration_id"], "backup_restore")):
-            record.add(connection, _ended(operation_id, type_))
+        record.add(connection, replace(_ended(IDS["operation_id"], "backup"), owner="planted", finished_at=None))
         backups.add(
             connection,
             backup_id=IDS["backup_id"],
@@ -68,7 +68,11 @@ async def plant(valet: Valet) -> None:
             method="manual",
             created_at=THEN,
         )
-        backups.done(connection, IDS["backup_id"], size=written.size, sha256=written.sha256, manifest=b"{}", now=THEN)
+        backup = backups.find(connection, IDS["backup_id"])
+        assert backup is not None
+        backups.done(connection, backup, "planted", size=written.size, sha256=written.sha256, manifest=b"{}", now=THEN)
+        record.finish(connection, backup.operation_id, "planted", record.Outcome(status=record.Status.FINISHED), THEN)
+        record.add(connection, _ended(IDS["restoration_id"], "backup_restore"))
 
     await valet.service.state.run(work)
 

@@ -103,7 +103,7 @@ class MakeBackup:
     async def make(self, run: Run, backup: Backup, until: float) -> list[str]:
         """Make a backup as the first part of an operation, up to so many percent of it.
 
-        Raises: Precondition, EngineError, OSError
+        Raises: Precondition, EngineError, OSError; OperationLost, when another dbvalet has taken the operation over
         """
         from agent.backups import record
 
@@ -128,7 +128,8 @@ class MakeBackup:
         def work(connection: Connection) -> None:
             record.done(
                 connection,
-                backup.id,
+                backup,
+                run.operation.owner,
                 size=written.size,
                 sha256=written.sha256,
                 manifest=orjson.dumps(orjson.loads(as_json)),
@@ -255,8 +256,9 @@ class RestoreBackup:
             try:
                 notes += await backups.restore(folder, part(run, begin + 0.35 * (100 - begin), 99))
             except BaseException:
-                run.progress(run.percent, "undoing it")
-                await _undo(backups)
+                if not run.lost:  # who takes it over undoes it, and may have begun the next one there since
+                    run.progress(run.percent, "undoing it")
+                    await _undo(backups)
                 raise
         if SAFETY in run.operation.params:
             notes += await self._make.thin_out(run.database.id, spare=backup.id)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import orjson
 from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 
+from agent.errors import OperationLost
 from agent.state.tables import backups, operations
 
 
@@ -112,11 +113,31 @@ def newest(connection: Connection, database_id: str) -> list[Backup]:
     return [_read(row) for row in found]
 
 
-def done(connection: Connection, backup_id: str, *, size: int, sha256: str, manifest: bytes, now: datetime) -> None:
-    """Write down that the archive of a backup stands in the storage, whole."""
+def done(
+    connection: Connection,
+    backup: Backup,
+    owner: str | None,
+    *,
+    size: int,
+    sha256: str,
+    manifest: bytes,
+    now: datetime,
+) -> None:
+    """Write down that the archive of a backup stands in the storage, whole, for who still works on its operation.
+
+    Raises: OperationLost, when that is another dbvalet by now, which removes what there is of it
+    """
+    # Locked: who takes it over at this moment sees the backup done, or has it before this.
+    ours = (
+        select(operations.c.id)
+        .where(operations.c.id == backup.operation_id, operations.c.owner == owner, operations.c.finished_at.is_(None))
+        .with_for_update()
+    )
+    if connection.execute(ours).one_or_none() is None:
+        raise OperationLost
     connection.execute(
         update(backups)
-        .where(backups.c.id == backup_id)
+        .where(backups.c.id == backup.id)
         .values(size=size, sha256=sha256, manifest=manifest.decode(), finished_at=now)
     )
 

@@ -109,9 +109,10 @@ class Keeper:
         operation = run.operation
 
         def work(connection: Connection) -> Told:
+            if record.beat(connection, operation.id, self._owner, run.percent, run.step) is None:
+                return _nothing  # another one ends it, or this has ended it though it was not seen to
             if outcome.status is record.Status.FINISHED:
                 record.cleaned_up(connection, operation.database_id, operation.params.get(LOGICAL))
-            record.beat(connection, operation.id, self._owner, run.percent, run.step)
             told = self._end(connection, operation, outcome)
             record.forget_old(connection, operation.database_id, record.MOST_KEPT)
             return told
