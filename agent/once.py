@@ -114,6 +114,8 @@ class Begun:
     mark: str
     in_doubt: bool
     """Whether it may have been begun before: what it makes is looked for first."""
+    hold: Callable[[Connection], None]
+    """Keeps the key in the transaction of what is begun; raises AnswerUnknown when another dbvalet has it by now."""
 
 
 begun: ContextVar[Begun | None] = ContextVar("begun", default=None)
@@ -320,6 +322,17 @@ class Once:
         text = orjson.dumps({"status": answer.status, "code": answer.code, "body": answer.body.decode()}).decode()
         kept = connection.execute(keys.update().where(self._is_ours(asked)).values(answer=text))
         if kept.rowcount != 1:
+            raise AnswerUnknown(TAKEN_OVER)
+
+    def hold(self, asked: Asked, connection: Connection) -> None:
+        """Keep a key until the end of a transaction: who takes the request over finds what is begun in it.
+
+        Raises: AnswerUnknown, when another dbvalet has taken it over
+        """
+        from agent.state.tables import idempotency_keys as keys
+
+        held = keys.select().where(self._is_ours(asked)).with_for_update()
+        if connection.execute(held).one_or_none() is None:
             raise AnswerUnknown(TAKEN_OVER)
 
     def forget(self, asked: Asked, connection: Connection) -> None:

@@ -122,7 +122,8 @@ class ChangeRoute(APIRoute):
                 await service.journal.end(change, found.status, found.code)
                 await _send(found, send)
                 return
-            mark = begun.set(Begun(mark=asked.mark, in_doubt=found is not None))
+            known = Begun(mark=asked.mark, in_doubt=found is not None, hold=partial(once.hold, asked))
+            mark = begun.set(known)
             tells = (self.openapi_extra or {}).get("x-says-when-begun", False)
             if tells:
                 scope[IN_DOUBT], scope[KEEP_BEFORE] = found, partial(once.keep_before, asked)

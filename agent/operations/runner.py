@@ -87,7 +87,8 @@ class Operations:
     ) -> Operation:
         """Begin an operation; `rows` adds what belongs to it in the same transaction.
 
-        Raises: OperationOpen, Precondition, when the state cannot be written
+        Raises: OperationOpen; Precondition, when the state cannot be written; AnswerUnknown, when another dbvalet has
+        taken the request over
         """
         from sqlalchemy.exc import IntegrityError
 
@@ -100,6 +101,8 @@ class Operations:
 
         def work(connection: Connection) -> Operation:
             self.claim()
+            if key is not None:
+                key.hold(connection)
             operation = record.Operation(
                 id=operation_id,
                 database_id=database.id,

@@ -18,6 +18,7 @@ import pytest
 from agent import once
 from agent.api import databases, features, users
 from agent.audit.line import Change
+from agent.backups import backups
 from agent.choices import AllChoices
 from agent.errors import AnswerUnknown, KeyInProgress, StateUnavailable
 from agent.state.state import State
@@ -423,6 +424,32 @@ async def test_a_route_that_is_late_does_not_replace_it_either(
     again = await post(other, "/users", body)
     assert (again.content, again.headers["Idempotent-Replayed"]) == (answer.content, "true")
     assert await lines_of(other) == ["answer_unknown", "in_progress", "answer_unknown"]
+
+
+async def test_one_that_is_late_begins_no_operation_that_who_took_over_has_begun(
+    two: tuple[Valet, Valet], monkeypatch: pytest.MonkeyPatch
+):
+    first, other = two
+    gate, ready = Gate(), backups.require_ready_at
+
+    async def stands_still(*asked: Any) -> None:
+        if not gate.waiting:
+            await gate.passed()
+        await ready(*asked)
+
+    monkeypatch.setattr(backups, "require_ready_at", stands_still)
+    late = asyncio.create_task(post(first, "/backups", {}))
+    await until(lambda: gate.waiting)
+    with monkeypatch.context() as patched:
+        patched.setattr(once, "SILENT", timedelta(seconds=-1))
+        answer = await post(other, "/backups", {})
+    assert answer.status_code == 201
+    await until(lambda: other.lines("operation_ended"))
+    gate.open.set()
+    refused = await late
+    assert (refused.status_code, code(refused)) == (409, "answer_unknown")
+    assert len(await other.service.operations.newest("ad-one")) == 1
+    assert (await post(first, "/backups", {})).content == answer.content
 
 
 async def test_an_answer_that_cannot_be_kept_is_told(valet: Valet):
