@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, Select, func, select
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -39,6 +39,7 @@ class ServerValues:
         """
         try:
             with self._engine.begin() as connection:
+                connection.execute(_turn(database_id, key))
                 connection.execute(_keeping(database_id, key, value))
         except SQLAlchemyError as problem:
             raise _told("written", problem) from problem
@@ -51,6 +52,7 @@ class ServerValues:
         row = insert(memory).values(database_id=database_id, key=key, value=orjson.dumps(value).decode())
         try:
             with self._engine.begin() as connection:
+                connection.execute(_turn(database_id, key))
                 connection.execute(row.on_conflict_do_nothing())
         except SQLAlchemyError as problem:
             raise _told("written", problem) from problem
@@ -64,15 +66,18 @@ class ServerValues:
         found = select(memory.c.value).where(memory.c.database_id == database_id, memory.c.key == key)
         try:
             with self._engine.begin() as connection:
-                # A row that is not there yet cannot be locked.
-                lock = func.pg_advisory_xact_lock(func.hashtextextended(f"memory {database_id} {key}", 0))
-                connection.execute(select(lock))
+                connection.execute(_turn(database_id, key))
                 text = connection.execute(found).scalar()
                 value = change(None if text is None else orjson.loads(text))
                 connection.execute(_keeping(database_id, key, value))
         except SQLAlchemyError as problem:
             raise _told("written", problem) from problem
         return value
+
+
+def _turn(database_id: str, key: str) -> Select[Any]:
+    """Wait for one's turn with a value until the end of the transaction: a row that is not there cannot be locked."""
+    return select(func.pg_advisory_xact_lock(func.hashtextextended(f"memory {database_id} {key}", 0)))
 
 
 def _keeping(database_id: str, key: str, value: Any) -> Insert:

@@ -1,8 +1,9 @@
 """A state that several dbvalets share: a PostgreSQL."""
 
 import asyncio
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +26,7 @@ from agent.errors import SettingsError
 from agent.operations import keeper, runner
 from agent.pitr import record as past
 from agent.state import connection, database
-from agent.state.state import State
+from agent.state.state import DatabaseMemory, State
 from agent.state.tables import metadata
 from engines.errors import Precondition
 from engines.recovery import Marker, Timeline
@@ -97,6 +98,33 @@ async def test_values_are_shared(state: str):
     await asyncio.gather(*(each.memory_of("").change("number", one_more) for each in states for _ in range(5)))
     assert await states[0].memory_of("").recall("number") == 15
     for each in states:
+        each.close()
+
+
+async def test_a_value_that_is_changed_is_not_changed_from_one_that_was_replaced_meanwhile(state: str):
+    """As `rotate-keys --at-once` replaces the keys that a dbvalet is about to add one to."""
+    changing, keeping = State(state), State(state)
+    read, replaced = threading.Event(), threading.Event()
+
+    def one_added(keys: list[int] | None) -> list[int]:
+        read.set()
+        replaced.wait(1)
+        return [*(keys or []), 1]
+
+    async def while_changed(key: str, keep: Callable[[DatabaseMemory], Awaitable[Any]]) -> Any:
+        read.clear()
+        replaced.clear()
+        changed = asyncio.create_task(changing.memory_of("").change(key, one_added))
+        await asyncio.to_thread(read.wait)
+        told = await keep(keeping.memory_of(""))
+        replaced.set()
+        await changed
+        return told
+
+    await while_changed("replaced", lambda memory: memory.remember("replaced", [7]))
+    assert await keeping.memory_of("").recall("replaced") == [7]
+    assert await while_changed("first", lambda memory: memory.keep_first("first", [7])) == [1]
+    for each in (changing, keeping):
         each.close()
 
 
