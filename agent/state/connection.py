@@ -11,6 +11,13 @@ from psycopg.abc import PQGen
 _LIMITS = "SET lock_timeout = '4s'; SET statement_timeout = '8s'; SET idle_in_transaction_session_timeout = '10s'"
 """The last is for the others: a dbvalet that is stopped in the middle of a transaction loses it, and its locks."""
 
+_DURABLE = """
+SELECT pg_catalog.set_config('synchronous_commit', 'on', false)
+    WHERE pg_catalog.current_setting('synchronous_commit') = 'off'
+"""
+"""Server, role or database may have it off: what was acknowledged would be lost with the server. What is asked of its
+standbys stays as it is."""
+
 SILENT_SECONDS = 9.0
 """How long a server may say nothing: one that is frozen ends no statement by itself, and its host answers for it."""
 
@@ -37,6 +44,7 @@ def connect(*arguments: Any, **more: Any) -> LimitedConnection:
     connection = LimitedConnection.connect(*arguments, **more)
     # Not in the startup packet: poolers refuse what they do not know there.
     connection.execute(_LIMITS)
+    connection.execute(_DURABLE)
     connection.commit()
     return connection
 

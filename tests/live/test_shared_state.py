@@ -128,6 +128,22 @@ async def test_a_value_that_is_changed_is_not_changed_from_one_that_was_replaced
         each.close()
 
 
+@pytest.mark.parametrize(("chosen", "kept"), [("off", "on"), ("local", "local"), ("remote_apply", "remote_apply")])
+async def test_a_server_that_acknowledges_before_the_disk_has_it_does_not_do_so_to_dbvalet(
+    state: str, chosen: str, kept: str
+):
+    with psycopg.connect(state, autocommit=True) as admin:
+        name = sql.Identifier(admin.info.dbname)
+        admin.execute(sql.SQL("ALTER DATABASE {} SET synchronous_commit = {}").format(name, chosen))
+    one = State(state)
+
+    def level(connection: Connection) -> str:
+        return connection.execute(text("SHOW synchronous_commit")).scalar_one()
+
+    assert [await each(level) for each in (one.run, one.run_soon_durable, one.run)] == [kept, "off", kept]
+    one.close()
+
+
 async def test_only_what_may_wait_for_a_later_sync_does_so(state: str):
     one = State(state)
 
