@@ -245,7 +245,8 @@ class Once:
                 raise KeyInProgress
             self._claim()
             # One of several that find it at the same time gets it.
-            taken = keys.update().where(here, keys.c.owner == row.owner, keys.c.begun_at == row.begun_at)
+            as_seen = here & (keys.c.owner == row.owner) & (keys.c.begun_at == row.begun_at)
+            taken = keys.update().where(as_seen, keys.c.answer.is_(None))
             if connection.execute(taken.values(owner=self._owner, begun_at=now)).rowcount != 1:
                 raise KeyInProgress
             return _doubt(row.before)

@@ -144,6 +144,34 @@ async def test_a_server_that_acknowledges_before_the_disk_has_it_does_not_do_so_
     one.close()
 
 
+async def test_what_is_answered_while_another_one_takes_it_for_silent_is_not_done_again(
+    state: str, monkeypatch: pytest.MonkeyPatch
+):
+    async with running(state=state) as first, running(state=state) as other:
+        gate = first.server().gate = Gate()
+        body = {"action_name": "add-thing", "params": {"name": "one"}}
+        asked = {"json": body, "headers": {"Idempotency-Key": "key-1"}}
+        late = asyncio.create_task(first.ask("POST", f"{ONE}/action", **asked))
+        await until(lambda: gate.waiting)
+        loop = asyncio.get_running_loop()
+
+        async def answered() -> None:
+            gate.open.set()
+            await late
+
+        def lives(*_: Any) -> bool:
+            asyncio.run_coroutine_threadsafe(answered(), loop).result(10)
+            return False
+
+        with monkeypatch.context() as patched:
+            patched.setattr(once.Once, "_lives", lives)
+            refused = await other.ask("POST", f"{ONE}/action", **asked)
+        assert (refused.status_code, refused.json()["code"]) == (409, "in_progress")
+        again = await other.ask("POST", f"{ONE}/action", **asked)
+        assert (again.content, again.headers["Idempotent-Replayed"]) == ((await late).content, "true")
+        assert other.server().performed == []
+
+
 async def test_only_what_may_wait_for_a_later_sync_does_so(state: str):
     one = State(state)
 
