@@ -60,6 +60,7 @@ SELECT pid, pg_catalog.pg_terminate_backend(pid) AS told
  WHERE datname = pg_catalog.current_database()
    AND usename = SESSION_USER
    AND application_name = ANY (%(names)s::text[])
+   AND pid = COALESCE(%(pid)s::int, pid)
 """
 
 FLUSH = """
@@ -92,8 +93,10 @@ async def restore(server: PostgresServer, backup: Backup, progress: Progress) ->
     from engines.postgresql.driver.restoring import restoring
 
     plan = await make_plan(server, backup)
+    pid: int | None = None
     try:
         async with restoring(server.address) as session:
+            pid = session.pid
             number = await session.begin()
             progress(2, "waiting for those who use the tables")
             await _lock(server, session)
@@ -103,9 +106,11 @@ async def restore(server: PostgresServer, backup: Backup, progress: Progress) ->
             progress(98, "committing")
             _, too_late = await _to_the_end(_commit(server, session, number))
     except BaseException as failed:
-        # A backend that is making an index does not notice that nobody listens any more.
-        with suppress(EngineError):
-            await end_sessions(server, [RESTORING])
+        # A backend that is making an index does not notice that nobody listens any more. No other is ended: whoever
+        # has taken this restore over may be at the next one.
+        if pid is not None:
+            with suppress(EngineError):
+                await end_sessions(server, [RESTORING], pid=pid)
         if isinstance(failed, NoRoomForLocks):
             remedy = await locks.remedy(server, backup.contents)
             raise Precondition(f"{failed.message} Nothing was changed. Remedy: {remedy}") from failed
@@ -120,13 +125,15 @@ async def restore(server: PostgresServer, backup: Backup, progress: Progress) ->
     ]
 
 
-async def end_sessions(server: PostgresServer, names: Sequence[str] = (DUMPING, RESTORING)) -> None:
-    """End sessions that dumps and restores have left; what they did not commit is undone by that.
+async def end_sessions(
+    server: PostgresServer, names: Sequence[str] = (DUMPING, RESTORING), *, pid: int | None = None
+) -> None:
+    """End sessions that dumps and restores have left, or one of them; what they did not commit is undone by that.
 
     Raises: Conflict, when one does not end; EngineUnavailable, DeadlineExceeded
     """
     with deadline.within(END_SECONDS):
-        while left := await server.read(END_SESSIONS, {"names": list(names)}):
+        while left := await server.read(END_SESSIONS, {"names": list(names), "pid": pid}):
             if deadline.remaining() < 1:
                 pids = ", ".join(str(row["pid"]) for row in left)
                 raise Conflict(f"Sessions of an interrupted dump or restore do not end: pid {pids}.")

@@ -95,6 +95,8 @@ class Session:
     def __init__(self, connection: Connection, where: str) -> None:
         self._connection = connection
         self._where = where
+        self.pid = connection.info.backend_pid
+        """Of its backend."""
 
     async def begin(self) -> int:
         """Begin the transaction and give its number, by which its end can be looked up.

@@ -233,6 +233,20 @@ async def test_a_cancelled_restore_does_not_leave_a_backend_that_goes_on_making_
     await both.expect_the_old()
 
 
+async def test_a_cancelled_restore_leaves_that_of_another_dbvalet_alone(backed_up: BackedUp, tmp_path: Path) -> None:
+    await make_both(backed_up, tmp_path, SLOW_INDEX)
+    live, database = backed_up.deployment.live, backed_up.deployment.database
+    restoring = asyncio.create_task(backed_up.backups.restore(tmp_path, ignore))
+    await until(lambda: is_there(backed_up, IN_THE_INDEX))
+    with psycopg.connect(live.url(database=database), application_name="dbvalet restore", autocommit=True) as other:
+        restoring.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(restoring, 5)
+        assert not await is_there(backed_up, IN_THE_INDEX)
+        assert other.execute("SELECT 1").fetchone() == (1,)
+    await backed_up.backups.clean_up()
+
+
 async def test_what_a_killed_dbvalet_left_is_ended_by_the_next_one(backed_up: BackedUp, tmp_path: Path) -> None:
     both = await make_both(backed_up, tmp_path, SLOW_INDEX)
     live, database = backed_up.deployment.live, backed_up.deployment.database
