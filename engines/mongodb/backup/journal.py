@@ -36,6 +36,9 @@ FOREIGN = (
 )
 
 
+TAKEN_AWAY = "Somebody took the journal of the restore away."
+
+
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """One collection of the backup, and where its documents are until the swap."""
@@ -44,15 +47,15 @@ class Entry:
     temporary: str
 
 
-async def state(connection: Connection) -> State | None:
-    """Tell how far a restore came; None when none was interrupted.
+async def state(connection: Connection, run: str | None = None) -> State | None:
+    """Tell how far a restore came; None when none was interrupted, or not that run of one which is asked about.
 
     Raises: Conflict, when the collection is somebody else's
     """
     reply = await connection.ask({"find": JOURNAL, "filter": {"_id": HEAD}, "limit": 1, "singleBatch": True})
     found: list[Mapping[str, Any]] = reply["cursor"]["firstBatch"]
     if found and found[0].get("by") == "dbvalet":
-        return found[0]["state"]
+        return found[0]["state"] if run in (None, found[0].get("run")) else None
     reply = await connection.ask({"find": JOURNAL, "limit": 1, "singleBatch": True})
     if reply["cursor"]["firstBatch"]:
         raise Conflict(FOREIGN)
@@ -67,8 +70,8 @@ async def is_there(connection: Connection) -> bool:
     return bool(reply["cursor"]["firstBatch"])
 
 
-async def begin(connection: Connection, backup: Backup, taken: set[str]) -> list[Entry]:
-    """Note down what is going to be restored; `taken` are the names that are there.
+async def begin(connection: Connection, backup: Backup, taken: set[str], run: str) -> list[Entry]:
+    """Note down what is going to be restored; `taken` are the names that are there, `run` tells this from any other.
 
     Raises: BackupFailed, PrivilegeMissing, EngineUnavailable
     """
@@ -76,7 +79,7 @@ async def begin(connection: Connection, backup: Backup, taken: set[str]) -> list
     free = (name for number in count(1) if (name := f"{JOURNAL}_{number}") not in taken)
     entries = [Entry(collection=each, temporary=next(free)) for each in backup.collections]
     made = backup.manifest.created_at.isoformat()
-    await _insert(connection, {"_id": HEAD, "by": "dbvalet", "state": "loading", "backup": made})
+    await _insert(connection, {"_id": HEAD, "by": "dbvalet", "state": "loading", "backup": made, "run": run})
     for number, entry in enumerate(entries):
         await _insert(
             connection,
@@ -120,25 +123,25 @@ async def entries(connection: Connection) -> list[Entry]:
     ]
 
 
-async def decide(connection: Connection) -> None:
+async def decide(connection: Connection, run: str) -> None:
     """Say that there is no way back: from here on the restore is finished, whatever happens.
 
-    Raises: ConnectionLost, when it is not known whether that was heard
+    Raises: Conflict, when another one has taken it over; ConnectionLost, when it is not known whether that was heard
     """
     try:
         reply = await connection.ask(
             {
                 "update": JOURNAL,
-                "updates": [{"q": {"_id": HEAD}, "u": {"$set": {"state": "swapping"}}}],
+                "updates": [{"q": {"_id": HEAD, "run": run}, "u": {"$set": {"state": "swapping"}}}],
                 "writeConcern": DURABLE,
             }
         )
         refuse_write_errors(reply)
     except ConnectionLost:
-        if await state(connection) != "swapping":
+        if await state(connection, run) != "swapping":
             raise
-    if await state(connection) != "swapping":
-        raise Conflict("Somebody took the journal of the restore away.")
+    if await state(connection, run) != "swapping":
+        raise Conflict(TAKEN_AWAY)
 
 
 def refuse_write_errors(reply: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
@@ -49,15 +50,16 @@ async def restore(address: Address, folder: Path, progress: Progress) -> list[st
         await connection.deployment()
         await settle(connection)
         before = set(await present(connection))
+        run = token_hex(8)
         try:
-            entries = await journal.begin(connection, backup, before)
+            entries = await journal.begin(connection, backup, before, run)
             await _load(connection, backup, entries, progress)
-            await journal.decide(connection)
+            await journal.decide(connection, run)
         except BaseException as failure:
-            await _undo_after(connection, failure)
+            await _undo_after(connection, run, failure)
             raise
         progress(90, "the restored collections take their places")
-        await finish(connection)
+        await finish(connection, run)
         progress(100, "done")
     finally:
         await connection.close()
@@ -77,10 +79,14 @@ async def clean_up(address: Address) -> None:
         await connection.close()
 
 
-async def _undo_after(connection: Connection, failure: BaseException) -> None:
-    """Take away what was loaded; when that fails too, the journal keeps it for `clean_up`, and the failure says so."""
+async def _undo_after(connection: Connection, run: str, failure: BaseException) -> None:
+    """Take away what was loaded; when that fails too, the journal keeps it for `clean_up`, and the failure says so.
+
+    Where another one has taken it over, what is there is that one's.
+    """
     try:
-        await settle(connection)
+        if await journal.state(connection, run) is not None:
+            await settle(connection)
     except EngineError as also:
         failure.add_note(f"What was loaded is still there and is cleaned up later: {also.message}")
 

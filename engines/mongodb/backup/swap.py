@@ -47,12 +47,15 @@ async def settle(connection: Connection) -> None:
         await drop(connection, JOURNAL)
 
 
-async def finish(connection: Connection) -> None:
+async def finish(connection: Connection, run: str | None = None) -> None:
     """Do what is left after the decision, of which any part may be done.
 
-    Raises: BackupFailed, Conflict, EngineUnavailable, PrivilegeMissing
+    Raises: BackupFailed, EngineUnavailable, PrivilegeMissing; Conflict, also when another one has finished it already
     """
     entries = await journal.entries(connection)
+    # Without its journal all that is there would be taken for what is not in the backup.
+    if await journal.state(connection, run) != "swapping":
+        raise Conflict(journal.TAKEN_AWAY)
     kinds = await present(connection)
     for entry in _waiting(entries, kinds, "collection"):
         # A view or a time-series collection cannot be the target of a renaming.

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from engines.errors import BackupFailed, ConnectionLost, EngineError, EngineUnavailable
-from engines.mongodb.backup import MongoBackups, swap
+from engines.errors import BackupFailed, Conflict, ConnectionLost, EngineError, EngineUnavailable
+from engines.mongodb.backup import MongoBackups, journal, swap
 from engines.mongodb.backup.connection import Connection
 from tests.live.accounts import account_on
 from tests.live.cutting_proxy import cutting_proxy
@@ -388,3 +388,56 @@ async def test_a_restore_undoes_or_finishes_what_another_left(
         await backups.restore(tmp_path, quiet)
         assert contents(root, fresh) == new
         back_to_old(root, fresh)
+
+
+async def test_a_restore_that_stood_still_drops_nothing_of_what_came_after_it_was_finished_by_another(
+    backups: MongoBackups,
+    *,
+    root: Root,
+    fresh: str,
+    two: tuple[Contents, Contents],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def late(connection: Connection, *run: Any) -> None:
+        await backups.clean_up()
+        assert contents(root, fresh) == two[1]
+        root[fresh]["since"].insert_one({"_id": 1})
+        await swap.finish(connection, *run)
+
+    monkeypatch.setattr("engines.mongodb.backup.restore.finish", late)
+    with pytest.raises(Conflict, match="took the journal"):
+        await backups.restore(tmp_path, quiet)
+    assert list(root[fresh]["since"].find()) == [{"_id": 1}]
+    root[fresh].drop_collection("since")
+    assert contents(root, fresh) == two[1]
+
+
+async def test_a_restore_that_stood_still_neither_decides_nor_undoes_that_of_another(
+    backups: MongoBackups,
+    *,
+    root: Root,
+    fresh: str,
+    two: tuple[Contents, Contents],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decide, loaded, go_on = journal.decide, asyncio.Event(), asyncio.Event()
+    others: list[asyncio.Task[Any]] = []
+
+    async def late(connection: Connection, *run: Any) -> None:
+        if not others:
+            await backups.clean_up()
+            others.append(asyncio.create_task(backups.restore(tmp_path, quiet)))
+            await loaded.wait()
+        else:
+            loaded.set()
+            await go_on.wait()
+        await decide(connection, *run)
+
+    monkeypatch.setattr(journal, "decide", late)
+    with pytest.raises(Conflict, match="took the journal"):
+        await backups.restore(tmp_path, quiet)
+    go_on.set()
+    await others[0]
+    assert contents(root, fresh) == two[1]
