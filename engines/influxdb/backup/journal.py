@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from hashlib import sha256
 
 from engines.errors import BackupFailed, Conflict
-from engines.influxdb.backup.catalogue import Contents, Place, policies_of, source
+from engines.influxdb.backup.catalogue import Contents, Place, databases, policies_of, source
 from engines.influxdb.backup.connection import Connection
 from engines.influxdb.backup.files import from_json, to_json
 from engines.influxdb.influxql import identifier
@@ -21,6 +21,9 @@ JOURNAL = "dbvalet_journal"
 """The retention policy."""
 
 READ_JOURNAL = "SELECT *::field FROM %s"
+
+RUN = "run"
+"""The measurement in it that holds by which run of a restore it was made."""
 
 LONGEST_NAME = 200
 
@@ -46,8 +49,25 @@ def is_ours(connection: Connection, name: str, there: AbstractSet[str]) -> bool:
     return name in there and any(each.name == JOURNAL for each in policies_of(connection, name))
 
 
-def begin(connection: Connection, contents: Contents, there: AbstractSet[str]) -> None:
+def is_of(connection: Connection, run: str) -> bool:
+    """Tell whether the logical database of a restore is there, and of this run of one."""
+    name = temporary_name(connection.database)
+    return is_ours(connection, name, databases(connection)) and _read(connection, RUN) == [run]
+
+
+def require(connection: Connection, run: str) -> None:
+    """Make sure that it is.
+
+    Raises: Conflict, when another one has finished or undone it, and perhaps begun the next
+    """
+    if not is_of(connection, run):
+        raise Conflict("Somebody took the journal of the restore away.")
+
+
+def begin(connection: Connection, contents: Contents, there: AbstractSet[str], run: str) -> None:
     """Make the logical database of a restore, and note down what is going to be restored.
+
+    run: tells this one from any other
 
     Raises: Conflict, when there is one of that name which is somebody else's
     """
@@ -58,6 +78,7 @@ def begin(connection: Connection, contents: Contents, there: AbstractSet[str]) -
             "not make this one. Copy and drop it."
         )
     connection.tell(f"CREATE DATABASE {identifier(name)} WITH DURATION INF REPLICATION 1 NAME {identifier(JOURNAL)}")
+    _write(connection, f'{RUN} id="{run}" 0')
     text = base64.b64encode(to_json(contents)).decode()
     parts = [text[start : start + PART] for start in range(0, len(text), PART)]
     for number, part in enumerate(parts):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 
 from engines.address import Address
 from engines.backup import Progress
@@ -66,24 +67,32 @@ def _restore(connection: Connection, backup: Backup) -> list[str]:
     contents = backup.contents
     if backup.manifest.database != connection.database:
         contents = replace(contents, continuous_queries=[])
-    journal.begin(connection, contents, there)
+    run = token_hex(8)
+    journal.begin(connection, contents, there, run)
     try:
         if connection.database not in there:
             journal.mark(connection, FRESH)
         _load(connection, backup)
+        journal.require(connection, run)
         _decide(connection)
     except (EngineError, Stopped) as failure:
-        _undo_after(connection, failure)
+        _undo_after(connection, run, failure)
         raise
+    # Without what was loaded, the points that are there would be dropped for nothing.
+    journal.require(connection, run)
     refused = _finish(connection, contents)
     return [*_notes(connection, backup), *refused]
 
 
-def _undo_after(connection: Connection, failure: Exception) -> None:
-    """Take away what was loaded; when that fails too, the journal keeps it for `clean_up`, and the failure says so."""
+def _undo_after(connection: Connection, run: str, failure: Exception) -> None:
+    """Take away what was loaded; when that fails too, the journal keeps it for `clean_up`, and the failure says so.
+
+    Where another one has taken it over, what is there is that one's.
+    """
     try:
         with connection.going_on():
-            _settle(connection)
+            if journal.is_of(connection, run):
+                _settle(connection)
     except EngineError as also:
         failure.add_note(f"What was loaded is still there and is cleaned up later: {also.message}")
 

@@ -6,6 +6,7 @@ import itertools
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import Any
 import influxdb as bare
 import pytest
 
-from engines.errors import ConnectionLost, EngineError, EngineUnavailable
-from engines.influxdb.backup import InfluxBackups
+from engines.errors import Conflict, ConnectionLost, EngineError, EngineUnavailable
+from engines.influxdb.backup import InfluxBackups, restore
 from engines.influxdb.backup.connection import Connection
+from engines.influxdb.backup.files import Backup
 from engines.influxdb.influxql import identifier
 from tests.live.accounts import account_on
 from tests.live.cutting_proxy import cutting_proxy
@@ -221,6 +223,62 @@ async def test_a_decision_whose_answer_was_lost_is_looked_up(
 
     interruption.arm(interruption.last("decided done"), lose, after=True)
     await backups.restore(tmp_path, quiet)
+    assert contents(influxdb, root, database) == two[1]
+
+
+async def test_a_restore_that_stood_still_drops_nothing_of_what_came_after_it_was_finished_by_another(
+    backups: InfluxBackups,
+    *,
+    influxdb: LiveServer,
+    root: bare.InfluxDBClient,
+    database: str,
+    two: tuple[Contents, Contents],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop, decide = asyncio.get_running_loop(), restore._decide
+
+    def stands_still(connection: Connection) -> None:
+        decide(connection)
+        asyncio.run_coroutine_threadsafe(backups.clean_up(), loop).result(60)
+
+    monkeypatch.setattr(restore, "_decide", stands_still)
+    with pytest.raises(Conflict, match="took the journal"):
+        await backups.restore(tmp_path, quiet)
+    assert contents(influxdb, root, database) == two[1]
+
+
+async def test_a_restore_that_stood_still_neither_decides_nor_undoes_that_of_another(
+    backups: InfluxBackups,
+    *,
+    influxdb: LiveServer,
+    root: bare.InfluxDBClient,
+    database: str,
+    two: tuple[Contents, Contents],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop, load = asyncio.get_running_loop(), restore._load
+    loaded, go_on, others = threading.Event(), threading.Event(), list[asyncio.Task[Any]]()
+
+    async def begin_another() -> None:
+        await backups.clean_up()
+        others.append(asyncio.create_task(backups.restore(tmp_path, quiet)))
+
+    def stands_still(connection: Connection, backup: Backup) -> None:
+        load(connection, backup)
+        if others:
+            loaded.set()
+            assert go_on.wait(60)
+        else:
+            asyncio.run_coroutine_threadsafe(begin_another(), loop).result(60)
+            assert loaded.wait(60)
+
+    monkeypatch.setattr(restore, "_load", stands_still)
+    with pytest.raises(Conflict, match="took the journal"):
+        await backups.restore(tmp_path, quiet)
+    go_on.set()
+    await others[0]
     assert contents(influxdb, root, database) == two[1]
 
 
