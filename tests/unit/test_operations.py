@@ -590,7 +590,7 @@ async def test_how_what_destroys_ended_is_in_the_audit_once_and_nothing_else_is(
 async def test_what_destroys_and_is_of_no_declared_database_has_its_line_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(runner, "UNDECLARED_SECONDS", 0.5)
+    monkeypatch.setattr(undeclared, "UNDECLARED_SECONDS", 0.5)
     state = f"sqlite:///{tmp_path}/state.db"
     async with running(state=state) as valet:
         valet.service.operations.kinds["fake"] = kind = Destroys()
