@@ -37,6 +37,7 @@
     ├── BackupFirst        the backup before what was asked for is being made: nothing was destroyed yet
     ├── BackupFirstFailed  … it failed: nothing was destroyed
     ├── StateUnavailable   what would be done cannot be written down, so it is not done
+    ├── (StateFailed)      the state failed in the middle of it: a Precondition to whoever catches one
     ├── NotReady           the service is starting or being stopped
     └── SettingsError      the configuration is wrong: ends the start
 
@@ -45,7 +46,7 @@
 
 from __future__ import annotations
 
-from engines.errors import default_message
+from engines.errors import Precondition, default_message
 
 
 class AgentError(Exception):
@@ -281,11 +282,18 @@ class AnswerUnknown(AgentError):
 
 
 class StateUnavailable(AgentError):
-    """The state cannot be written, and nothing is changed that is not written down."""
+    """The state cannot be used, and nothing is changed that is not written down."""
 
     code = "state_unavailable"
     retry_after = 5
     """Seconds after which to look again."""
+
+
+class StateFailed(Precondition):
+    """The state cannot be used: what it was asked for may have been done all the same."""
+
+    code = StateUnavailable.code
+    retry_after = StateUnavailable.retry_after
 
 
 class NotReady(AgentError):

@@ -130,7 +130,7 @@ def install(app: FastAPI) -> None:
         **described(
             "forbidden",
             "not_found",
-            "precondition",
+            "state_unavailable",
             "invalid_params",
             query=QUERY,
             response_model=AuditBody,

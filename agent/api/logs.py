@@ -156,6 +156,7 @@ def install(app: FastAPI) -> None:
             "precondition",
             "engine_unavailable",
             "overloaded",
+            "state_unavailable",
             "deadline_exceeded",
             response_model=LogsBody,
             tags=["logs"],

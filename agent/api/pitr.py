@@ -130,6 +130,7 @@ def install(app: FastAPI) -> None:
             "precondition",
             "engine_unavailable",
             "overloaded",
+            "state_unavailable",
             response_model=WindowBody,
             tags=["recovery"],
             operation_id="get_recovery_window",

@@ -355,7 +355,7 @@ def install(app: FastAPI, engines: Mapping[str, Engine]) -> None:
         text = described(*codes, method=method, token=token, tags=["platform"], operation_id=name, response_model=model)
         app.add_api_route(path, handler, **text)
 
-    add("/v1/tokens/exchange", exchange, "precondition", model=TokenBody, method="POST")
+    add("/v1/tokens/exchange", exchange, "state_unavailable", model=TokenBody, method="POST")
     add("/v1/tokens", refuse_login, "not_supported", method="POST", token=False)
     add("/v1/users/self", get_self, model=SelfBody)
     add("/v1/regions", list_regions, model=RegionsBody, token=False)
@@ -369,6 +369,6 @@ def install(app: FastAPI, engines: Mapping[str, Engine]) -> None:
     add(addons, list_addons, "not_found", model=AddonsBody)
     add(addons, refuse_provisioning, *refused, method="POST")
     add(one_addon, get_addon, "not_found", model=AddonBody)
-    add(one_addon + "/token", make_addon_token, "not_found", "precondition", model=AddonTokenBody, method="POST")
+    add(one_addon + "/token", make_addon_token, "not_found", "state_unavailable", model=AddonTokenBody, method="POST")
     for method in ("PATCH", "PUT", "DELETE"):
         add(one_addon, refuse_change, *refused, method=method)

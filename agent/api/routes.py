@@ -33,10 +33,10 @@ from agent.paging import PAGE_FIELDS
 from agent.tasks import CANCEL_OPERATION, CREATE_BACKUP, DELETE_BACKUP, RESTORE_BACKUP, UPDATE_DATABASE
 from engines.engine import Engine
 
-READS = ("not_found", "precondition")
+READS = ("not_found", "state_unavailable")
 """How a request can fail that reads what dbvalet keeps."""
 
-CHANGES = ("malformed", "forbidden", "not_found", "precondition", "too_large", "invalid_params")
+CHANGES = ("malformed", "forbidden", "not_found", "too_large", "invalid_params")
 """How a request can fail that changes what dbvalet keeps."""
 
 
@@ -171,6 +171,7 @@ def _install_backups(app: FastAPI) -> None:
         backups.create_backup,
         **described(
             *CHANGES,
+            "precondition",
             "conflict",
             "engine_unavailable",
             "overloaded",
@@ -199,6 +200,7 @@ def _install_backups(app: FastAPI) -> None:
         **described(
             *READS,
             "forbidden",
+            "precondition",
             "conflict",
             task=DELETE_BACKUP,
             method="DELETE",
@@ -213,6 +215,7 @@ def _install_backups(app: FastAPI) -> None:
         **described(
             *READS,
             "forbidden",
+            "precondition",
             "conflict",
             response_model=backups.ArchiveBody,
             tags=["backups"],
@@ -224,6 +227,7 @@ def _install_backups(app: FastAPI) -> None:
         backups.restore_backup,
         **described(
             *CHANGES,
+            "precondition",
             "conflict",
             "engine_unavailable",
             "overloaded",

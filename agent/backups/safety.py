@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.backups.storage import STORAGE
 from agent.databases import Database
-from agent.errors import BackupFirst, BackupFirstFailed, BackupNotFound, StateUnavailable
+from agent.errors import BackupFirst, BackupFirstFailed, BackupNotFound, StateFailed, StateUnavailable
 from agent.operations.runner import Operations
 from agent.tokens import Principal
 from engines import deadline
@@ -142,6 +142,8 @@ def _said_why() -> Generator[None]:
     """Say of what is missing for a backup why one is needed at all."""
     try:
         yield
+    except StateFailed:
+        raise
     except Precondition as missing:
         raise Precondition(f"{CANNOT} {missing.message}") from missing
 

@@ -12,11 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from agent.errors import SettingsError
+from agent.errors import SettingsError, StateFailed
 from agent.state.file import StateFile
 from agent.state.presence import Presence
 from engines import deadline
-from engines.errors import Precondition
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -104,19 +103,19 @@ class State:
     async def holds_work(self) -> bool:
         """Tell whether there may be more than values: without importing anything where that is known without.
 
-        Raises: Precondition, when the state cannot be read
+        Raises: StateFailed, when the state cannot be read
         """
         if self._file is None or self._engine is not None:
             return True
         try:
             return await _on(self._threads, self._file.holds_work)
         except OSError as problem:
-            raise Precondition(sentence(problem)) from problem
+            raise StateFailed(sentence(problem)) from problem
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Do something with the tables in one transaction; it is durable when this returns.
 
-        Raises: Precondition, when the state cannot be used; IntegrityError, when a row may not be
+        Raises: StateFailed, when the state cannot be used; IntegrityError, when a row may not be
         """
         return await _on(self._threads, lambda: self._in_transaction(work))
 
@@ -126,7 +125,7 @@ class State:
         It is durable with the next transaction that is. Until then a power cut can undo it (or a crash of a shared
         state's server, within a second), never a part of it, and never something before it.
 
-        Raises: Precondition, when the state cannot be used; IntegrityError, when a row may not be
+        Raises: StateFailed, when the state cannot be used; IntegrityError, when a row may not be
         """
         return await _on(self._threads, lambda: self._in_transaction(work, durable=False))
 
@@ -169,7 +168,7 @@ class State:
             if self._file is not None and self._engine is not None:
                 # Whatever went wrong with a file, the next one begins anew.
                 self._engine.dispose()
-            raise Precondition(sentence(OSError(f"the state cannot be used: {reason_of(problem)}"))) from problem
+            raise StateFailed(sentence(OSError(f"the state cannot be used: {reason_of(problem)}"))) from problem
 
     def _opened(self) -> Engine:
         with self._opening:
@@ -214,28 +213,28 @@ class DatabaseMemory:
     async def recall(self, key: str) -> Any:
         """Give a value, or None.
 
-        Raises: Precondition, when the state cannot be read
+        Raises: StateFailed, when the state cannot be read
         """
         return await self._asked(self._values.recall, key)
 
     async def remember(self, key: str, value: Any) -> None:
         """Keep a value; it is durable when this returns.
 
-        Raises: Precondition, when the state cannot be written
+        Raises: StateFailed, when the state cannot be written
         """
         await self._asked(self._values.remember, key, value)
 
     async def keep_first(self, key: str, value: Any) -> Any:
         """Keep a value unless there is one, and give the one that is kept.
 
-        Raises: Precondition, when the state cannot be written
+        Raises: StateFailed, when the state cannot be written
         """
         return await self._asked(self._values.keep_first, key, value)
 
     async def change(self, key: str, change: Callable[[Any], Any]) -> Any:
         """Keep what `change` makes of a value, or of None, and give it; of several who ask at once, one after another.
 
-        Raises: Precondition, when the state cannot be written; whatever `change` raises: then nothing is kept
+        Raises: StateFailed, when the state cannot be written; whatever `change` raises: then nothing is kept
         """
         return await self._asked(self._values.change, key, change)
 
@@ -243,19 +242,19 @@ class DatabaseMemory:
         try:
             return await _on(self._threads, lambda: method(self._database_id, *arguments))
         except OSError as problem:
-            raise Precondition(sentence(problem)) from problem
+            raise StateFailed(sentence(problem)) from problem
 
 
 async def _on(threads: ThreadPoolExecutor, method: Callable[[], T]) -> T:
     """Let a thread of the state do something, unless it waits for one for too long.
 
-    Raises: Precondition, and whatever `method` raises
+    Raises: StateFailed, and whatever `method` raises
     """
     asked_at = time.monotonic()
 
     def in_time() -> T:
         if time.monotonic() - asked_at > QUEUED_SECONDS:
-            raise Precondition(sentence(OSError(LATE)))
+            raise StateFailed(sentence(OSError(LATE)))
         return method()
 
     with deadline.waiting_for("the state"):
@@ -266,7 +265,7 @@ async def _on(threads: ThreadPoolExecutor, method: Callable[[], T]) -> T:
             # What no thread has begun is not done any more; what one has begun goes on, and nobody hears of its end.
             was_late = answer.cancel()
         if was_late:
-            raise Precondition(sentence(OSError(LATE)))
+            raise StateFailed(sentence(OSError(LATE)))
         return answer.result()
 
 

@@ -191,7 +191,7 @@ def changes_a_database(method: str) -> dict[str, list[Provoke]]:
             change({"database": {}}, method, token="picky"),
         ],
         "not_found": [of_unknown_database(method, path), change({"database": {}}, method, token="of-two")],
-        "precondition": [state_is_lost],
+        "state_unavailable": [state_is_lost],
         "too_large": [sent(b" " * (1024 * 1024 + 1))],
         "invalid_params": [
             change(content, method)
@@ -238,7 +238,7 @@ def reads_the_state(path: str) -> dict[str, list[Provoke]]:
             lambda valet: valet.ask("GET", path.format(**ONE), "of-two"),
             *([] if path.count("{") == 1 else [lambda valet: valet.ask("GET", path.format(**ONE))]),
         ],
-        "precondition": [without_a_state("GET", path)],
+        "state_unavailable": [without_a_state("GET", path)],
     }
 
 
@@ -300,6 +300,20 @@ def archive_is_lost(method: str, path: str) -> Provoke:
         link = (await valet.ask("GET", f"{BACKUP}/archive".format(**ONE))).json()["download_url"]
         valet.service.backups.storage.remove(f"ad-one/{IDS['backup_id']}.tar.gz")
         return await valet.ask(method, link if path == DOWNLOAD else path.format(**ONE))
+
+    return provoke
+
+
+def storage_fails(method: str, path: str) -> Provoke:
+    async def provoke(valet: Valet) -> httpx.Response:
+        await plant(valet)
+
+        def refuse(*_: object) -> None:
+            raise RuntimeError("EndpointConnectionError")
+
+        storage: Any = valet.service.backups.storage
+        storage._at = refuse
+        return await valet.ask(method, path.format(**ONE))
 
     return provoke
 
@@ -395,7 +409,8 @@ def begins_work(path: str) -> dict[str, list[Provoke]]:
             *([lambda valet: valet.ask("POST", path.format(**ONE)), archive_is_lost("POST", path)] if several else []),
         ],
         "conflict": [while_another_runs("POST", path)],
-        "precondition": [while_engine("POST", path, missing=True), without_a_state("POST", path)],
+        "precondition": [while_engine("POST", path, missing=True)],
+        "state_unavailable": [without_a_state("POST", path)],
         "engine_unavailable": [while_engine("POST", path)],
         "overloaded": [while_crowded("POST", path, Effect.WRITE)],
     }
@@ -598,7 +613,7 @@ ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
             lambda valet: valet.ask("POST", f"{OPERATION}/cancel".format(**ONE)),
         ],
         "conflict": [cancel_of_what_has_ended],
-        "precondition": [without_a_state("POST", f"{OPERATION}/cancel")],
+        "state_unavailable": [without_a_state("POST", f"{OPERATION}/cancel")],
     },
     ("GET", BACKUPS): {
         **reads_the_state(BACKUPS),
@@ -615,7 +630,8 @@ ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
             lambda valet: valet.ask("DELETE", BACKUP.format(**ONE)),
         ],
         "conflict": [while_another_runs("DELETE", BACKUP)],
-        "precondition": [without_a_state("DELETE", BACKUP)],
+        "precondition": [storage_fails("DELETE", BACKUP)],
+        "state_unavailable": [without_a_state("DELETE", BACKUP)],
     },
     ("GET", f"{BACKUP}/archive"): {
         **reads_the_state(f"{BACKUP}/archive"),
@@ -624,6 +640,7 @@ ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
             archive_is_lost("GET", f"{BACKUP}/archive"),
         ],
         "forbidden": [planted("GET", f"{BACKUP}/archive", "reader"), planted("GET", f"{BACKUP}/archive", "picky")],
+        "precondition": [storage_fails("GET", f"{BACKUP}/archive")],
         "conflict": [archive_of_what_failed],
     },
     ("POST", f"{BACKUP}/restore"): begins_work(f"{BACKUP}/restore"),
@@ -639,7 +656,7 @@ ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
         "forbidden": [lambda valet: valet.client.get(DOWNLOAD.format(**ONE))],
         "not_found": [archive_is_lost("GET", DOWNLOAD)],
         "range_not_satisfiable": [range_behind_the_end],
-        "precondition": [link_without_a_state],
+        "state_unavailable": [link_without_a_state],
         "rate_limited": [link_over_the_rate(f"{BACKUP}/archive", "download_url")],
     },
     ("GET", "/api/databases/{database_id}/backup_restorations/{restoration_id}"): reads_the_state(
@@ -727,6 +744,7 @@ ROWS["GET", f"{OF_ONE}/logs"] = {
     **through_the_engine("GET", f"{OF_ONE}/logs", *MEASURING, errors.Precondition()),
     "forbidden": takes_more_than_a_reader("GET", f"{OF_ONE}/logs"),
     "overloaded": [while_crowded("GET", f"{OF_ONE}/logs", Effect.READ)],
+    "state_unavailable": [without_a_state("GET", f"{OF_ONE}/logs")],
 }
 MANAGING = (NotSupported(), errors.PrivilegeMissing(), errors.EngineUnavailable(), errors.DeadlineExceeded())
 ODD_NAMES = ("short", "x" * 33, "some'body", 'some"body', "some body", "some@body", "s\u043emebody", "pg_body")
@@ -892,8 +910,8 @@ ROWS["GET", WINDOW] = {
     "precondition": [
         lambda valet: valet.ask("GET", WINDOW.format(database_id="ad-two")),
         while_cluster("GET", WINDOW, problems={"window": [errors.BackupDamaged()]}),
-        without_a_state("GET", WINDOW),
     ],
+    "state_unavailable": [without_a_state("GET", WINDOW)],
     "engine_unavailable": [while_cluster("GET", WINDOW, problems={"window": [errors.EngineUnavailable()]})],
     "overloaded": [while_crowded("GET", WINDOW, Effect.READ)],
 }
@@ -991,7 +1009,7 @@ ROWS["POST", EXCHANGE] = {
     ],
     "rate_limited": [exchange_over_the_rate],
     "internal": [a_bug("POST", EXCHANGE)],
-    "precondition": [without_keys(EXCHANGE, basic(TOKENS["admin"]))],
+    "state_unavailable": [without_keys(EXCHANGE, basic(TOKENS["admin"]))],
 }
 for where in ("/v1/regions", "/v1/addon_providers"):
     ROWS["GET", where] = {"internal": [a_bug("GET", where)]}
@@ -1008,7 +1026,7 @@ for where in (
 ROWS["POST", f"{ADDON}/token"] = {
     **with_a_token("POST", f"{ADDON}/token"),
     "not_found": of_others("POST", f"{ADDON}/token"),
-    "precondition": [without_keys(f"{ADDON}/token")],
+    "state_unavailable": [without_keys(f"{ADDON}/token")],
 }
 for how, where in (
     ("POST", "/v1/apps/{app}/run"),
@@ -1037,7 +1055,7 @@ ROWS["GET", "/api/audit"] = {
         lambda valet: valet.ask("GET", "/api/audit?database=ad-none"),
         lambda valet: valet.ask("GET", "/api/audit?database=ad-one", "of-two"),
     ],
-    "precondition": [without_the_audit("GET", "/api/audit")],
+    "state_unavailable": [without_the_audit("GET", "/api/audit")],
     "invalid_params": [
         lambda valet, query=query: valet.ask("GET", f"/api/audit?{query}")
         for query in ("after=-1", "after=x", "after=" + "9" * 19, "limit=0", "limit=1001", "limit=")
@@ -1045,7 +1063,7 @@ ROWS["GET", "/api/audit"] = {
 }
 for (method, where), rows in ROWS.items():
     if method not in ("GET", SOCKET) and "forbidden" in rows:
-        rows["state_unavailable"] = [without_the_audit(method, where)]
+        rows.setdefault("state_unavailable", []).append(without_the_audit(method, where))
         rows["in_progress"] = [while_the_first_runs(method, where)]
         if where not in REFUSED:
             rows["answer_unknown"] = [taken_over_meanwhile(method, where)]

@@ -20,7 +20,7 @@ from agent.api import databases, features, users
 from agent.audit.line import Change
 from agent.backups import backups
 from agent.choices import AllChoices
-from agent.errors import AnswerUnknown, KeyInProgress, StateUnavailable
+from agent.errors import AnswerUnknown, KeyInProgress, StateFailed, StateUnavailable
 from agent.state.state import State
 from engines.aftermath import AS_ASKED, Goal, Verdict, judge
 from engines.errors import (
@@ -141,6 +141,41 @@ async def test_what_an_earlier_request_has_begun_stays_in_doubt_when_a_later_one
     server.things["second"] = "red"  # the first one came through after all
     assert (await act(valet, "add-thing", SECOND)).json() == {"ok": 1, "result": SECOND}
     assert server.performed == []
+
+
+async def test_a_failure_of_the_state_is_no_answer_of_a_route_that_is_kept(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch
+):
+    def locked(_: object) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    def ask() -> Awaitable[httpx.Response]:
+        return valet.ask("POST", f"{ONE}/backups", headers={"Idempotency-Key": "key-1"})
+
+    in_transaction = State._in_transaction
+
+    def fail_once_begun(self: State, work: Any, **how: Any) -> Any:
+        if "agent.operations" in work.__module__:
+            return in_transaction(self, locked, **how)
+        return in_transaction(self, work, **how)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(State, "_in_transaction", fail_once_begun)
+        first = await ask()
+    assert (first.status_code, code(first)) == (503, "state_unavailable")
+    assert "database is locked" in first.json()["error"]
+    again = await ask()
+    assert again.status_code == 201
+    assert "Idempotent-Replayed" not in again.headers
+
+
+async def test_a_failure_of_the_state_is_no_answer_of_an_action_that_is_kept(valet: Valet):
+    valet.server().problem = StateFailed("The state cannot be used: database is locked.")
+    first = await act(valet, "add-thing", SECOND)
+    assert (first.status_code, code(first)) == (503, "state_unavailable")
+    valet.server().problem = None
+    again = await act(valet, "add-thing", SECOND)
+    assert (again.status_code, "Idempotent-Replayed" in again.headers) == (200, False)
 
 
 async def test_the_order_of_fields_is_nothing_and_another_body_is_refused(valet: Valet):
