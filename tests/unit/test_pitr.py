@@ -496,14 +496,14 @@ def away_at(monkeypatch: pytest.MonkeyPatch, step: Step, times: int | None) -> l
     """Let the state fail so often when a step is written down, or ever; give what was refused."""
     in_transaction, refused = State._in_transaction, list[str]()
 
-    def fail(self: State, work: Any) -> Any:
+    def fail(self: State, work: Any, **how: Any) -> Any:
         plan = next(
             (each.cell_contents for each in work.__closure__ or () if isinstance(each.cell_contents, Plan)), None
         )
         if plan is not None and plan.step is step and (times is None or len(refused) < times):
             refused.append(plan.step)
             raise Precondition("The state cannot be used: database is locked.")
-        return in_transaction(self, work)
+        return in_transaction(self, work, **how)
 
     monkeypatch.setattr(State, "_in_transaction", fail)
     return refused
