@@ -182,31 +182,40 @@ class Once:
                 return found
             if found is None:
                 await prepare()
-                before = await look()
-                await self.begin(asked, change, before)
+                await self.begin(asked, change, await look())
             else:
                 change.saved += found.saved
                 verdict = judge(found.before, await look())
                 if verdict is Verdict.UNKNOWN:
                     raise AnswerUnknown(NOT_AGAIN + told_of(change.saved))
                 if verdict is Verdict.DONE:
-                    answer = Answer(status=200, code="ok", body=done())
-                    change.also = partial(self.keep, asked, answer)
-                    return answer
+                    return self._ended(asked, change, done())
                 await prepare()
                 await self._begin_again(asked, change, found)
             try:
                 body = await run()
             except (AgentError, EngineError) as refused:
-                if refused.code in REFUSED_FIRST:
-                    # What an earlier request with this key has begun stays in doubt.
-                    change.also = partial(self.forget, asked) if found is None else None
-                elif refused.code not in WITHOUT_END:
+                if refused.code in WITHOUT_END:
+                    raise
+                if found is not None:
+                    # The first try may have ended since it was looked for: then that is why the engine refuses.
+                    verdict = judge(found.before, await look())
+                    if verdict is Verdict.DONE:
+                        return self._ended(asked, change, done())
+                    if verdict is Verdict.UNKNOWN:
+                        raise
+                if refused.code not in REFUSED_FIRST:
                     change.also = partial(self.keep, asked, answer_of(change.path, refused))
+                elif found is None:
+                    # What an earlier request with this key has begun stays in doubt.
+                    change.also = partial(self.forget, asked)
                 raise
-            answer = Answer(status=200, code="ok", body=body)
-            change.also = partial(self.keep, asked, answer)
-            return answer
+            return self._ended(asked, change, body)
+
+    def _ended(self, asked: Asked, change: Change, body: bytes) -> Answer:
+        answer = Answer(status=200, code="ok", body=body)
+        change.also = partial(self.keep, asked, answer)
+        return answer
 
     @contextmanager
     def at_work(self, asked: Asked) -> Generator[None]:

@@ -322,7 +322,7 @@ async def look(server: Server, action: Action, params: Any) -> Sequence[str] | N
                     return await action.aftermath.look(server, params)
                 return await action.aftermath.look(server)
     except TimeoutError as late:
-        raise DeadlineExceeded(f"Nothing was done: {deadline.awaited(late)} does not answer.") from None
+        raise DeadlineExceeded(f"It cannot be seen what there is: {deadline.awaited(late)} does not answer.") from None
     except (PrivilegeMissing, Precondition):
         return None
 

@@ -35,7 +35,7 @@ from agent.tokens import Principal
 from engines import deadline
 from engines.action import Effect
 from engines.aftermath import Goal, Verdict
-from engines.errors import DeadlineExceeded, InvalidParams
+from engines.errors import AlreadyExists, DeadlineExceeded, InvalidParams
 from engines.users import (
     NAME_PATTERN,
     PASSWORD_LENGTH,
@@ -162,10 +162,17 @@ async def create(request: Request, database_id: str) -> Response:
     request.scope[TOLD_ONCE] = chosen is None
     async with _users(database, Effect.WRITE) as users:
         look = partial(_there, users, cast(str, name))
-        if await became_of(request, Goal.THERE, look) not in (None, Verdict.NOT_DONE):
+        verdict = await became_of(request, Goal.THERE, look)
+        if verdict not in (None, Verdict.NOT_DONE):
             raise AnswerUnknown(MADE)
         begin = partial(begin_change, request, look)
-        user = await create_user(users, cast(str, name), password, read_only=cast(bool, read_only), begin=begin)
+        try:
+            user = await create_user(users, cast(str, name), password, read_only=cast(bool, read_only), begin=begin)
+        except AlreadyExists:
+            if verdict is None:
+                raise
+            # An earlier request with this key may have ended since it was looked for.
+            raise AnswerUnknown(MADE) from None
     _log(request, "user_created", principal, database, user.name)
     return _changed(user, None if chosen else password, 201)
 

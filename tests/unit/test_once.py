@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from agent import once
+from agent import dispatch, once
 from agent.api import databases, features, users
 from agent.audit.line import Change
 from agent.backups import backups
@@ -24,6 +24,7 @@ from agent.errors import AnswerUnknown, KeyInProgress, StateFailed, StateUnavail
 from agent.state.state import State
 from engines.aftermath import AS_ASKED, Goal, Verdict, judge
 from engines.errors import (
+    Conflict,
     ConnectionLost,
     DeadlineExceeded,
     EngineError,
@@ -43,6 +44,10 @@ ONE = "/api/databases/ad-one"
 SECOND = {"name": "second", "colour": "red"}
 
 
+LATE = [("add-thing", SECOND, "already_exists"), ("drop-thing", {"name": "second"}, "not_found")]
+"""What an engine refuses once it was done by an earlier try."""
+
+
 @pytest.fixture
 async def valet() -> AsyncIterator[Valet]:
     async with running() as valet:
@@ -56,6 +61,30 @@ async def act(valet: Valet, name: str, params: Any, key: str = "key-1", token: s
 
 def code(response: httpx.Response) -> str:
     return "ok" if response.is_success else response.json()["code"]
+
+
+async def retried_while_the_first_try_goes_on(
+    valet: Valet, name: str, params: dict[str, str]
+) -> tuple[asyncio.Task[httpx.Response], Callable[[], object]]:
+    """Give a retry that has looked and is to begin, and what ends the first try in the engine."""
+    server = valet.server()
+    if name == "drop-thing":
+        server.things["second"] = "red"
+    server.problem = ConnectionLost("It was cut.")
+    assert code(await act(valet, name, params)) == "engine_unavailable"
+    server.problem, server.gate = None, Gate()
+    gate, retry = server.gate, asyncio.create_task(act(valet, name, params))
+    await until(lambda: gate.waiting)
+
+    def end() -> None:
+        if name == "drop-thing":
+            del server.things["second"]
+        else:
+            server.things["second"] = "red"
+        server.gate = None
+        gate.open.set()
+
+    return retry, end
 
 
 def state_of(valet: Valet) -> list[tuple[Any, ...]]:
@@ -214,6 +243,69 @@ async def test_what_was_done_though_its_answer_was_lost_is_not_done_again(valet:
     assert again.json() == {"ok": 1, "result": SECOND}
     assert valet.server().performed == ["add-thing second"]
     assert (await act(valet, "add-thing", SECOND)).headers["Idempotent-Replayed"] == "true"
+
+
+@pytest.mark.parametrize(("name", "params", "refused"), LATE)
+async def test_what_the_first_try_did_while_the_retry_began_is_answered_as_done(
+    valet: Valet, name: str, params: dict[str, str], refused: str
+):
+    server = valet.server()
+    retry, end = await retried_while_the_first_try_goes_on(valet, name, params)
+    end()
+    answer = await retry
+    assert answer.json() == {"ok": 1, "result": params if name == "add-thing" else None}, refused
+    again = await act(valet, name, params)
+    assert (again.content, again.headers["Idempotent-Replayed"]) == (answer.content, "true")
+    lines = (await valet.ask("GET", "/api/audit")).json()["audit"]
+    assert [line["code"] for line in lines if line["code"] != "begun"] == ["engine_unavailable", "ok", "ok"]
+    assert server.performed == [f"{name} second"]
+
+
+@pytest.mark.parametrize(("name", "params", "refused"), LATE)
+async def test_a_refusal_on_the_second_try_is_kept_only_once_it_is_seen_that_nothing_was_done(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch, name: str, params: dict[str, str], refused: str
+):
+    retry, end = await retried_while_the_first_try_goes_on(valet, name, params)
+    end()
+
+    async def late(*_: object) -> None:
+        raise DeadlineExceeded("It cannot be seen what there is.")
+
+    with monkeypatch.context() as frozen:
+        frozen.setattr(dispatch, "look", late)
+        answer = await retry
+    assert (code(answer), answer.json()["error"]) == ("deadline_exceeded", "It cannot be seen what there is."), refused
+    assert code(await act(valet, name, params)) == "ok"
+
+
+async def test_a_refusal_on_the_second_try_is_an_answer_where_nothing_was_done(valet: Valet):
+    valet.server().problem = ConnectionLost("It was cut.")
+    assert code(await act(valet, "add-thing", SECOND)) == "engine_unavailable"
+    valet.server().problem = Conflict("Not now.")
+    assert code(await act(valet, "add-thing", SECOND)) == "conflict"
+    valet.server().problem = None
+    again = await act(valet, "add-thing", SECOND)
+    assert (code(again), again.headers["Idempotent-Replayed"]) == ("conflict", "true")
+
+
+async def test_a_user_that_the_first_try_made_while_the_retry_began_is_not_refused_as_taken(valet: Valet):
+    body = {"database_user": {"name": "somebody"}}
+    server = valet.server()
+    server.problems["create-user somebody"] = ConnectionLost("It was cut.")
+    assert code(await post(valet, "/users", body)) == "engine_unavailable"
+    server.problems.clear()
+    listed = server.perform
+
+    async def made_after_the_first_look(what: str) -> None:
+        if server.performed.count("list-users") == seen + 1:
+            server.users["somebody"] = User(name="somebody", read_only=False, protected=False)
+        await listed(what)
+
+    seen = server.performed.count("list-users")
+    server.perform = made_after_the_first_look
+    again = await post(valet, "/users", body)
+    assert (again.status_code, again.json()["error"]) == (409, users.MADE)
+    assert "create-user somebody" not in server.performed
 
 
 async def test_what_was_not_done_is_done_by_the_retry(valet: Valet):
