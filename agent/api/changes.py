@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 from fastapi.routing import APIRoute
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 
 from agent.api.edge import LARGEST_BODY, read_body
@@ -92,13 +92,13 @@ class ChangeRoute(APIRoute):
         await written.rehearse()
         try:
             await super().handle(written.scope, written.receive, written.send)
-        except Exception:
-            await written.end_as("internal")
-            raise
-        except asyncio.CancelledError:
+        except (ClientDisconnect, asyncio.CancelledError):
             # Nobody waits for the answer, but what was begun may have been done.
             with suppress(StateUnavailable):  # which is in the log
                 await asyncio.shield(written.end_as("client_left"))
+            raise
+        except Exception:
+            await written.end_as("internal")
             raise
         await written.end()
         for message in written.answer:

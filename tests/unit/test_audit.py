@@ -168,6 +168,40 @@ async def test_a_client_of_a_route_that_leaves_is_in_it(valet: Valet):
     assert await told(valet) == [("delete-user", None, "client_left")]
 
 
+async def test_a_client_of_a_route_that_leaves_within_its_body_is_in_it_and_is_no_bug(valet: Valet):
+    messages = [
+        {"type": "http.request", "body": b'{"database":', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    async def send(_: object) -> None:
+        return None
+
+    headers = [(b"authorization", b"Bearer " + TOKENS["admin"].encode())]
+    await valet.app(
+        {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "PATCH",
+            "scheme": "http",
+            "path": ONE,
+            "raw_path": ONE.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "headers": headers,
+            "client": ("192.0.2.1", 1),
+            "server": ("dbvalet", 80),
+        },
+        receive,
+        send,
+    )
+    assert await told(valet) == [("update-database", None, "client_left")]
+    assert valet.lines("bug") == []
+
+
 async def test_a_bug_of_a_route_is_in_it(valet: Valet, monkeypatch: pytest.MonkeyPatch):
     async def bug(*_: object) -> None:
         raise RuntimeError("planted-bug")
