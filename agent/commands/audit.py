@@ -22,7 +22,10 @@ Examples:
   dbvalet audit export --config dbvalet.yaml >audit.jsonl
 
 \b
-Exit codes: 0 done; 1 a line was changed, removed or put elsewhere; 2 the command line or the configuration is wrong."""
+Exit codes: 0 done; 1 a line was changed, removed or put elsewhere; 2 the command line or the configuration is wrong;
+3 there is no state, or it cannot be looked at: that says nothing of its lines."""
+
+UNSEEN = 3
 
 PAGE = 1000
 
@@ -106,7 +109,6 @@ async def _export(config: Path | None, after: int) -> None:
 async def _pages(config: Path | None, after: int) -> AsyncGenerator[tuple[list[Row], Head]]:
     """Give the lines and which one is the last by the state's own account; the last page is not full."""
     from agent.audit.journal import pages
-    from agent.errors import AgentError
     from engines.errors import Precondition
 
     state = _state(config)
@@ -115,20 +117,28 @@ async def _pages(config: Path | None, after: int) -> AsyncGenerator[tuple[list[R
             async for page in found:
                 yield page
     except Precondition as problem:
-        raise AgentError(problem.message) from problem
+        raise _unseen(problem.message) from None
     finally:
         state.close()
 
 
+def _unseen(why: str) -> typer.Exit:
+    typer.echo(f"dbvalet: {why}", err=True)
+    return typer.Exit(UNSEEN)
+
+
 def _state(config: Path | None) -> State:
-    from agent.errors import AgentError
+    from agent.errors import SettingsError
     from agent.settings import load_settings
     from agent.state.state import FILE_SCHEME, State
 
     url = load_settings(config).state_url()
     if url.startswith(FILE_SCHEME) and not Path(url.removeprefix(FILE_SCHEME)).exists():
-        raise AgentError(f"There is no state at {url.removeprefix(FILE_SCHEME)}.")
-    return State(url)
+        raise _unseen(f"There is no state at {url.removeprefix(FILE_SCHEME)}.")
+    try:
+        return State(url)
+    except SettingsError as problem:
+        raise _unseen(problem.message) from None
 
 
 def _lines_of(file: Path) -> list[Row]:

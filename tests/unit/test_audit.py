@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from agent.audit.line import Change, redacted
 from agent.commands.root import app
+from agent.state.state import State
 from engines.action import Effect, Params, action
 from engines.errors import DeadlineExceeded
 from tests.fakes import ENGINE
@@ -675,5 +676,25 @@ def test_a_head_that_is_none_is_a_mistake(five: Path, head: str):
 
 def test_verify_makes_no_state(tmp_path: Path):
     result = verified(tmp_path)
-    assert "There is no state at" in str(result.exception)
+    assert (result.exit_code, result.stderr) == (3, f"dbvalet: There is no state at {tmp_path}/state.db.\n")
     assert not (tmp_path / "state.db").exists()
+
+
+def test_a_state_that_is_locked_or_damaged_is_not_taken_for_one_that_was_changed(five: Path):
+    with closing(sqlite3.connect(five / "state.db", isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        locked = verified(five)
+    assert (locked.exit_code, "database is locked" in locked.stderr) == (3, True)
+    (five / "state.db").write_bytes(b"no database" * 1000)
+    damaged = verified(five)
+    assert (damaged.exit_code, damaged.stderr.startswith("dbvalet: state: ")) == (3, True)
+
+
+def test_what_cannot_be_looked_at_is_not_taken_for_what_was_changed(five: Path, monkeypatch: pytest.MonkeyPatch):
+    def locked(_: State) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(State, "_opened", locked)
+    for result in (verified(five), invoke(five, "export")):
+        assert (result.exit_code, result.stdout) == (3, "")
+        assert result.stderr.startswith("dbvalet: The state cannot be used: database is locked.")
