@@ -198,6 +198,27 @@ async def test_a_failure_of_the_state_is_no_answer_of_a_route_that_is_kept(
     assert "Idempotent-Replayed" not in again.headers
 
 
+async def test_a_commit_whose_acknowledgement_was_lost_is_not_told_as_refused(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch
+):
+    in_transaction, lost = State._in_transaction, list[object]()
+
+    def loses_the_first(self: State, work: Any, **how: Any) -> Any:
+        done = in_transaction(self, work, **how)
+        if "agent.operations" in work.__module__ and not lost:
+            lost.append(done)
+            raise StateFailed("The state cannot be used: the connection was lost.")
+        return done
+
+    monkeypatch.setattr(State, "_in_transaction", loses_the_first)
+    first, again = [await valet.ask("POST", f"{ONE}/backups", headers={"Idempotency-Key": "key-1"}) for _ in range(2)]
+    assert (first.status_code, code(first)) == (503, "state_unavailable")
+    assert len(lost) == 1
+    assert (again.status_code, "Idempotent-Replayed" in again.headers) == (201, False)
+    made = (await valet.ask("GET", f"{ONE}/backups")).json()["database_backups"]
+    assert [each["id"] for each in made] == [again.json()["database_backup"]["id"]]
+
+
 async def test_a_failure_of_the_state_is_no_answer_of_an_action_that_is_kept(valet: Valet):
     valet.server().problem = StateFailed("The state cannot be used: database is locked.")
     first = await act(valet, "add-thing", SECOND)
