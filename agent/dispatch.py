@@ -13,6 +13,7 @@ import orjson
 from pydantic_core import to_jsonable_python
 from starlette.requests import ClientDisconnect
 
+from agent.asked import Asked, fingerprint_of, key_of
 from agent.audit.journal import Journal
 from agent.audit.line import Change
 from agent.backups.named import Named, fields_of, named, naming
@@ -23,7 +24,7 @@ from agent.errors import AgentError, Forbidden, ListTooLarge, Malformed, NotSupp
 from agent.limits import Limits
 from agent.log import Log
 from agent.metrics import Metrics
-from agent.once import Answer, Asked, Once, fingerprint_of, key_of
+from agent.once import Answer, Once
 from agent.paging import LARGEST_RESULT, Page, page_asked_for
 from agent.tasks import Task
 from agent.tokens import Principal, Tokens

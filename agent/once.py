@@ -14,12 +14,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
 from agent.api.errors import failed
+from agent.asked import HEADER, Asked
 from agent.audit.journal import Journal
 from agent.audit.line import Change
 from agent.backups.named import Named, told_of
@@ -31,12 +31,8 @@ from engines.errors import EngineError, InvalidParams, Precondition
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
 
-HEADER = "Idempotency-Key"
-
 REPLAYED = (b"idempotent-replayed", b"true")
 """A header of an answer that was given before."""
-
-LONGEST = 255
 
 KEPT = timedelta(hours=24)
 
@@ -73,21 +69,6 @@ BEFORE_ANYTHING = frozenset({400, 401, 403, 404, 413, 422, 429})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A request with a key."""
-
-    who: str
-    """The name of its token: keys of several clients do not meet."""
-    key: str
-    fingerprint: str
-
-    @property
-    def mark(self) -> str:
-        """What an operation that it begins is found by."""
-        return sha256(orjson.dumps([self.who, self.key, self.fingerprint])).hexdigest()
-
-
-@dataclass(frozen=True, kw_only=True)
 class Answer:
     """An answer as it is kept: JSON, or nothing at all."""
 
@@ -119,29 +100,6 @@ class Begun:
 
 
 begun: ContextVar[Begun | None] = ContextVar("begun", default=None)
-
-
-def key_of(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
-    """Read the key of a request; None without one.
-
-    Raises: InvalidParams
-    """
-    given = [value for name, value in headers if name == b"idempotency-key"]
-    if not given:
-        return None
-    key = given[0].decode("latin-1").strip(" \t")
-    if len(given) > 1 or not 1 <= len(key) <= LONGEST or any(not "!" <= each <= "~" for each in key):
-        raise InvalidParams({HEADER: [f"must be one value of 1 to {LONGEST} visible ASCII characters"]})
-    return key
-
-
-def fingerprint_of(method: str, path: str, body: bytes) -> str:
-    """Give the same text for requests that ask for the same."""
-    try:
-        asked = orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS) if body else b""
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
-        asked = body
-    return sha256(b"\0".join([method.encode(), path.encode(), asked])).hexdigest()
 
 
 class Once:

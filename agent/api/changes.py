@@ -31,23 +31,11 @@ from agent.api.service import (
     authorization_of,
     service_of,
 )
+from agent.asked import Asked, fingerprint_of, key_of
 from agent.audit.line import Change
 from agent.dispatch import authorise
 from agent.errors import AgentError, AnswerUnknown, DatabaseNotFound, Forbidden, StateUnavailable, Unauthenticated
-from agent.once import (
-    BEFORE_ANYTHING,
-    NOT_BEGUN,
-    REPLAYED,
-    WITHOUT_END,
-    Answer,
-    Asked,
-    Begun,
-    Once,
-    answer_of,
-    begun,
-    fingerprint_of,
-    key_of,
-)
+from agent.once import BEFORE_ANYTHING, NOT_BEGUN, REPLAYED, WITHOUT_END, Answer, Begun, Once, answer_of, begun
 from agent.tasks import TASKS, Task
 from agent.tokens import Principal
 from engines.action import Effect

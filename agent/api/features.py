@@ -15,9 +15,10 @@ from agent.api.bodies import fields_of, no_fields, refuse_others
 from agent.api.databases import as_json
 from agent.api.openapi import described
 from agent.api.service import became_of, begin_change, permitted, service_of
+from agent.asked import HEADER
 from agent.databases import Database
 from agent.errors import AnswerUnknown, NotSupported
-from agent.once import HEADER, NOT_AGAIN
+from agent.once import NOT_AGAIN
 from agent.tasks import CHANGE_FEATURES
 from agent.tokens import Principal
 from engines import deadline

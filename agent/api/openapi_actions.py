@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from agent.api.errors import STATUS
-from agent.once import HEADER, LONGEST
+from agent.asked import HEADER, LONGEST
 from agent.paging import PAGE_FIELDS, ListMeta
 from engines.action import Action, Effect
 from engines.engine import Engine

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, update
 from agent import once
 from agent.api import edge, lists
 from agent.api.errors import STATUS
+from agent.asked import Asked
 from agent.errors import NotSupported
 from agent.state.tables import idempotency_keys as keys
 from engines import errors
@@ -454,7 +455,7 @@ def taken_over_meanwhile(method: str, path: str) -> Provoke:
     async def provoke(valet: Valet) -> httpx.Response:
         keep = once.Once.keep
 
-        def lose(self: once.Once, asked: once.Asked, answer: once.Answer, connection: Connection) -> None:
+        def lose(self: once.Once, asked: Asked, answer: once.Answer, connection: Connection) -> None:
             connection.execute(keys.update().values(owner="another"))
             keep(self, asked, answer, connection)
 

@@ -21,7 +21,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events
 
 from agent.api.openapi import ACTION_PATH
-from agent.once import HEADER
+from agent.asked import HEADER
 from engines.engine import installed_engines
 from tests.live.four import IDS, TOKENS, Four, four
 from tests.live.hostile_names import SEED

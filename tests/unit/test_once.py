@@ -17,6 +17,7 @@ import pytest
 
 from agent import dispatch, once
 from agent.api import databases, features, users
+from agent.asked import Asked, fingerprint_of
 from agent.audit.line import Change
 from agent.backups import backups
 from agent.choices import AllChoices
@@ -444,7 +445,7 @@ async def test_a_restart_keeps_the_answers(tmp_path: Path):
 
 async def test_of_two_that_begin_or_take_over_at_once_one_does(valet: Valet, monkeypatch: pytest.MonkeyPatch):
     service = valet.service.once
-    asked = once.Asked(who="admin", key="key-1", fingerprint="f")
+    asked = Asked(who="admin", key="key-1", fingerprint="f")
     change = Change(
         request_id="x", who="admin", address=None, method="POST", path=ONE, action="", effect="write", database=None
     )
@@ -472,7 +473,7 @@ def path_of(valet: Valet) -> Path:
 
 
 async def test_where_no_lock_tells_who_lives_time_does(valet: Valet, monkeypatch: pytest.MonkeyPatch):
-    asked = once.Asked(who="admin", key="key-1", fingerprint="f")
+    asked = Asked(who="admin", key="key-1", fingerprint="f")
     first, second = (once.Once(valet.service.state, valet.service.journal, each, lambda: None) for each in "ab")
     change = Change(
         request_id="x", who="admin", address=None, method="POST", path=ONE, action="", effect="write", database=None
@@ -537,7 +538,7 @@ async def test_one_that_is_late_and_refused_does_not_replace_it_either(
 
 
 async def test_one_that_is_late_forgets_nothing_of_who_took_over(valet: Valet, monkeypatch: pytest.MonkeyPatch):
-    asked = once.Asked(who="admin", key="key-1", fingerprint="f")
+    asked = Asked(who="admin", key="key-1", fingerprint="f")
     answer = once.Answer(status=200, code="ok", body=b"{}")
     state, journal = valet.service.state, valet.service.journal
     first, second = (once.Once(state, journal, each, lambda: None) for each in "ab")
@@ -611,7 +612,7 @@ async def test_an_answer_that_cannot_be_kept_is_told(valet: Valet):
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 300 + b"]" * 300])
 def test_what_is_no_json_has_a_fingerprint_too(body: bytes):
-    assert once.fingerprint_of("POST", ONE, body) != once.fingerprint_of("POST", ONE, b"")
+    assert fingerprint_of("POST", ONE, body) != fingerprint_of("POST", ONE, b"")
 
 
 async def post(valet: Valet, path: str, body: Any = None, key: str = "key-1", token: str = "admin") -> httpx.Response:
