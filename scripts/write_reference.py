@@ -72,6 +72,11 @@ ANSWER: dict[str, dict[str, Any]] = {
         "type": "object",
         "description": "Of what destroyed something, where `backup_before_destroy` says so: the backup made before.",
     },
+    "earlier_backups": {
+        "type": "array",
+        "items": {"type": "object"},
+        "description": "Of what was done again after its end was lost: the backups made before its earlier tries.",
+    },
     "dry_run": {"type": "boolean", "description": "Of a [dry run](#dry-run) alone."},
     "backup_first": {**BACKUP_FIRST_FIELD, "description": f"Of a dry run alone. {BACKUP_FIRST_FIELD['description']}"},
 }

@@ -159,7 +159,8 @@ async def test_it_needs_no_state_that_can_be_written(valet: Valet, monkeypatch: 
     async def broken(_: object) -> None:
         raise Precondition("the disk is full")
 
-    monkeypatch.setattr(valet.service.state, "run", broken)
+    for each in ("run", "run_soon_durable"):
+        monkeypatch.setattr(valet.service.state, each, broken)
     assert (await valet.act("add-thing", SECOND)).json()["code"] == "state_unavailable"
     assert (await attempt(valet, "add-thing", SECOND)).status_code == 200
 
