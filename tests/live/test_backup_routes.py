@@ -401,10 +401,12 @@ def test_dbvalet_is_killed_while_it_backs_influxdb_up(influxdb: LiveServer, tmp_
 
 
 @pytest.mark.newest_version
+@pytest.mark.long
 def test_dbvalet_is_killed_while_it_restores_postgresql(postgresql: LiveServer, tmp_path: Path) -> None:
     killed_while_restoring(postgresql, tmp_path, SHARES)
 
 
+@pytest.mark.long
 def test_dbvalet_is_killed_while_it_restores_mysql(mysql: LiveServer, tmp_path: Path) -> None:
     killed_while_restoring(mysql, tmp_path, SHARES)
 

@@ -306,6 +306,7 @@ def test_secrets_are_random_made_once_and_behind_a_closed_folder(tmp_path: Path)
     assert {*first.values()}.isdisjoint(other.values())
 
 
+@pytest.mark.long
 def test_new_passwords_are_taken_over_by_the_next_up(project: Project) -> None:
     before = {engine: project.account(engine).password for engine in IMAGES}
     for engine in IMAGES:

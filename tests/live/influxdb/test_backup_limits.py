@@ -53,6 +53,7 @@ async def test_memory_rises_by_less_than_64_mib(big: str, root: bare.InfluxDBCli
     assert query(root, "SELECT count(*) FROM long", database="big")[0]["count_s"] == 2800
 
 
+@pytest.mark.long
 async def test_a_full_disk_is_told_and_leaves_no_file(big: str, tmp_path: Path) -> None:
     assert await in_a_process("dump", big, tmp_path, "5000000") == "OSError File too large"
     assert sizes_in(tmp_path) == {}

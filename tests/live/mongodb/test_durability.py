@@ -18,6 +18,7 @@ from tests.live.servers import LiveServer, spawn
 pytestmark = pytest.mark.newest_mongodb
 
 
+@pytest.mark.long
 async def test_what_was_said_done_outlives_a_kill(mongodb: LiveServer) -> None:
     with spawn("mongodb", mongodb.version) as private:
         server = ENGINE.connect(parse_address(account_on(private), ENGINE.default_port))

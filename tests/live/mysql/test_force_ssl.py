@@ -186,6 +186,7 @@ async def test_an_account_that_may_not_is_told_the_grant(mysql: LiveServer, root
 
 
 @only_mysql
+@pytest.mark.long
 async def test_it_outlives_a_restart_of_mysql_on_and_off(private: LiveServer) -> None:
     async with valet_of(make_account(private)) as valet:
         assert (await valet.ask("POST", PATH, json={"feature": {"name": "force-ssl"}})).status_code == 200
@@ -198,6 +199,7 @@ async def test_it_outlives_a_restart_of_mysql_on_and_off(private: LiveServer) ->
 
 
 @only_mysql
+@pytest.mark.long
 async def test_a_mysql_that_does_not_read_what_it_keeps_is_told_to_forget_it(mysql: LiveServer) -> None:
     with spawn(mysql.flavour, mysql.version, options=["--persisted-globals-load=OFF"]) as forgetful:
         async with valet_of(make_account(forgetful)) as valet:

@@ -33,6 +33,7 @@ def cluster():
         yield cluster
 
 
+@pytest.mark.long
 async def test_a_cancelled_restore_does_not_go_on_beside_the_undo_and_the_live_server(cluster: Cluster) -> None:
     with cluster.connect() as session:
         session.execute("CREATE TABLE a AS SELECT g, 'x' AS t FROM generate_series(1, 1000) g")

@@ -147,6 +147,7 @@ async def test_instants_outside_of_the_window_are_refused_and_nothing_is_stopped
     assert cluster.started_at() == before
 
 
+@pytest.mark.long
 async def test_the_last_state_comes_back_after_a_recovery_that_nobody_wanted(told: Told, ledger: Ledger) -> None:
     ledger.write(7)
     there = ledger.ids()

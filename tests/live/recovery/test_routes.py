@@ -190,6 +190,7 @@ def test_a_set_that_turns_out_to_be_damaged_takes_no_server_down(
         assert ledger.ids() == until(commits, at)
 
 
+@pytest.mark.long
 def test_who_cancels_while_the_server_shuts_down_gets_it_started_again(
     config: Path, cluster: Cluster, ledger: Ledger, tmp_path: Path
 ) -> None:
@@ -285,6 +286,7 @@ def test_what_is_committed_while_the_archive_is_waited_for_can_be_reached(
         assert ledger.ids() == before | {id_ for id_, when in told if when <= moment}
 
 
+@pytest.mark.long
 def test_what_was_undone_when_dbvalet_was_asked_to_end_is_not_undone_again(
     config: Path, cluster: Cluster, ledger: Ledger, tmp_path: Path
 ) -> None:
@@ -323,6 +325,7 @@ def test_what_was_undone_when_dbvalet_was_asked_to_end_is_not_undone_again(
     assert (ledger.ids(), cluster.started_at()) == (since, before)
 
 
+@pytest.mark.long
 def test_a_server_whose_last_log_is_not_archived_when_it_is_stopped_is_not_replaced(
     config: Path, cluster: Cluster, ledger: Ledger, tmp_path: Path
 ) -> None:
@@ -368,6 +371,7 @@ SERVER_STOPS, FILES_ARE_BROUGHT_BACK, SERVER_RECOVERS, BACKUP_IS_MADE = 10, 15, 
         pytest.param(BACKUP_IS_MADE, marks=pytest.mark.long),
     ],
 )
+@pytest.mark.long
 def test_killed_on_the_way_it_is_brought_to_an_end_by_the_next_one(
     config: Path, cluster: Cluster, ledger: Ledger, percent: int
 ) -> None:

@@ -116,6 +116,7 @@ def dies_at_the_swap(monkeypatch: pytest.MonkeyPatch, live: LiveServer, seconds:
     monkeypatch.setattr(restore, "COMES_BACK_SECONDS", 0)
 
 
+@pytest.mark.long
 async def test_the_server_dies_while_the_tables_are_swapped(big: Shop, dumped: Path) -> None:
     await big.backups.dump(dumped, big.tell)
     # MariaDB 10.5 does not survive a second crash after one in a RENAME TABLE.

@@ -119,6 +119,7 @@ def dies_before(monkeypatch: pytest.MonkeyPatch, number: int) -> list[str]:
 
 
 @pytest.mark.newest_version
+@pytest.mark.long
 async def test_killed_before_any_statement(small: Shop, backup: Content, later: Content, dumped: Path) -> None:
     found: list[str] = []
     for number in range(500):
@@ -143,6 +144,7 @@ async def test_killed_before_any_statement(small: Shop, backup: Content, later: 
 
 
 @pytest.mark.newest_version
+@pytest.mark.long
 async def test_cleaning_up_is_killed_before_any_statement(
     small: Shop, backup: Content, later: Content, dumped: Path
 ) -> None:

@@ -40,6 +40,7 @@ async def shop_on(version: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.engine_images("mariadb:10.11", "mariadb:11.8")
 @pytest.mark.parametrize("version", ["10.11", "11.8"])
+@pytest.mark.long
 async def test_history_comes_back(version: str, dumped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with shop_on(version, tmp_path, monkeypatch) as shop:
         before = shop.content()
