@@ -320,6 +320,17 @@ async def test_plans_of_what_a_token_does_not_see_are_not_told() -> None:
         assert names == {"admin": ["large", "small"], "of-two": ["small"]}
 
 
+async def test_of_several_that_rotate_keys_in_time_one_does(valet: Valet) -> None:
+    keys = valet.service.tokens._signed._keys
+    assert len(valet.lines("signing_key_rotated")) == 0
+    await keys.signing()
+    await keys.rotate()
+    first = [each.id for each in keys._keys]
+    await keys.rotate(older_than=3600)
+    assert [each.id for each in keys._keys] == first
+    assert len(valet.lines("signing_key_rotated")) == 1
+
+
 async def test_keys_are_rotated_with_overlap(valet: Valet, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = valet.service.tokens._signed._keys
     first = await exchanged(valet)
