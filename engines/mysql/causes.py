@@ -13,6 +13,10 @@ class NotPersisted(FileFailed):
     """The server could not write down a setting that it was to keep, as its disk may be full."""
 
 
+class FileLeftBehind(errors.Conflict):
+    """A file that the server does not know is in the directory of a logical database: only a hand can remove it."""
+
+
 OF_FILES = range(1, 1000)
 """Numbers of the library below the server. https://dev.mysql.com/doc/mysql-errors/9.7/en/global-error-reference.html"""
 
@@ -38,7 +42,7 @@ CAUSES: dict[int, type[errors.EngineError]] = {
     1205: errors.DeadlineExceeded,  # LOCK_WAIT_TIMEOUT
     1969: errors.DeadlineExceeded,  # STATEMENT_TIMEOUT, MariaDB's max_statement_time
     3024: errors.DeadlineExceeded,  # QUERY_TIMEOUT, MySQL's max_execution_time
-    1010: errors.Conflict,  # DB_DROP_RMDIR, files of others in the directory
+    1010: FileLeftBehind,  # DB_DROP_RMDIR, files of others in the directory
     1213: errors.Conflict,  # LOCK_DEADLOCK
     1217: errors.Conflict,  # ROW_IS_REFERENCED
     1451: errors.Conflict,  # ROW_IS_REFERENCED_2

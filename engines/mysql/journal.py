@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from engines.errors import Conflict
+from engines.mysql.causes import FileLeftBehind
 from engines.mysql.connection import lock_name
 from engines.mysql.databases import LIST, kept_as, names_in
 from engines.mysql.identifiers import Identifier, shown
@@ -130,25 +130,25 @@ def old_of(noted: Mapping[str, bytes]) -> Old:
     return Old(**orjson.loads(noted["old"]))
 
 
-def drop(session: Session, places: Places, table: str) -> None:
-    """Take the journal away, and the logical database that it is in.
+def drop(session: Session, places: Places, table: str, outcome: str) -> None:
+    """Take the journal away, and the logical database that it is in; `outcome` says what is true by then.
 
-    Raises: Conflict, see `drop_place`
+    Raises: FileLeftBehind
     """
     # Last, and empty by then: a DROP DATABASE that is cut in the middle may have dropped the journal first.
     session.execute(DROP_TABLE, Identifier(places.before), Identifier(table))
-    drop_place(session, places)
+    drop_place(session, places.before, outcome)
 
 
-def drop_place(session: Session, places: Places) -> None:
-    """Drop the logical database of the journal, which is empty.
+def drop_place(session: Session, name: str, outcome: str) -> None:
+    """Drop a logical database of the restore; `outcome` says what is true whether that succeeds or not.
 
-    Raises: Conflict, when a file of a table is left that the server has lost
+    Raises: FileLeftBehind, when a file is in its directory that the server does not know, or has lost in a crash
     """
     try:
-        session.execute(DROP_DATABASE, Identifier(places.before))
-    except Conflict as refused:
-        raise Conflict(
-            f"The data are whole, but the server cannot drop {shown(places.before)}: {refused.message} It died "
-            "while it renamed a table."
+        session.execute(DROP_DATABASE, Identifier(name))
+    except FileLeftBehind as refused:
+        raise FileLeftBehind(
+            f"What was restored is to be cleaned up: {outcome}, but the server cannot drop {shown(name)}. "
+            f"{refused.message}"
         ) from refused

@@ -23,6 +23,7 @@ from engines.errors import (
 )
 from engines.mysql import contents, program, program_objects, swap, tools
 from engines.mysql.backup_rights import demand, missing_to_restore
+from engines.mysql.causes import FileLeftBehind
 from engines.mysql.connection import Connection, connected, lock_name
 from engines.mysql.contents import PROGRAM, TABLES, Contents
 from engines.mysql.dump import LARGEST_PACKET, megabytes, verify
@@ -185,7 +186,8 @@ async def _settle(address: Address, places: Places) -> Outcome:
             async with connected(address, lock_name("restore", address.database)) as connection:
                 return await connection.run(lambda session: swap.settle(session, places))
         except EngineError as failed:
-            if not isinstance(failed, EngineUnavailable | Conflict) or asyncio.get_running_loop().time() > until:
+            passes = isinstance(failed, EngineUnavailable | Conflict) and not isinstance(failed, FileLeftBehind)
+            if not passes or asyncio.get_running_loop().time() > until:
                 logger.warning("A restore of %s is left to be cleaned up: %s", places.database, failed)
                 return Outcome.NOTHING
         await asyncio.sleep(0.2)

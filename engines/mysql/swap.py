@@ -26,7 +26,7 @@ from engines.mysql.connection import end_holder
 from engines.mysql.contents import VIEWS, Contents, character_set_of, database_exists, tables_in
 from engines.mysql.identifiers import Identifier, shown
 from engines.mysql.in_use import holders
-from engines.mysql.journal import DROP_DATABASE, DROP_TABLE, LOADING, SWAPPED, Old, Places, Plan
+from engines.mysql.journal import DROP_TABLE, LOADING, SWAPPED, Old, Places, Plan
 from engines.mysql.renames import complete, go_back, rename, renames_at_once, renames_under_locks, was_cut_in_two
 from engines.mysql.reset import DROP
 
@@ -204,7 +204,7 @@ def settle(session: Session, places: Places) -> Outcome:
     name = next((each for each in (SWAPPED, LOADING) if each in there), None)
     if name is None:
         if not there and not list(program_objects.names_of(session, places.before)):
-            journal.drop_place(session, places)
+            journal.drop_place(session, places.before, Outcome.NOTHING.value)
         return Outcome.NOTHING
     end_holder(session, places.loader)
     session.execute(WAIT, PATIENT_SECONDS)
@@ -221,15 +221,17 @@ def settle(session: Session, places: Places) -> Outcome:
         go_back(session, places, noted)
         undo(session, places, noted)
         return Outcome.UNDONE
-    journal.drop(session, places, name)
+    journal.drop(session, places, name, Outcome.FINISHED.value)
     return Outcome.FINISHED
 
 
 def undo(session: Session, places: Places, noted: Mapping[str, bytes]) -> None:
-    """Take away what was loaded, and put the old program objects back that were in the way."""
+    """Put the old program objects back that were in the way, and take away what was loaded.
+
+    Raises: FileLeftBehind; the old data are whole by then
+    """
     if "undo" not in noted:
         journal.note_down(session, places, "undo", b"")
-    session.execute(DROP_DATABASE, Identifier(places.fresh))
     if "old" in noted:
         # Making objects changes it for a moment.
         have_character_set(session, places.database, journal.old_of(noted))
@@ -242,13 +244,14 @@ def undo(session: Session, places: Places, noted: Mapping[str, bytes]) -> None:
     if "plan" in noted and database_exists(session, places.database):
         for name in orjson.loads(noted["plan"])["placeholders"]:
             session.execute(DROP["SEQUENCE"], Identifier(places.database), Identifier(name))
-    journal.drop(session, places, LOADING)
+    journal.drop_place(session, places.fresh, Outcome.UNDONE.value)
+    journal.drop(session, places, LOADING, Outcome.UNDONE.value)
 
 
 def finish(session: Session, places: Places, noted: Mapping[str, bytes]) -> None:
     """Do what is left after the swap; there is no way back.
 
-    Raises: BackupFailed, DeadlineExceeded
+    Raises: BackupFailed, DeadlineExceeded, FileLeftBehind
     """
     plan, old = journal.plan_of(noted), journal.old_of(noted)
     have_character_set(session, places.database, plan)
@@ -259,7 +262,7 @@ def finish(session: Session, places: Places, noted: Mapping[str, bytes]) -> None
     for name, kind in tables_in(session, places.before).items():
         if name not in (LOADING, SWAPPED):
             session.execute(DROP[kind], Identifier(places.before), Identifier(name))
-    session.execute(DROP_DATABASE, Identifier(places.fresh))
+    journal.drop_place(session, places.fresh, Outcome.FINISHED.value)
 
 
 def have_character_set(session: Session, database: str, wanted: Plan | Old) -> None:

@@ -10,6 +10,7 @@ from engines import errors
 from engines.aftermath import Goal, Verdict, judge
 from engines.engine import ForgetfulMemory, GrantsFor
 from engines.mysql import sql_mode
+from engines.mysql.causes import FileLeftBehind
 from engines.mysql.driver import cause_of
 from engines.mysql.grants import backup_grants
 from engines.mysql.program_objects import LIBRARIES, names_of
@@ -19,7 +20,7 @@ from engines.mysql.users import Account
 @pytest.mark.parametrize(
     ("number", "cause"),
     [
-        (1010, errors.Conflict),
+        (1010, FileLeftBehind),
         (1053, errors.ConnectionLost),
         (2013, errors.ConnectionLost),
         (1040, errors.EngineUnavailable),
@@ -28,6 +29,7 @@ from engines.mysql.users import Account
 def test_a_server_that_goes_down_is_told_from_one_that_is_full(number: int, cause: type[errors.EngineError]) -> None:
     told = cause_of(pymysql.OperationalError(number, "x"))
     assert type(told) is cause
+    assert isinstance(told, errors.Conflict) is (number == 1010)
     assert ("remove it by hand" in told.message) is (number == 1010)
 
 
