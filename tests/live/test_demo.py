@@ -338,6 +338,7 @@ def test_the_tour_fails_where_dbvalet_says_something_else(temporary: Path) -> No
     assert running.leaves_nothing()
 
 
+@pytest.mark.long
 def test_the_tour_fails_where_the_application_is_refused(temporary: Path) -> None:
     change = "import agent.demo.tour_postgresql as tour\ntour.COUNT = 'SELECT count(*) FROM nothing WHERE %s > 0'"
     with demo(temporary, program=once_with(ONLY_POSTGRESQL + change)) as running:
@@ -349,6 +350,7 @@ def test_the_tour_fails_where_the_application_is_refused(temporary: Path) -> Non
     assert running.leaves_nothing()
 
 
+@pytest.mark.long
 def test_the_tour_fails_where_a_restore_brings_back_something_else(temporary: Path) -> None:
     change = """
 import agent.demo.tour_postgresql as tour

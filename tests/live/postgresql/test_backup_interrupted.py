@@ -281,7 +281,16 @@ async def is_there(backed_up: BackedUp, query: str) -> bool:
     return bool(await backed_up.deployment.rows(query))
 
 
-async def test_a_restore_whose_server_is_killed_leaves_the_old_data(crashing: LiveServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "moments",
+    [
+        ["0.1 MB of rows", "committing"],
+        pytest.param(["dropping what is there", "making indexes"], marks=pytest.mark.long),
+    ],
+)
+async def test_a_restore_whose_server_is_killed_leaves_the_old_data(
+    crashing: LiveServer, tmp_path: Path, moments: list[str]
+) -> None:
     async with every_kind_of_object(crashing, superuser=True) as backed_up:
         # PostgreSQL itself may not start again when its first process is killed while an unlogged table is being made:
         # the backends undo it half, and "could not create file …: File exists" is the end of recovery (seen on 18.6).
@@ -295,7 +304,7 @@ async def test_a_restore_whose_server_is_killed_leaves_the_old_data(crashing: Li
         kill_and_start()
         await backed_up.look_again()
         both.old = await backed_up.content()
-        for moment in ("dropping what is there", "0.1 MB of rows", "making indexes", "committing"):
+        for moment in moments:
             outcome = await both.cut_off(moment, kill_and_start)
             assert isinstance(outcome, EngineUnavailable), (moment, outcome)
             assert "the database holds the old data" in outcome.message

@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from tests.live.postgresql.backing_up import BackedUp, ignore
 from tests.live.postgresql.deployment import Deployment
 
@@ -17,6 +19,7 @@ INSERT INTO large SELECT n, repeat(md5(n::text), 31) FROM generate_series(1, {ME
 MOST_MORE = 64 * 1024 * 1024
 
 
+@pytest.mark.newest_version
 async def test_memory_stays_below_64_mib_more_while_a_large_table_is_dumped_and_restored(
     deployment: Deployment, tmp_path: Path
 ) -> None:
