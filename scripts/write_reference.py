@@ -115,7 +115,8 @@ limits, has no line in the audit, and ignores an `Idempotency-Key`. It takes 10 
 wait for. What the engine finds out only on the way (a lock that is never given up, a full disk) it cannot tell. An
 action that only reads, or that has no dry run, is refused with `not_supported`; a `dry_run` that is neither true nor
 false with `invalid_params`. Only actions have it: a route beside them that changes something refuses it, as it does
-every field that it does not know, also where it needs no body.
+every field that it does not know, also where it needs no body. In the query of a route that changes something, that of
+the actions included, `dry_run` is refused whatever its value, so that nothing is done that was only to be tried.
 
 """
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from agent.api.edge import read_body
+from agent.api.bodies import body_of
 from agent.api.service import address_of, authorization_of, database_of
 from agent.databases import Database
 from agent.dispatch import ActionRequest, Dispatcher
@@ -44,7 +44,7 @@ class PerformAction:
                 database_id=scope["path_params"]["database_id"],
                 address=address_of(scope),
                 headers=scope["headers"],
-                read_body=lambda: read_body(scope, receive),
+                read_body=lambda: body_of(scope, receive),
             )
         )
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer.body))]

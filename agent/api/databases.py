@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agent.api.edge import read_body
+from agent.api.bodies import body_of
 from agent.api.service import Service, became_of, begin_change, database_of, permitted, principal_of, service_of
 from agent.choices import WINDOW_HOURS, DatabaseChange, MaintenanceWindow, read_change, shows
 from agent.databases import Database
@@ -121,7 +121,7 @@ async def change_database(request: Request, database_id: str) -> Response:
     """Change the hours of periodic backups or the maintenance window; what is left out stays as it is."""
     principal, database = permitted(request, database_id, UPDATE_DATABASE)
     service = service_of(request)
-    body = parse_object(await read_body(request.scope, request.receive))
+    body = parse_object(await body_of(request.scope, request.receive))
     change = read_change(body, frozenset(DatabaseResource.model_fields))
 
     async def look() -> list[str]:

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agent.api import operations
+from agent.api.bodies import body_of
 from agent.api.databases import as_json
-from agent.api.edge import read_body
 from agent.api.openapi import described
 from agent.api.service import database_of, permitted, service_of
 from agent.dispatch import parse_object
@@ -74,7 +74,7 @@ async def restore_to_instant(request: Request, database_id: str) -> Response:
     principal, database = permitted(request, database_id, RESTORE_TO_INSTANT)
     service = service_of(request)
     service.clusters.of(database)
-    at = read_instant(parse_object(await read_body(request.scope, request.receive)))
+    at = read_instant(parse_object(await body_of(request.scope, request.receive)))
     before = await service.operations.begun_before(database.id)
     if before is not None:
         return _begun(before)

@@ -1,5 +1,7 @@
 """The bodies of every route beside the actions that changes something: what has no effect there is refused by name.
 
+So is `dry_run` in the query of any route that changes something, the actions' own included.
+
 The routes are those of the app's own table, so that a new one is among them.
 """
 
@@ -10,6 +12,7 @@ import httpx
 import orjson
 import pytest
 
+from agent.api.bodies import IN_QUERY
 from agent.app import create_app
 from agent.settings import Settings
 from engines.action import Effect
@@ -33,6 +36,9 @@ def changing_routes() -> list[tuple[str, str]]:
     return found
 
 
+DROPS = {"action_name": "drop-thing", "params": {"name": "second"}}
+READS = {"action_name": "list-things"}
+
 CHANGING = changing_routes()
 IDS_OF_ROUTES = [" ".join(route) for route in CHANGING]
 
@@ -44,9 +50,11 @@ async def valet() -> AsyncIterator[Valet]:
         yield valet
 
 
-async def ask(valet: Valet, method: str, path: str, body: bytes | None, **headers: str) -> httpx.Response:
-    query = "?feature=force-ssl" if path.endswith("/features") and method == "DELETE" else ""
-    return await valet.ask(method, path.format(**IDS) + query, content=body, headers=headers)
+async def ask(
+    valet: Valet, method: str, path: str, body: bytes | None, query: str = "", **headers: str
+) -> httpx.Response:
+    feature = "feature=force-ssl&" if path.endswith("/features") and method == "DELETE" else ""
+    return await valet.ask(method, f"{path.format(**IDS)}?{feature}{query}", content=body, headers=headers)
 
 
 async def what_there_is(valet: Valet) -> list[Any]:
@@ -78,6 +86,52 @@ async def test_a_field_that_is_not_known_is_refused_by_name_and_nothing_is_chang
     assert go_failure(refused)
     assert javascript_failure(refused)
     assert await what_there_is(valet) == before
+
+
+@pytest.mark.parametrize("key", [None, "key-1"], ids=["without a key", "with a key"])
+@pytest.mark.parametrize(("method", "path"), CHANGING, ids=IDS_OF_ROUTES)
+async def test_a_dry_run_that_the_query_asks_for_is_refused_and_nothing_is_changed(
+    valet: Valet, method: str, path: str, key: str | None
+):
+    before = await what_there_is(valet)
+    headers = {"Idempotency-Key": key} if key else {}
+    for query in ("dry_run=true", "dry_run=false", "dry_run=", "dry_run", "a=b&dry%5Frun=1"):
+        # Its key is not used up by it: the next one is another request.
+        refused = await ask(valet, method, path, BODIES.get((method, path)), query, **headers)
+        if path in REFUSED:
+            assert (refused.status_code, refused.json()["code"]) == (400, "not_supported")
+        else:
+            assert (refused.status_code, refused.json().get("errors")) == (422, {"dry_run": [IN_QUERY]})
+        assert go_failure(refused)
+        assert javascript_failure(refused)
+    assert await what_there_is(valet) == before
+
+
+@pytest.mark.parametrize("body", [DROPS, {**DROPS, "dry_run": True}, READS], ids=["destroys", "tries", "reads"])
+async def test_a_dry_run_of_an_action_that_the_query_asks_for_is_refused_with_where_it_belongs(
+    valet: Valet, body: dict[str, Any]
+):
+    valet.server().things["second"] = "red"
+    before = await what_there_is(valet)
+    refused = await valet.ask("POST", f"{ONE}/action?dry_run=true", json=body)
+    assert (refused.status_code, refused.json()["errors"]) == (422, {"dry_run": [IN_QUERY]})
+    assert refused.json()["ok"] == 0
+    assert await what_there_is(valet) == before
+    assert "second" in valet.server().things
+
+
+async def test_whoever_may_not_know_of_a_database_is_told_so_first(valet: Valet):
+    for token, status in ((None, 401), ("of-two", 404)):
+        assert (await valet.ask("POST", f"{ONE}/action?dry_run=true", token, json=DROPS)).status_code == status
+    assert (await valet.ask("POST", f"{ONE}/backups?dry_run=true", "reader")).status_code == 403
+
+
+async def test_other_things_in_a_query_are_let_through(valet: Valet):
+    valet.server().things["second"] = "red"
+    tried = await valet.ask("POST", f"{ONE}/action?page=2&dry-run=", json={**DROPS, "dry_run": True})
+    done = await valet.ask("POST", f"{ONE}/action?a=b", json=DROPS)
+    begun = await valet.ask("POST", f"{ONE}/backups?feature=dry_run")
+    assert (tried.status_code, tried.json()["dry_run"], done.status_code, begun.status_code) == (200, True, 200, 201)
 
 
 @pytest.mark.parametrize(("method", "path"), CHANGING, ids=IDS_OF_ROUTES)

@@ -493,6 +493,15 @@ def with_a_key(method: str, path: str) -> dict[str, Provoke]:
     return {"too_large": too_large, "malformed": never_there, "invalid_params": no_key}
 
 
+def tried_by_its_query(method: str, path: str) -> Provoke:
+    async def provoke(valet: Valet) -> httpx.Response:
+        await plant(valet)
+        content = changing(method, path) or BODIES.get((method, path))
+        return await valet.ask(method, f"{path.format(**ONE)}?dry_run=true", content=content)
+
+    return provoke
+
+
 async def after_a_lost_answer(valet: Valet) -> httpx.Response:
     content = b'{"action_name":"set-mode","params":"FAST"}'
     valet.server().problem = errors.ConnectionLost("It was cut.")
@@ -1068,6 +1077,8 @@ for (method, where), rows in ROWS.items():
         rows["in_progress"] = [while_the_first_runs(method, where)]
         if where not in REFUSED:
             rows["answer_unknown"] = [taken_over_meanwhile(method, where)]
+        if where not in REFUSED:
+            rows.setdefault("invalid_params", []).append(tried_by_its_query(method, where))
         for cause, provoke in with_a_key(method, where).items():
             rows.setdefault(cause, []).append(provoke)
         if (method, where) not in BODIES and where not in REFUSED:
