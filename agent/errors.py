@@ -38,6 +38,7 @@
     ├── BackupFirstFailed  … it failed: nothing was destroyed
     ├── StateUnavailable   what would be done cannot be written down, so it is not done
     ├── (StateFailed)      the state failed in the middle of it: a Precondition to whoever catches one
+    ├── (StorageFailed)    the storage of backups failed, and nothing is changed: a Precondition too
     ├── NotReady           the service is starting or being stopped
     └── SettingsError      the configuration is wrong: ends the start
 
@@ -294,6 +295,13 @@ class StateFailed(Precondition):
 
     code = StateUnavailable.code
     retry_after = StateUnavailable.retry_after
+
+
+class StorageFailed(Precondition):
+    """The storage of backups cannot be used, and what was asked for may be asked again."""
+
+    passes = True
+    """Whether it is no answer of an `Idempotency-Key`: nothing is changed, or what is can be done again."""
 
 
 class NotReady(AgentError):

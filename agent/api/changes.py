@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 
 from agent.api.edge import LARGEST_BODY, read_body
-from agent.api.errors import STATUS, refusal
+from agent.api.errors import PASSES, STATUS, refusal
 from agent.api.service import (
     BEGUN,
     CHANGE,
@@ -278,7 +278,7 @@ class _Keyed(_Written):
         """
         status, code, body = self._answered()
         never_begun = self.tells and not self.scope.get(BEGUN) and code in WITHOUT_END
-        if status in BEFORE_ANYTHING or code in NOT_BEGUN or never_begun:
+        if status in BEFORE_ANYTHING or code in NOT_BEGUN or never_begun or self.scope.get(PASSES):
             # What an earlier request with this key has begun stays in doubt.
             also = None if self.is_begun else partial(self._once.forget, self._asked)
         elif code in WITHOUT_END:

@@ -46,6 +46,9 @@ STATUS = {
 }
 """Status by code: the error table."""
 
+PASSES = "dbvalet.passes"
+"""Where in its scope a request says that it was refused for what passes: its `Idempotency-Key` may ask again."""
+
 _OF_ACTION = re.compile("/api/databases/[^/]+/action")
 """Failures of these paths carry `"ok": 0`."""
 
@@ -69,6 +72,8 @@ def failure(path: str, code: str, message: str, *, headers: dict[str, str] | Non
 
 def refusal(request: HTTPConnection, problem: Exception) -> Response:
     """Render what dbvalet or an engine refuses."""
+    if getattr(problem, "passes", False):
+        request.scope[PASSES] = True
     return failed(request.scope["path"], cast(AgentError | EngineError, problem))
 
 

@@ -11,7 +11,7 @@ from agent.backups.kinds import SAFETY, CleanUp, MakeBackup, RestoreBackup, Spoo
 from agent.backups.storage import STORAGE, Storage
 from agent.backups.target import make_room, require_ready_at
 from agent.databases import Database
-from agent.errors import BackupNotFound, BackupUnfinished, OperationOpen, RestorationNotFound
+from agent.errors import BackupNotFound, BackupUnfinished, OperationOpen, RestorationNotFound, StorageFailed
 from agent.log import Log
 from agent.operations.kind import LOGICAL
 from agent.operations.outcome import told
@@ -109,7 +109,7 @@ class DatabaseBackups:
     async def restore(self, database: Database, backup: Backup, started_by: str, *, safely: bool = False) -> Operation:
         """Begin to restore a backup of this database; `safely`: what it replaces is backed up first.
 
-        Raises: BackupUnfinished, ArchiveNotFound, Precondition, EngineUnavailable, OperationOpen
+        Raises: BackupUnfinished, ArchiveNotFound, StorageFailed, Precondition, EngineUnavailable, OperationOpen
         """
         before = await self._operations.begun_before(database.id)
         if before is not None:
@@ -148,10 +148,10 @@ class DatabaseBackups:
     async def delete(self, backup: Backup) -> None:
         """Delete a backup and its archive.
 
-        Raises: OperationOpen, when it is being made or restored; Precondition, when storage or state cannot be written
+        Raises: OperationOpen, when it is being made or restored; StorageFailed; Precondition, when the state cannot be
+        written
         """
         from agent.backups import record
-        from engines.errors import Precondition
 
         current = await self._operations.current(backup.database_id)
         if current is not None and backup.id in (current.params.get("backup_id"), current.params.get(SAFETY)):
@@ -159,13 +159,13 @@ class DatabaseBackups:
         try:
             await asyncio.to_thread(self.storage.remove, backup.place)
         except OSError as problem:
-            raise Precondition(f"The archive cannot be removed: {problem.strerror or problem}.") from problem
+            raise StorageFailed(f"The archive cannot be removed: {problem.strerror or problem}.") from problem
         await self._state.run(lambda connection: record.remove(connection, backup.id))
 
     async def require_download(self, backup: Backup) -> None:
         """Check that there is something to download.
 
-        Raises: BackupUnfinished, ArchiveNotFound; Precondition, when the storage cannot be read
+        Raises: BackupUnfinished, ArchiveNotFound, StorageFailed
         """
         if not backup.is_done:
             raise BackupUnfinished
@@ -186,13 +186,11 @@ class DatabaseBackups:
             source.close()
 
     async def _require_archive(self, backup: Backup) -> None:
-        """Raises: ArchiveNotFound; Precondition, when the storage cannot be read"""
-        from engines.errors import Precondition
-
+        """Raises: ArchiveNotFound, StorageFailed"""
         try:
             await asyncio.to_thread(self.storage.size, backup.place)
         except OSError as problem:
-            raise Precondition(f"The archive cannot be read: {problem.strerror or problem}.") from problem
+            raise StorageFailed(f"The archive cannot be read: {problem.strerror or problem}.") from problem
 
 
 def _about(logical_database: str | None) -> dict[str, str]:

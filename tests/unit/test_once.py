@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from errno import EIO
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,8 @@ from agent.api import databases, features, users
 from agent.asked import Asked, fingerprint_of
 from agent.audit.line import Change
 from agent.backups import backups
+from agent.backups.backups import DatabaseBackups
+from agent.backups.storage import Storage
 from agent.choices import AllChoices
 from agent.errors import AnswerUnknown, KeyInProgress, StateFailed, StateUnavailable
 from agent.state.state import State
@@ -40,8 +43,10 @@ from tests.fakes.driver import Gate
 from tests.fakes.health import FakeHealth
 from tests.fakes.service import Valet, configuration, running, until
 from tests.fakes.users import FakeUsers
+from tests.planted import IDS, plant
 
 ONE = "/api/databases/ad-one"
+A_BACKUP = f"{ONE}/backups/{IDS['backup_id']}"
 SECOND = {"name": "second", "colour": "red"}
 
 
@@ -227,6 +232,49 @@ async def test_a_failure_of_the_state_is_no_answer_of_an_action_that_is_kept(val
     valet.server().problem = None
     again = await act(valet, "add-thing", SECOND)
     assert (again.status_code, "Idempotent-Replayed" in again.headers) == (200, False)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "done"),
+    [("POST", f"{A_BACKUP}/restore", 201), ("DELETE", A_BACKUP, 204)],
+    ids=["POST", "DELETE"],
+)
+async def test_a_failure_of_the_storage_is_no_answer_that_is_kept(valet: Valet, method: str, path: str, done: int):
+    def ask() -> Awaitable[httpx.Response]:
+        return valet.ask(method, path, headers={"Idempotency-Key": "key-1"})
+
+    def refuse_the_storage(*_: object) -> None:
+        raise OSError(EIO, "the storage is away")
+
+    await plant(valet)
+    with pytest.MonkeyPatch.context() as failing:
+        failing.setattr(Storage, "_at", refuse_the_storage)
+        first = await ask()
+        assert (first.status_code, code(first)) == (409, "precondition")
+        assert "the storage is away" in first.json()["error"]
+        assert state_of(valet) == []
+    again = await ask()
+    assert (again.status_code, "Idempotent-Replayed" in again.headers) == (done, False)
+    assert (await ask()).headers["Idempotent-Replayed"] == "true"
+
+
+async def test_a_failure_of_the_storage_leaves_in_doubt_what_an_earlier_request_has_begun(valet: Valet):
+    def ask() -> Awaitable[httpx.Response]:
+        return valet.ask("DELETE", A_BACKUP, headers={"Idempotency-Key": "key-1"})
+
+    def refuse_the_storage(*_: object) -> None:
+        raise OSError(EIO, "the storage is away")
+
+    await plant(valet)
+    with pytest.MonkeyPatch.context() as lost:
+        lost.setattr(DatabaseBackups, "delete", refuse)
+        assert (await ask()).status_code == 500
+    with pytest.MonkeyPatch.context() as failing:
+        failing.setattr(Storage, "_at", refuse_the_storage)
+        assert code(await ask()) == "precondition"
+        assert [each[2] for each in state_of(valet)] == [0]
+    again = await ask()
+    assert (again.status_code, "Idempotent-Replayed" in again.headers) == (204, False)
 
 
 async def test_the_order_of_fields_is_nothing_and_another_body_is_refused(valet: Valet):

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from errno import EIO
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,20 @@ async def test_nothing_is_destroyed_when_the_backup_fails_or_cannot_begin() -> N
         del controls.problems["dump"]
         controls.missing = []
         assert (await drop(valet)).status_code == 200
+
+
+async def test_a_backup_that_failed_as_its_storage_was_away_uses_up_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise OSError(EIO, "the storage is away")
+
+    async with running(databases=SAFE) as valet:
+        add_second(valet)
+        with monkeypatch.context() as failing:
+            failing.setattr(valet.service.backups.storage, "_at", away)
+            failed = await drop(valet, key="k")
+        assert failed.json()["error"] == "Nothing was destroyed: the backup before it failed. the storage is away."
+        again = await drop(valet, key="k")
+        assert (again.status_code, "Idempotent-Replayed" in again.headers) == (200, False)
 
 
 @pytest.mark.parametrize("key", [None, "k"])
