@@ -29,17 +29,26 @@ from agent.api.service import (
     TOLD_ONCE,
     address_of,
     authorization_of,
+    operation_for,
     service_of,
 )
 from agent.asked import Asked, fingerprint_of, key_of
 from agent.audit.line import Change
 from agent.dispatch import authorise
-from agent.errors import AgentError, AnswerUnknown, DatabaseNotFound, Forbidden, StateUnavailable, Unauthenticated
+from agent.errors import (
+    AgentError,
+    AnswerUnknown,
+    DatabaseNotFound,
+    Forbidden,
+    OperationNotFound,
+    StateUnavailable,
+    Unauthenticated,
+)
 from agent.once import BEFORE_ANYTHING, NOT_BEGUN, REPLAYED, WITHOUT_END, Answer, Begun, Once, answer_of, begun
 from agent.tasks import TASKS, Task
 from agent.tokens import Principal
 from engines.action import Effect
-from engines.errors import InvalidParams
+from engines.errors import InvalidParams, Precondition
 
 SHED = frozenset({"rate_limited", "overloaded"})
 """Codes of which there is no line: it would cost more than the request did."""
@@ -68,7 +77,7 @@ class ChangeRoute(APIRoute):
             service_of(Request(scope)).limits.count(principal.name, scope[COUNTED])
             key = key_of(scope["headers"])
             # What a token does not see or may not do the route says, and nothing that was said when it might.
-            if key is None or not _may(scope, principal, TASKS[extra["x-task"]]):
+            if key is None or not await _may(scope, principal, TASKS[extra["x-task"]]):
                 await self._write_down(_Written(scope, receive, principal.name), send)
             else:
                 await self._do_once(scope, receive, send, who=principal.name, key=key)
@@ -138,12 +147,20 @@ class ChangeRoute(APIRoute):
         )
 
 
-def _may(scope: Scope, principal: Principal, task: Task) -> bool:
+async def _may(scope: Scope, principal: Principal, task: Task) -> bool:
+    """Raises: StateUnavailable"""
+    service, names = service_of(Request(scope)), scope["path_params"]
     try:
-        database = service_of(Request(scope)).databases.find(principal, scope["path_params"]["database_id"])
+        database = service.databases.find(principal, names["database_id"])
         authorise(principal, database, task)
-    except (DatabaseNotFound, Forbidden):
+        if "operation_id" in names:
+            await operation_for(service, principal, database, names["operation_id"])
+    except (DatabaseNotFound, OperationNotFound, Forbidden):
         return False
+    except Precondition as problem:
+        raise StateUnavailable(
+            f"Nothing was done, since the operation cannot be looked up. {problem.message}"
+        ) from problem
     return True
 
 

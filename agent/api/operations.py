@@ -11,8 +11,7 @@ from starlette.responses import Response
 
 from agent.api.bodies import no_fields
 from agent.api.databases import as_json
-from agent.api.service import database_of, permitted, service_of
-from agent.dispatch import authorise
+from agent.api.service import database_of, operation_for, permitted, service_of
 from agent.tasks import CANCEL_OPERATION
 
 if TYPE_CHECKING:
@@ -71,10 +70,7 @@ async def cancel_operation(request: Request, database_id: str, operation_id: str
     principal, database = permitted(request, database_id, CANCEL_OPERATION)
     await no_fields(request)
     service = service_of(request)
-    operation = await service.operations.find(database.id, operation_id)
-    task = service.operations.task_of(operation)
-    if task is not None:
-        authorise(principal, database, task)
+    await operation_for(service, principal, database, operation_id)
     cancelled = await service.operations.cancel(database.id, operation_id)
     service.log.info("operation_cancelling", who=principal.name, operation=operation_id, database=database.id)
     return as_json({"operation": shown(cancelled)})

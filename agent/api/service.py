@@ -37,6 +37,8 @@ from engines.aftermath import Goal, Verdict, judge
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from agent.operations.record import Operation
+
     KeepBefore = Callable[[Sequence[str] | None, Connection], None]
 
 CHANGE = "dbvalet.change"
@@ -150,6 +152,18 @@ def permitted(request: Request, database_id: str, task: Task) -> tuple[Principal
     )
     authorise(principal, database, task)
     return principal, database
+
+
+async def operation_for(service: Service, principal: Principal, database: Database, operation_id: str) -> Operation:
+    """Find an operation for a token that is to end it, which must be one that may begin it.
+
+    Raises: OperationNotFound, Forbidden; Precondition, when the state cannot be read
+    """
+    operation = await service.operations.find(database.id, operation_id)
+    task = service.operations.task_of(operation)
+    if task is not None:
+        authorise(principal, database, task)
+    return operation
 
 
 def require_no_doubt(request: Request, why: str) -> None:

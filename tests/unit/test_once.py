@@ -25,6 +25,7 @@ from agent.backups.backups import DatabaseBackups
 from agent.backups.storage import Storage
 from agent.choices import AllChoices
 from agent.errors import AnswerUnknown, KeyInProgress, StateFailed, StateUnavailable
+from agent.operations.runner import Operations
 from agent.state.state import State
 from engines.aftermath import AS_ASKED, Goal, Verdict, judge
 from engines.errors import (
@@ -754,6 +755,41 @@ async def test_an_answer_is_not_for_a_token_that_may_not_do_it_any_more(tmp_path
         ("add-thing", "forbidden", False),
         ("create-user", "ok", True),
     ]
+
+
+@pytest.mark.parametrize("less", [{"role": "operator"}, {"deny": ["restore-backup"]}], ids=["a lower role", "denied"])
+async def test_a_cancellation_is_not_told_again_to_a_token_that_may_not_do_any_more_what_it_cancelled(
+    tmp_path: Path, less: dict[str, Any]
+):
+    state = f"sqlite:///{tmp_path}/state.db"
+    admin = next(each for each in configuration()["tokens"] if each["name"] == "admin")
+    async with running(state=state, tokens=[admin]) as valet:
+        made = (await valet.ask("POST", f"{ONE}/backups")).json()["database_backup"]
+        await until(lambda: not valet.service.operations._working)
+        gate = valet.server().backups.gates["swap"] = Gate()
+        begun = (await valet.ask("POST", f"{ONE}/backups/{made['id']}/restore")).json()
+        await until(lambda: gate.waiting)
+        path = f"/operations/{begun['operation_id']}/cancel"
+        first = await post(valet, path)
+        assert first.status_code == 200
+        await until(lambda: not valet.service.operations._working)
+    async with running(state=state, tokens=[{**admin, **less}]) as valet:
+        refused = await post(valet, path)
+        assert (code(refused), "Idempotent-Replayed" in refused.headers) == ("forbidden", False)
+    async with running(state=state, tokens=[admin]) as valet:
+        again = await post(valet, path)
+        assert (again.content, again.headers["Idempotent-Replayed"]) == (first.content, "true")
+
+
+async def test_whether_a_token_may_cancel_cannot_be_told_without_a_state(valet: Valet, monkeypatch: pytest.MonkeyPatch):
+    async def fails(*_: object) -> None:
+        raise StateFailed("The state cannot be used: database is locked.")
+
+    monkeypatch.setattr(Operations, "find", fails)
+    refused = await post(valet, f"/operations/{IDS['operation_id']}/cancel")
+    assert (refused.status_code, code(refused)) == (503, "state_unavailable")
+    assert refused.json()["error"].startswith("Nothing was done")
+    assert state_of(valet) == []
 
 
 @pytest.mark.parametrize(
