@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import orjson
 from fastapi import FastAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -73,6 +73,8 @@ class AuditLine(BaseModel):
     """`ok`, `begun`, `client_left` or that of the failure; of an operation that has ended, `ok` or its status."""
     replayed: bool
     """Whether an earlier answer was given again for its `Idempotency-Key`."""
+    backups: list[str] = Field(default_factory=list[str])
+    """Ids of the backups that were made before of what it destroys, the oldest first; left out where there are none."""
     digest: str
     """SHA-256 of the line without it, its keys sorted."""
 

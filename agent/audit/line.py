@@ -66,7 +66,7 @@ class Change:
     also: Callable[[Connection], None] | None = None
     """What is written in the transaction of its last line."""
     saved: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    """The backups that were made of what it destroys, see `agent.backups.named`; not in the line."""
+    """The backups that were made of what it destroys, see `agent.backups.named`; the line has their ids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +117,8 @@ def write(change: Change, at: datetime, head: Head, status: int | None, code: st
         "code": code,
         "replayed": change.replayed,
     }
+    if change.saved:
+        fields["backups"] = [each["id"] for each in change.saved]
     return row_of(fields)
 
 

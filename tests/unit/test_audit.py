@@ -621,6 +621,26 @@ def test_a_line_of_an_export_is_what_export_wrote_byte_for_byte(five: Path, tamp
     )
 
 
+async def of_one_that_destroys_what_is_backed_up(folder: Path) -> None:
+    databases = [{**each, "backup_before_destroy": True} for each in configuration()["databases"]]
+    async with running(state=f"sqlite:///{folder}/state.db", databases=databases) as valet:
+        valet.server().things["second"] = "red"
+        assert (await valet.act("drop-thing", {"name": "second"})).status_code == 200
+
+
+def test_lines_that_name_backups_are_in_one_chain_with_those_of_before(five: Path):
+    asyncio.run(of_one_that_destroys_what_is_backed_up(five))
+    exported = five / "audit.jsonl"
+    exported.write_text(invoke(five, "export").output)
+    lines = [json.loads(line) for line in exported.read_text().splitlines()]
+    assert ["backups" in line for line in lines] == [False] * 5 + [True] * 2
+    for result in (verified(five), verified(five, "--file", str(exported))):
+        assert result.output == f"The audit is whole: lines: 7, head: 7:{lines[-1]['digest']}\n"
+    changed = f"UPDATE audit SET line = replace(line, '{lines[-1]['backups'][0]}', 'none') WHERE sequence = 7"
+    change(five, changed)
+    assert verified(five).stderr == "dbvalet: Line 7 was changed.\n"
+
+
 def test_export_goes_on_after_a_line(five: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("agent.commands.audit.PAGE", 2)
     output = invoke(five, "export", "--after", "2").output

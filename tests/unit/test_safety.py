@@ -385,6 +385,33 @@ async def test_what_is_done_again_names_the_backups_of_each_try() -> None:
         assert done == {"ok": 1, "result": None, "backup": third, "earlier_backups": [first, second]}
 
 
+async def test_the_audit_names_the_backups_that_were_made_before() -> None:
+    async with running(databases=SAFE) as valet:
+        add_second(valet)
+        server = valet.server()
+        server.problems["drop-thing second"] = ConnectionLost("It was cut.")
+        assert (await drop(valet, key="k")).status_code == 503
+        server.problems.clear()
+        for _ in range(2):
+            assert (await drop(valet, key="k")).status_code == 200
+        add_second(valet)
+        assert (await drop(valet)).status_code == 200
+        assert (await valet.act("drop-thing", SECOND, database="ad-two")).status_code == 200
+        first, second, third = [each["id"] for each in await named_backups(valet)]
+        lines = (await valet.ask("GET", "/api/audit")).json()["audit"]
+    assert [(line["code"], line.get("backups")) for line in lines] == [
+        ("begun", [first]),
+        ("engine_unavailable", [first]),
+        ("begun", [first, second]),
+        ("ok", [first, second]),
+        ("ok", None),  # the answer was given again
+        ("begun", [third]),
+        ("ok", [third]),
+        ("begun", None),
+        ("ok", None),
+    ]
+
+
 async def test_what_another_has_taken_over_meanwhile_is_not_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -454,6 +481,8 @@ async def test_a_restore_backs_up_what_it_replaces() -> None:
         saved = next(each for each in await listed(valet) if each["id"] == done["safety_backup_id"])
         assert saved["status"] == "done"
         assert f"({saved['id']})" in done["notes"][0]
+        told = (await valet.ask("GET", "/api/audit")).json()["audit"][-1]
+        assert (told["method"], told["params"]["safety_backup_id"]) == ("OPERATION", saved["id"])
 
         again = (await valet.ask("POST", f"{ONE}/backups/{saved['id']}/restore", json={})).json()
         assert (await restored(valet, again))["status"] == "done"
