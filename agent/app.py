@@ -9,7 +9,7 @@ from typing import Any, cast
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from agent.api import changes, errors, routes
+from agent.api import errors, routes
 from agent.api.edge import Edge
 from agent.api.service import Service
 from agent.audit.journal import Journal
@@ -80,6 +80,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     sampler, logs = Sampler(), Logs(blotter(secrets_of(settings)))
     service = Service(
         tokens=tokens,
+        engines=engines,
         databases=known,
         dispatcher=Dispatcher(
             tokens, known, limits, metrics, journal=journal, once=once, safety=SafetyNet(backups, operations), log=log
@@ -135,7 +136,6 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
         openapi_url=None,
     )
     app.state.service = service
-    app.router.route_class = changes.ChangeRoute
     hot = routes.action_route(service.dispatcher)
     routes.install(app, hot, engines, metrics_are_public=service.metrics_are_public)
     errors.install(app)

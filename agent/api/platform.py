@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,7 +18,6 @@ from agent.errors import ApplicationNotFound, DatabaseNotFound, NotSupported, Pr
 from agent.tasks import READ_CREDENTIALS
 from agent.tokens import Principal
 from engines.action import Effect
-from engines.engine import Engine
 
 SCHEMES = {"postgres": "postgresql", "mariadb": "mysql", "influxdb": "http", "https+influxdb": "https"}
 """Of dbvalet's configuration, where clients look for another one: it is one protocol."""
@@ -174,6 +173,12 @@ async def list_regions(request: Request) -> Response:
     base = service_of(request).public_url or str(request.base_url).rstrip("/")
     region = dict.fromkeys(("api", "database_api", "dashboard"), base)
     return as_json({"regions": [{"name": "dbvalet", "display_name": "dbvalet", "ssh": "", "default": True, **region}]})
+
+
+async def list_providers(request: Request) -> Response:
+    """List the engines that dbvalet knows. It takes no token, and says nothing of what is declared."""
+    providers = [{"id": each.name, "name": each.title} for each in service_of(request).engines.values()]
+    return as_json({"addon_providers": sorted(providers, key=lambda each: each["id"])})
 
 
 async def list_plans(request: Request, provider: str) -> Response:
@@ -336,14 +341,8 @@ def _app_id(name: str) -> str:
     return stable_id("app", name)
 
 
-def install(app: FastAPI, engines: Mapping[str, Engine]) -> None:
+def install(app: FastAPI) -> None:
     """Put the routes of the platform into an app."""
-
-    async def list_providers(_: Request) -> Response:
-        """List the engines that dbvalet knows. It takes no token, and says nothing of what is declared."""
-        providers = [{"id": each.name, "name": each.title} for each in engines.values()]
-        return as_json({"addon_providers": sorted(providers, key=lambda each: each["id"])})
-
     one_app, addons = "/v1/apps/{app}", "/v1/apps/{app}/addons"
     one_addon = addons + "/{addon}"
     refused = ("not_found", "not_supported")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from agent.tasks import Task
 from agent.tokens import Principal, Tokens
 from engines.action import Effect
 from engines.aftermath import Goal, Verdict, judge
+from engines.engine import Engine
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -69,6 +70,8 @@ class Service:
     """The parts of a running dbvalet."""
 
     tokens: Tokens
+    engines: Mapping[str, Engine]
+    """All that are installed, also those of no database."""
     databases: Databases
     dispatcher: Dispatcher
     limits: Limits

@@ -9,6 +9,7 @@ from typing import Any
 
 import jwt
 import pytest
+from fastapi.routing import APIRoute
 
 from agent.api.platform import as_clients_write
 from agent.app import create_app
@@ -161,6 +162,27 @@ async def test_a_region_is_told_before_anybody_has_a_token() -> None:
         (region,) = (await valet.client.get("/v1/regions")).json()["regions"]
         assert region["default"] is True
         assert region["api"] == region["database_api"] == "https://valet.example"
+
+
+async def test_services_of_one_process_share_what_was_read_of_the_routes_and_answer_for_themselves() -> None:
+    async with running() as one, running(engines={ENGINE.name: ENGINE, BARE.name: BARE}, metrics="public") as other:
+        told: list[set[str]] = []
+        for valet in (one, other, one):
+            answer = await valet.client.get("/v1/addon_providers")
+            told.append({each["id"] for each in answer.json()["addon_providers"]})
+        assert told == [{"fake"}, {"fake", "bare"}, {"fake"}]
+        open_to = [(await valet.client.get("/metrics")).status_code for valet in (one, other)]
+        assert open_to == [401, 200]
+        # FastAPI takes long to read them.
+        async with running() as third:
+            read = [
+                {id(each.dependant) for each in valet.app.routes if isinstance(each, APIRoute)}
+                for valet in (one, third)
+            ]
+            assert read[0] == read[1] != set()
+            assert not {*map(id, third.app.routes)} & {*map(id, one.app.routes)}, (
+                "what is done to one is done to it alone"
+            )
 
 
 async def test_whoever_holds_the_token_is_shown_without_what_makes_clients_ask_for_consent(valet: Valet) -> None:
