@@ -158,16 +158,20 @@ class State:
         from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
         try:
-            with self._opened().connect() as connection, connection.execution_options(durable=durable).begin():
-                if self._file is None and not durable:
-                    connection.execute(text("SET LOCAL synchronous_commit = off"))
-                return work(connection)
+            with self._opened().connect() as connection:
+                try:
+                    with connection.execution_options(durable=durable).begin():
+                        if self._file is None and not durable:
+                            connection.execute(text("SET LOCAL synchronous_commit = off"))
+                        return work(connection)
+                except (SQLAlchemyError, sqlite3.Error, OSError) as problem:
+                    if self._file is not None and not isinstance(problem, IntegrityError):
+                        # Whatever went wrong with a file, the next one begins anew; not the pool, in which others wait.
+                        connection.invalidate()
+                    raise
         except IntegrityError:
             raise
         except (SQLAlchemyError, sqlite3.Error, OSError) as problem:
-            if self._file is not None and self._engine is not None:
-                # Whatever went wrong with a file, the next one begins anew.
-                self._engine.dispose()
             raise StateFailed(sentence(OSError(f"the state cannot be used: {reason_of(problem)}"))) from problem
 
     def _opened(self) -> Engine:

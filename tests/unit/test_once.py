@@ -503,8 +503,8 @@ async def test_of_two_that_begin_or_take_over_at_once_one_does(valet: Valet, mon
         await service.begin(asked, change)
 
     def lives(*_: Any) -> bool:
-        # Between the look and the taking over, another one takes it over.
-        with closing(sqlite3.connect(path_of(valet))) as connection, connection:
+        # Between the look and the taking over, another one takes it over, or finds that it has to wait.
+        with closing(sqlite3.connect(path_of(valet), timeout=0)) as connection, connection:
             connection.execute("UPDATE idempotency_keys SET owner = 'another'")
         return False
 

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -347,6 +348,28 @@ async def test_what_waits_too_long_for_its_turn_is_refused_and_not_done_later(
         assert each.message.startswith("The state cannot be used: it does not answer in time. The key `state` of")
     assert await asyncio.gather(*busy) == [True] * len(busy)
     assert await state.memory_of("").recall("key") is None
+
+
+async def test_who_waits_for_its_turn_has_it_when_the_one_before_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(state_module, "ANSWER_SECONDS", 5.0)
+    kept = State(f"sqlite:///{tmp_path}/state.db", stays=True)
+    await kept.run(take_slot("first", kept))
+    assert kept._engine is not None
+    waiting: Any = kept._engine.pool._pool.not_empty._waiters  # type: ignore[attr-defined]
+    begun = threading.Event()
+
+    def fail(_: Connection) -> None:
+        begun.set()
+        while not waiting:
+            time.sleep(0.001)
+        raise OSError("the disk is full")
+
+    failing = asyncio.create_task(kept.run(fail))
+    await asyncio.to_thread(begun.wait)
+    assert await kept.run(lambda _: "its turn") == "its turn"
+    with pytest.raises(Precondition, match="the disk is full"):
+        await failing
+    kept.close()
 
 
 async def test_a_state_that_stands_still_is_not_waited_for_without_end(state: State, monkeypatch: pytest.MonkeyPatch):
