@@ -75,7 +75,7 @@ def test_no_window_holds_more_than_the_rate_and_who_waits_as_told_is_served(monk
         except RateLimited as problem:
             refused += 1
             # It is not refused for longer than it must be: a hundredth of the window is counted together.
-            assert sum(each > now - 60.6 for each in taken) >= 50
+            assert sum(each > now - 60.6 for each in taken[-200:]) >= 50
             assert 1 <= problem.retry_after <= 60
             now += problem.retry_after
             limits.count("ops", Effect.READ)
@@ -90,8 +90,8 @@ def test_a_rate_that_is_never_reached_needs_little_memory(monkeypatch: pytest.Mo
     limits = Limits(LimitSettings(read="999999999/day"))
     tracemalloc.start()
     try:
-        for _ in range(200_000):
-            now += 1
+        for _ in range(20_000):
+            now += 10
             limits.count("ops", Effect.READ)
         assert tracemalloc.get_traced_memory()[0] < 64 * 1024
     finally:
