@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -100,10 +101,14 @@ def files(tmp_path: Path, authority: trustme.CA, of_clients: trustme.CA) -> File
     return files
 
 
+LOOKS_OFTEN = "from agent import certificates, cli; certificates.LOOK_SECONDS = 0.2; cli.main()"
+
+
 @contextmanager
 def serving_tls(files: Files, *, mutual: bool = False) -> Iterator[tuple[Running, str]]:
-    """Serve; gives the process and its URL."""
-    with serving(configuration(files.folder, ACME, tls=files.section(mutual=mutual))) as running_process:
+    """Serve, and look for new files every moment; gives the process and its URL."""
+    config = configuration(files.folder, ACME, tls=files.section(mutual=mutual))
+    with serving(config, program=[sys.executable, "-c", LOOKS_OFTEN]) as running_process:
         assert running_process.lines[-1]["scheme"] == "https"
         yield running_process, f"https://{running_process.lines[-1]['address']}"
 
