@@ -721,7 +721,7 @@ async def test_a_storage_that_fails_in_its_own_words_is_no_bug(valet: Valet, mon
 
 
 async def test_large_backups_are_never_whole_in_memory(valet: Valet):
-    valet.server().backups.padding = 200_000_000
+    valet.server().backups.padding = 100_000_000
     before = _memory()
     done = await make(valet)
     url = await link(valet, done)
@@ -735,7 +735,7 @@ async def test_large_backups_are_never_whole_in_memory(valet: Valet):
         assert answer.status_code == 200
         async for block in answer.aiter_raw():
             size += len(block)
-    assert size == done["size"] > 200_000_000
+    assert size == done["size"] > 100_000_000
     assert (await restored(valet, await restore(valet, done)))["status"] == "done"
     assert _memory() - before < 64
 
