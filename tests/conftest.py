@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.live.admins import guard_connections
 from tests.live.images import ENGINES, Engine, EngineImage, choose, find_image
@@ -50,8 +51,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+# On a machine that others use too, how long an example takes says nothing.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
 def pytest_configure(config: pytest.Config) -> None:
     guard_connections()
+    settings.load_profile("tests")
     # Of whoever runs the tests, or of a worker of pytest-xdist: what is printed is compared.
     os.environ.pop("COLUMNS", None)
     for marker in MARKERS:

@@ -146,7 +146,7 @@ async def test_a_log_that_cannot_be_read_is_told_to_who_would_follow_it(valet: V
 
 
 async def test_it_ends_with_the_time_of_the_link(valet: Valet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "LINK_SECONDS", 1)
+    monkeypatch.setattr(links, "LINK_SECONDS", 3)
     monkeypatch.setattr(logs, "LOOK_SECONDS", 0.02)
     async with listening(valet) as port:
         url = await link(valet, port)

@@ -92,6 +92,12 @@ class Valet:
     def server(self, database_id: str = "ad-one") -> FakeServer:
         return cast(FakeServer, self.database(database_id).server)
 
+    @property
+    def waiting_to_share(self) -> int:
+        """How many requests wait for the next run of a read."""
+        slots = self.service.dispatcher._coalescer._slots.values()
+        return sum(len(each.waiting) for each in slots)
+
     def lines(self, event: str | None = None) -> list[dict[str, Any]]:
         """Give the lines of the log, or those of one event."""
         lines = [json.loads(line) for line in self.log.getvalue().splitlines()]

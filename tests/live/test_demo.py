@@ -22,6 +22,9 @@ from engines.engine import installed_engines
 from tests.leftovers import all_gone, descendants, wait_until
 from tests.unit.running import command, environment
 
+# The first one on a machine fetches packages.
+pytestmark = pytest.mark.timeout(600)
+
 LIMIT = 120
 """Seconds; the first run on a machine fetches engines."""
 

@@ -21,6 +21,9 @@ from tests.leftovers import OtherProgram, all_gone, command_of, descendants, wai
 
 ENGINES = ["postgresql", "mysql", "mongodb", "influxdb"]
 
+# The first one on a machine fetches packages.
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="module")
 def progress() -> list[tuple[str, str]]:
@@ -162,7 +165,9 @@ def shared_memory_segments() -> set[str]:
 @pytest.mark.parametrize("user", range(len(server_users())), ids=lambda index: f"server user {index}")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, None], ids=str)
 def test_nothing_of_postgresql_is_left_after(user: int, how: signal.Signals | None) -> None:
-    with OtherProgram(PARENT, str(user), "1000" if how else "1") as parent:
+    # Whoever started the tests may have them ignore SIGINT (a shell's &), which programs hand on.
+    listening = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    with OtherProgram(listening + PARENT, str(user), "1000" if how else "1") as parent:
         run = Path(parent.line())
         pids = descendants(parent.process.pid)
         assert sum(command_of(pid).startswith("postgres: ") for pid in pids) >= 7

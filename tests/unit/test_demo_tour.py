@@ -88,7 +88,7 @@ def test_a_read_is_repeated_until_it_shows_what_was_begun(capsys: pytest.Capture
 
 
 def test_a_read_that_never_shows_it_fails_the_tour(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guides, "SHOWS_WITHIN_SECONDS", 0.1)
+    monkeypatch.setattr(guides, "SHOWS_WITHIN_SECONDS", 1)
     guide, asked = guided((200, {"ok": 1, "result": []}))
     with pytest.raises(TourFailed, match="the result is another"):
         guide.done_when_seen("Look.", "ad-pg", "pg-list-queries", where=bool)

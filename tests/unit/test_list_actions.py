@@ -112,14 +112,14 @@ async def test_an_engine_that_hangs_bounds_the_list(valet: Valet, monkeypatch: p
 
     assert set(found.values()) == {"The engine does not answer."}
     assert set(found) == set(ENGINE.actions)
-    assert asyncio.get_running_loop().time() - began < 1
+    assert asyncio.get_running_loop().time() - began < 5
 
 
 async def test_it_is_bounded_when_even_looking_hangs(valet: Valet, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(actions, "LOOK_SECONDS", 0.1)
     valet.server().describe_gate = Gate()
     valet.database()._seen_at -= 5
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(5):
         assert set(reasons(await listed(valet)).values()) == {"The engine does not answer."}
 
 

@@ -269,7 +269,9 @@ async def test_a_dbvalet_that_dies_is_noticed_by_its_heartbeat_and_taken_over_on
         assert kind.cut == ["dbvalet ended or was cut off from its state"]
 
 
-async def test_an_owner_that_was_taken_for_dead_stops(tmp_path: Path):
+async def test_an_owner_that_was_taken_for_dead_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # Nobody takes it over from the thief.
+    monkeypatch.setattr(runner, "ABANDONED_SECONDS", 1000.0)
     state = f"sqlite:///{tmp_path}/state.db"
     kind = FakeKind()
     kind.gate = Gate()

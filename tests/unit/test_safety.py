@@ -200,13 +200,13 @@ async def test_a_backup_whose_request_gave_up_while_it_was_begun_is_made_and_blo
     def slowly(self: State, work: Callable[[Any], Any]) -> Any:
         result = in_transaction(self, work)
         if work.__qualname__.startswith("Operations.begin."):
-            time.sleep(2)
+            time.sleep(4)
         return result
 
     async with running(databases=SAFE) as valet:
         add_second(valet)
         with monkeypatch.context() as patched:
-            patched.setattr(safety, "BEGIN_SECONDS", 1)
+            patched.setattr(safety, "BEGIN_SECONDS", 2)
             patched.setattr(State, "_in_transaction", slowly)
             refused = await drop(valet)
             assert (refused.status_code, refused.json()["code"]) == (503, "state_unavailable")

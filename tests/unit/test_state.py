@@ -332,11 +332,12 @@ async def test_values_wait_for_no_thread_that_others_keep_busy(file: Path):
 async def test_what_waits_too_long_for_its_turn_is_refused_and_not_done_later(
     state: State, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(state_module, "QUEUED_SECONDS", 0.1)
     await state.run(take_slot("first", state))
     end = threading.Event()
     busy = [asyncio.create_task(state.run(lambda _: end.wait())) for _ in range(state_module._THREADS)]
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.5)
+    # Those have their threads by now.
+    monkeypatch.setattr(state_module, "QUEUED_SECONDS", 0.1)
     late = [
         asyncio.create_task(each)
         for each in (state.memory_of("").remember("key", 1), state.run(lambda _: None), state.run(lambda _: None))

@@ -1,13 +1,17 @@
-"""Dump or restore in a process: `python -m tests.live.influxdb.backup_child dump|restore URL FOLDER [BYTES]`.
+"""Dump or restore in a process: `python -m tests.live.influxdb.backup_child dump|restore URL FOLDER [BYTES|WORDS]`.
 
 Prints each step, then how many bytes its memory rose, or the error. BYTES is the most that a file may have.
+It is killed in the step that WORDS name.
 """
 
 import asyncio
+import os
 import resource
+import signal
 import sys
 from pathlib import Path
 
+from engines.backup import Progress
 from engines.influxdb.backup import InfluxBackups
 from tests.live.influxdb.conftest import connect
 
@@ -22,7 +26,16 @@ def begin_the_peak_anew() -> int:
     return memory("VmRSS")
 
 
-async def main(work: str, url: str, folder: Path, most: int | None) -> None:
+def telling(dies_at: str) -> Progress:
+    def tell(percent: float, words: str) -> None:
+        print(f"{percent:.0f} {words}", flush=True)
+        if words == dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return tell
+
+
+async def main(work: str, url: str, folder: Path, most: int | None, dies_at: str) -> None:
     server = connect(url)
     backups = InfluxBackups(server)
     # What is imported first is no use of memory by the backup.
@@ -32,7 +45,7 @@ async def main(work: str, url: str, folder: Path, most: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     before = begin_the_peak_anew()
     try:
-        await getattr(backups, work)(folder, lambda percent, words: print(f"{percent:.0f} {words}", flush=True))
+        await getattr(backups, work)(folder, telling(dies_at))
     except OSError as full:
         print(f"OSError {full.strerror}")
     else:
@@ -41,4 +54,6 @@ async def main(work: str, url: str, folder: Path, most: int | None) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else None))
+    given = sys.argv[4] if len(sys.argv) > 4 else ""
+    most = int(given) if given.isdecimal() else None
+    asyncio.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), most, given))

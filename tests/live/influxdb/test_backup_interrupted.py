@@ -338,21 +338,13 @@ async def test_dbvalet_is_killed(
 ) -> None:
     old, new = two
     url = influxdb.url(USER, PASSWORD, database)
-    argv = [sys.executable, "-m", "tests.live.influxdb.backup_child", "restore", url, tmp_path]
-    assert await asyncio.to_thread(kill_when_it_says, argv, words) == -signal.SIGKILL
+    argv = [sys.executable, "-m", "tests.live.influxdb.backup_child", "restore", url, tmp_path, words]
+    child = await asyncio.to_thread(subprocess.run, argv, cwd=CHECKOUT, stdout=subprocess.DEVNULL)
+    assert child.returncode == -signal.SIGKILL
     await backups.clean_up()
     assert contents(influxdb, root, database) in (old, new)
     await backups.restore(tmp_path, quiet)
     assert contents(influxdb, root, database) == new
-
-
-def kill_when_it_says(argv: list[Any], words: str) -> int:
-    with subprocess.Popen(argv, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        for line in child.stdout:
-            if line.partition(" ")[2].strip() == words:
-                child.kill()
-        return child.wait()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ async def test_describe_tells_version_and_start(
     assert len(description.version) == 3
     (system,) = root.query("SHOW DIAGNOSTICS").get_points("system")
     assert description.started_at == datetime.fromisoformat(system["started"])
-    assert timedelta() < datetime.now(UTC) - description.started_at < timedelta(hours=1)
+    assert timedelta() < datetime.now(UTC) - description.started_at < timedelta(days=1)
     assert description == await server.describe()
     assert description.features == ()
 

@@ -1,14 +1,18 @@
-"""Dump or restore in a process of its own: `python -m tests.live.mongodb.backup_child dump|restore URL FOLDER [BYTES]`.
+"""Dump or restore in a process: `python -m tests.live.mongodb.backup_child dump|restore URL FOLDER [BYTES|WORDS]`.
 
 Prints each step, then how many bytes its memory rose, or the error. BYTES is the most that a file may have.
+It is killed in the step that WORDS name.
 """
 
 import asyncio
+import os
 import resource
+import signal
 import sys
 import tempfile
 from pathlib import Path
 
+from engines.backup import Progress
 from engines.engine import Server
 from engines.mongodb import ENGINE
 from engines.mongodb.backup import MongoBackups
@@ -31,7 +35,16 @@ def backups_of(server: Server) -> MongoBackups:
     return backups
 
 
-async def main(work: str, url: str, folder: Path, most: int | None) -> None:
+def telling(dies_at: str) -> Progress:
+    def tell(percent: float, words: str) -> None:
+        print(f"{percent:.0f} {words}", flush=True)
+        if words == dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return tell
+
+
+async def main(work: str, url: str, folder: Path, most: int | None, dies_at: str) -> None:
     server = connect(url)
     backups = backups_of(server)
     await backups.missing()
@@ -44,7 +57,7 @@ async def main(work: str, url: str, folder: Path, most: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     before = begin_the_peak_anew()
     try:
-        await getattr(backups, work)(folder, lambda percent, words: print(f"{percent:.0f} {words}", flush=True))
+        await getattr(backups, work)(folder, telling(dies_at))
     except OSError as full:
         print(f"OSError {full.strerror}")
     else:
@@ -53,4 +66,6 @@ async def main(work: str, url: str, folder: Path, most: int | None) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else None))
+    given = sys.argv[4] if len(sys.argv) > 4 else ""
+    most = int(given) if given.isdecimal() else None
+    asyncio.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), most, given))

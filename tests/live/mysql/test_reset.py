@@ -241,7 +241,7 @@ async def test_a_lock_that_is_not_released_in_time_is_told_and_what_could_be_dro
             await act_on(server, "reset-database", fresh)
         assert objects(root, fresh) == {"b"}
         # Nothing of it waits on.
-        await until(lambda: not [statement for _, statement in sessions_of(root) if statement], 0.5)
+        await until(lambda: not [statement for _, statement in sessions_of(root) if statement], 5)
         holder.run("COMMIT")
     await act_on(server, "reset-database", fresh)
     assert objects(root, fresh) == set()

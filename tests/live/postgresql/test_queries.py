@@ -75,7 +75,7 @@ async def test_the_duration_of_an_idle_session_is_what_its_last_query_took(
     session = await deployment.session()
     await session.set_autocommit(not transaction)
     await session.execute("SELECT pg_sleep(0.2)")
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(1.5)
     row = await listed(deployment, session.info.backend_pid)
     assert row["state"] == ("idle in transaction" if transaction else "idle")
     took = await deployment.value(
@@ -83,7 +83,7 @@ async def test_the_duration_of_an_idle_session_is_what_its_last_query_took(
     )
     assert isinstance(row["query_duration"], int)
     assert timedelta(microseconds=row["query_duration"] / 1000) == took
-    assert 0.2 <= took.total_seconds() < 0.4
+    assert 0.2 <= took.total_seconds() < 1.5
 
 
 async def test_a_session_that_never_ran_anything_has_no_duration(deployment: Deployment) -> None:
@@ -159,7 +159,7 @@ async def test_a_list_that_must_wait_ends_at_its_deadline_and_is_stopped_in_the_
                 " WHERE application_name = 'dbvalet' AND state = 'active'"
             )
 
-        await until(stopped, seconds=1)
+        await until(stopped)
     assert await deployment.act("pg-list-queries")
 
 

@@ -52,6 +52,7 @@ archive_mode = on
 archive_command = 'pgbackrest --stanza=main archive-push %p'
 archive_timeout = 60
 track_commit_timestamp = on
+autovacuum = off
 fsync = off
 END
 echo "host all all all scram-sha-256" >>/data/pg_hba.conf
