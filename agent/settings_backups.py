@@ -14,8 +14,8 @@ class KeepSettings(Section):
     """Which backups are kept when a new one is done. The last good one is kept whatever stands here."""
 
     count: Annotated[int, Field(ge=1)] = 14
-    """How many of a logical database: of those by the schedule so many, and as many of those that each token has asked
-    for, and that were made before it destroyed something."""
+    """How many of a logical database: of those by the schedule the last ones and the first one of each of so many days
+    (UTC), of those that each token has asked for so many, and as many that were made before it destroyed something."""
     days: Annotated[int, Field(ge=1)] | None = None
     """For how long. Without a value for as long as `count` says."""
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
+from agent.backups.keep import Keep
 from agent.backups.kinds import SAFETY, CleanUp, MakeBackup, RestoreBackup, Spool
 from agent.backups.storage import STORAGE, Storage
 from agent.backups.target import make_room, require_ready_at
@@ -40,8 +41,9 @@ class DatabaseBackups:
         self.storage = Storage(chosen.storage or str(settings.beside_state("dbvalet-backups")), chosen.options)
         self._spool = spool = Spool(chosen.spool or settings.beside_state("dbvalet-spool"))
         operations.undeclared.remove_files = spool.remove
-        make = MakeBackup(state, self.storage, spool, chosen.keep, clusters=clusters, log=log)
-        for kind in (make, RestoreBackup(state, self.storage, spool, make), CleanUp()):
+        keep = Keep(state, self.storage, chosen.keep, log)
+        make = MakeBackup(state, self.storage, spool, keep, clusters)
+        for kind in (make, RestoreBackup(state, self.storage, spool, make, keep), CleanUp()):
             operations.kinds[kind.type] = kind
 
     async def newest(self, database_id: str) -> list[Backup]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,13 +13,12 @@ from typing import TYPE_CHECKING
 import orjson
 
 from agent.backups.archive import pack, stoppable, unpack
+from agent.backups.keep import Keep, day_of
 from agent.backups.storage import Check, Storage, try_folder
 from agent.backups.target import make_room, require_ready, target
 from agent.errors import BackupNotFound, BackupUnfinished, Interrupted, LeftBehind
-from agent.log import Log
 from agent.operations.kind import LOGICAL, Run
 from agent.pitr.clusters import Clusters
-from agent.settings_backups import KeepSettings
 from agent.state.state import State
 from agent.tasks import CREATE_BACKUP, RESTORE_BACKUP
 from engines.backup import MANIFEST, Backups, Progress
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from agent.backups.record import Backup
+    from engines.recovery import Recovery
 
 CLEAN_UP_SECONDS = 20.0
 """How long cleaning up after a crash may take before it is put off: an operation must end, and soon."""
@@ -79,15 +78,12 @@ class MakeBackup:
     task = CREATE_BACKUP
     may_leave = False
 
-    def __init__(
-        self, state: State, storage: Storage, spool: Spool, keep: KeepSettings, *, clusters: Clusters, log: Log
-    ) -> None:
+    def __init__(self, state: State, storage: Storage, spool: Spool, keep: Keep, clusters: Clusters) -> None:
         self._state = state
         self._storage = storage
         self._spool = spool
         self._keep = keep
         self._clusters = clusters
-        self._log = log
 
     async def run(self, run: Run) -> list[str]:
         """Make a backup; when that fails or is cancelled nothing of it is kept.
@@ -97,7 +93,7 @@ class MakeBackup:
         backup = await _backup_of(self._state, run, "backup_id")
         notes = await self.make(run, backup, 97)
         run.progress(97, "removing what is no longer to be kept")
-        notes += await self.thin_out(run.database.id)
+        notes += await self._keep.thin_out(run.database.id)
         return notes if backup.logical_database else [*notes, *await self._back_up_cluster(run, backup)]
 
     async def make(self, run: Run, backup: Backup, until: float) -> list[str]:
@@ -164,50 +160,44 @@ class MakeBackup:
         """Make the backup that point-in-time recovery begins with, where that is set up; a failure is a note.
 
         Each pushes out the oldest by the repository's own retention, and every instant with it that leads from there:
-        more than one a day is made by the schedule alone.
+        so one a day is made, whoever asks for how many backups, and at however many hours.
         """
         if not self._clusters.has(run.database):
             return []
         recovery = self._clusters.of(run.database)
         try:
-            if backup.method != "periodic":
-                newest = max(
-                    (each.stopped_at for each in await recovery.sets() if each.usable and each.kind == "full"),
-                    default=None,
-                )
-                if newest is not None and newest > datetime.now(UTC) - timedelta(days=1):
-                    return [f"No backup of the whole server was made: there is one of {newest:%Y-%m-%d %H:%M} UTC."]
+            newest = await self._newest_that_is_enough(recovery, backup)
+            if newest is not None:
+                return [f"No backup of the whole server was made: there is one of {newest:%Y-%m-%d %H:%M} UTC."]
             await recovery.full_backup(part(run, 97, 99))
         except EngineError as failed:
             return [f"The backup of the whole server, for going back to an instant, failed: {failed.message}"]
         return ["A backup of the whole server was made too, for going back to an instant."]
 
-    async def thin_out(self, database_id: str, *, spare: str | None = None) -> list[str]:
-        """Remove the archives that are too many or too old, but never the last good one; a failure is a note.
+    async def _newest_that_is_enough(self, recovery: Recovery, backup: Backup) -> datetime | None:
+        """Tell of when the newest one of the whole server is, where another one is not to be made.
 
-        spare: a backup that stays whatever its age
+        That of the schedule is made with the first backup of a day, or a later one of it if that failed: by 24 hours a
+        day would be left out whenever one is done a little sooner than the day before. One of the timeline before does
+        not count there, as the restore that ended that one may have gone back behind it.
+
+        Raises: EngineError
         """
+        sets = [each for each in await recovery.sets() if each.usable and each.kind == "full"]
+        since = datetime.now(UTC) - timedelta(days=1)
+        if backup.method == "periodic":
+            live = (await recovery.standing()).timeline
+            sets = [each for each in sets if each.timeline == live]
+            since = await self._first_of_its_day(backup)
+        return max((each.stopped_at for each in sets if each.stopped_at >= since), default=None)
+
+    async def _first_of_its_day(self, backup: Backup) -> datetime:
+        """Tell when the first periodic backup of the same day was begun, in whole seconds as sets are told of."""
         from agent.backups import record
 
-        def look(connection: Connection) -> list[Backup]:
-            found: dict[str | None, list[Backup]] = {}
-            for each in record.newest(connection, database_id):
-                found.setdefault(each.logical_database, []).append(each)
-            now = self._state.now(connection)
-            return [each for of_one in found.values() for each in too_many(of_one, self._keep, now)]
-
-        notes: list[str] = []
-        for each in await self._state.run(look):
-            if each.id == spare:
-                continue
-            try:
-                await asyncio.to_thread(self._storage.remove, each.place)
-            except OSError as problem:
-                notes.append(f"The older backup {each.name} could not be removed: {problem.strerror or problem}.")
-                continue
-            await self._state.run(lambda connection, each=each: record.remove(connection, each.id))
-            self._log.info("backup_expired", backup=each.id, name=each.name, database=database_id)
-        return notes
+        known = await self._state.run(lambda connection: record.newest(connection, backup.database_id))
+        of_the_day = [each for each in known if each.method == "periodic" and day_of(each) == day_of(backup)]
+        return min(each.created_at for each in [backup, *of_the_day]).replace(microsecond=0)
 
 
 SAFETY = "safety_backup_id"
@@ -221,11 +211,12 @@ class RestoreBackup:
     task = RESTORE_BACKUP
     may_leave = True
 
-    def __init__(self, state: State, storage: Storage, spool: Spool, make: MakeBackup) -> None:
+    def __init__(self, state: State, storage: Storage, spool: Spool, make: MakeBackup, keep: Keep) -> None:
         self._state = state
         self._storage = storage
         self._spool = spool
         self._make = make
+        self._keep = keep
 
     async def run(self, run: Run) -> list[str]:
         """Restore a backup; when that fails or is cancelled the data of before stays.
@@ -261,7 +252,7 @@ class RestoreBackup:
                     await _undo(backups)
                 raise
         if SAFETY in run.operation.params:
-            notes += await self._make.thin_out(run.database.id, spare=backup.id)
+            notes += await self._keep.thin_out(run.database.id, spare=backup.id)
         return notes
 
     async def _fetch(self, backup: Backup, folder: Path, progress: Progress) -> None:
@@ -340,29 +331,6 @@ async def _backup_of(state: State, run: Run, param: str) -> Backup:
     return found
 
 
-_FAILED = ("error", "cancelled")
-
-
 def part(run: Run, begin: float, end: float) -> Progress:
     """Tell the progress of a part as that of the whole."""
     return lambda percent, words: run.progress(begin + (end - begin) * percent / 100, words)
-
-
-def too_many(newest_first: list[Backup], keep: KeepSettings, now: datetime) -> list[Backup]:
-    """Choose of one logical database the done ones that are too many or too old, and as many failed ones.
-
-    Too many are those of a kind, and of one token: to make backups takes less than to delete those of others.
-    """
-    done = [each for each in newest_first if each.is_done]
-    failed = [each for each in newest_first if each.status in _FAILED]
-    too_many: list[Backup] = []
-    for those in (done, failed):
-        alike: Counter[tuple[str, str | None]] = Counter()
-        for each in those:
-            alike[each.method, each.started_by] += 1
-            if alike[each.method, each.started_by] > keep.count:
-                too_many.append(each)
-    if keep.days is not None:
-        oldest = now - timedelta(days=keep.days)
-        too_many += [each for each in done[1:] if each.created_at < oldest and each not in too_many]
-    return too_many

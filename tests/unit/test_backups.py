@@ -7,6 +7,7 @@ import json
 import os
 import tarfile
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from sqlalchemy import update
 
 from agent import links
 from agent.backups import kinds
+from agent.backups.keep import too_many
 from agent.backups.record import Backup, BackupStatus, Method
 from agent.operations import keeper, runner
 from agent.settings_backups import KeepSettings
+from agent.state.state import State
 from agent.state.tables import backups as rows
 from engines.errors import BackupFailed, EngineUnavailable
 from tests.contract.decoders import go_failure
@@ -557,7 +560,7 @@ def backup_of(
 def test_the_last_good_one_is_kept_however_old_and_failed_ones_are_counted_apart():
     done, error = BackupStatus.DONE, BackupStatus.ERROR
     newest_first = [backup_of(number, status) for number, status in enumerate([error, done, error, error, done, done])]
-    expired = kinds.too_many(newest_first, KeepSettings(count=2, days=7), NOW)
+    expired = too_many(newest_first, KeepSettings(count=2, days=7), NOW)
 
     assert sorted(each.id for each in expired) == ["3", "4", "5"]
 
@@ -570,11 +573,57 @@ def test_backups_push_out_those_of_their_own_kind_and_token_only():
         backup_of(13, by=None),
     ]
     asked_for = [backup_of(number) for number in range(5)]
-    expired = kinds.too_many([*asked_for, *others], KeepSettings(count=2), NOW)
+    expired = too_many([*asked_for, *others], KeepSettings(count=2), NOW)
 
     assert [each.id for each in expired] == ["2", "3", "4"]
-    by_age = kinds.too_many(others, KeepSettings(count=2, days=7), NOW)
+    by_age = too_many(others, KeepSettings(count=2, days=7), NOW)
     assert [each.id for each in by_age] == ["11", "12", "13"]
+
+
+def periodic(name: str, at: datetime) -> Backup:
+    return replace(backup_of(0, method="periodic", by="schedule"), id=name, created_at=at)
+
+
+def kept_of(made: list[Backup], count: int) -> list[Backup]:
+    """Make them one after the other, and thin out after each."""
+    kept: list[Backup] = []
+    for each in made:
+        kept = [each, *kept]
+        expired = too_many(kept, KeepSettings(count=count), each.created_at)
+        kept = [other for other in kept if other not in expired]
+    return kept
+
+
+def test_more_hours_take_no_day_away():
+    midnight = datetime(2026, 1, 20, 0, 1, tzinfo=UTC)
+    nightly = [periodic(f"night {day}", midnight + timedelta(days=day)) for day in range(7)]
+    hourly = [periodic(f"hour {hour}", nightly[-1].created_at + timedelta(hours=hour)) for hour in range(1, 24)]
+    kept = [each.id for each in kept_of([*nightly, *hourly], 7)]
+
+    assert kept[:7] == [f"hour {hour}" for hour in range(23, 16, -1)]
+    assert kept[7:] == [f"night {day}" for day in range(6, -1, -1)]
+    next_night = periodic("night 7", midnight + timedelta(days=7))
+    assert [each.id for each in kept_of([*nightly, *hourly, next_night], 7)][-1] == "night 1"
+
+
+def test_days_without_a_backup_are_not_counted():
+    far_apart = [
+        periodic(str(day), datetime(2026, 1, 20, 3, tzinfo=UTC) + timedelta(days=30 * day)) for day in range(9)
+    ]
+    assert [each.id for each in kept_of(far_apart, 3)] == ["8", "7", "6"]
+
+
+@pytest.mark.parametrize("hours", [[0], [3, 15], list(range(24))])
+def test_however_many_hours_no_more_than_twice_so_many_are_kept(hours: list[int]):
+    midnight = datetime(2026, 1, 1, tzinfo=UTC)
+    made = [
+        periodic(f"{day} {hour}", midnight + timedelta(days=day, hours=hour)) for day in range(40) for hour in hours
+    ]
+    kept = kept_of(made, 14)
+
+    assert kept[:14] == made[:-15:-1]
+    assert len({each.created_at.date() for each in kept}) == 14
+    assert len(kept) == {1: 14, 2: 21, 24: 28}[len(hours)]
 
 
 async def test_an_operator_pushes_out_no_backup_of_others(state: str):
@@ -601,7 +650,7 @@ async def test_an_operator_pushes_out_no_backup_of_others(state: str):
         ("periodic", (1, True), True),
     ],
 )
-async def test_only_the_schedule_backs_the_whole_server_up_more_than_once_a_day(
+async def test_a_backup_of_a_token_backs_the_whole_server_up_once_a_day(
     state: str, monkeypatch: pytest.MonkeyPatch, method: Method, newest: tuple[int, bool], made: bool
 ):
     hours, usable = newest
@@ -613,6 +662,35 @@ async def test_only_the_schedule_backs_the_whole_server_up_more_than_once_a_day(
         found = await valet.service.operations.find("ad-one", begun.operation_id)
         assert (BACKED_UP_WHOLE in found.notes) is made
         assert any(note.startswith("No backup of the whole server was made") for note in found.notes) is not made
+
+
+async def test_the_schedule_backs_the_whole_server_up_once_a_day_however_many_its_hours(
+    state: str, monkeypatch: pytest.MonkeyPatch
+):
+    clock = datetime(2026, 1, 30, 23, 0, 5, tzinfo=UTC)
+    monkeypatch.setattr(State, "now", lambda *_: clock)
+    async with running(state=state) as valet:
+
+        async def made_whole() -> bool:
+            begun = await valet.service.backups.begin(valet.database(), "schedule", method="periodic")
+            await valet.service.operations.wait(begun.operation_id, 10)
+            return BACKED_UP_WHOLE in (await valet.service.operations.find("ad-one", begun.operation_id)).notes
+
+        monkeypatch.setattr(recovery, "MADE", clock - timedelta(hours=23))
+        assert await made_whole()
+        # It took until after midnight, and that of the next day has its turn all the same.
+        monkeypatch.setattr(recovery, "MADE", clock + timedelta(hours=2))
+        clock += timedelta(hours=24)
+        assert await made_whole()
+        clock = datetime(2026, 2, 1, 0, 0, 5, tzinfo=UTC)
+        assert await made_whole()  # the fake one has failed
+        clock += timedelta(hours=1)
+        assert await made_whole()
+        monkeypatch.setattr(recovery, "MADE", datetime(2026, 2, 1, 0, 0, 5, tzinfo=UTC))
+        clock += timedelta(hours=1)
+        assert not await made_whole()
+        valet.server().recovery.timeline = 2  # of which there is none yet
+        assert await made_whole()
 
 
 # Cut off.

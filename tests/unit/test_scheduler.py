@@ -313,6 +313,38 @@ async def test_a_periodic_backup_waits_for_another_operation(tmp_path: Path, mon
         assert valet.lines("bug") == []
 
 
+async def test_an_operator_who_chooses_more_hours_destroys_none_of_the_days_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(keeper, "BEAT_SECONDS", 0.02)
+    clock = Clock()
+    clock.now = at(0, 23, 30)
+    monkeypatch.setattr(State, "now", lambda *_: clock.now)
+    async with running(state=f"sqlite:///{tmp_path}/state.db", backups={"keep": {"count": 3}}) as valet:
+        each = Scheduler(valet.service.state, valet.service.databases, valet.service.operations, valet.service.log)
+
+        async def choose(hours: list[int]) -> None:
+            change = {"periodic_backups_enabled": True, "periodic_backups_scheduled_at": hours}
+            answer = await valet.ask("PATCH", "/api/databases/ad-one", "operator", json={"database": change})
+            assert answer.status_code == 200
+
+        async def made_at(*times: datetime) -> list[str]:
+            for clock.now in times:
+                ends = len(valet.lines("operation_ended"))
+                await each.look()
+                await until(lambda before=ends: len(valet.lines("operation_ended")) > before)
+            found = (await valet.ask("GET", "/api/databases/ad-one/backups")).json()["database_backups"]
+            return [backup["created_at"] for backup in found]
+
+        await choose([0])
+        nightly = await made_at(at(1, 0, 1), at(2, 0, 1), at(3, 0, 1))
+        assert len(nightly) == 3
+        await choose(list(range(24)))
+        kept = await made_at(*(at(3, hour, 1) for hour in range(1, 8)))
+        assert len(kept) == 6
+        assert kept[3:] == nightly
+
+
 async def _chosen_long_ago(valet: Valet) -> None:
     def work(connection: Connection) -> None:
         connection.exec_driver_sql("UPDATE database_settings SET scheduled_since = '2020-01-01 00:00:00.000000'")
