@@ -76,7 +76,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     operations.kinds[to_instant.type] = to_instant
     once = Once(state, journal, operations.owner, operations.claim)
     scheduler = Scheduler(state, known, operations, log)
-    backups = DatabaseBackups(settings, state, operations, clusters, log)
+    backups = DatabaseBackups(settings, state, operations, clusters, journal=journal, log=log)
     sampler, logs = Sampler(), Logs(blotter(secrets_of(settings)))
     service = Service(
         tokens=tokens,

@@ -51,13 +51,13 @@ class AuditLine(BaseModel):
     at: str
     """RFC 3339, in UTC."""
     request_id: str
-    """As in `X-Request-Id` and in dbvalet's log."""
+    """As in `X-Request-Id` and in dbvalet's log; the id of the operation where that does it without a request."""
     who: str
-    """The name of the token."""
+    """The name of the token; `schedule` or `dbvalet` where nobody asked."""
     address: str | None
     """Of the client's connection."""
     method: str
-    """`COMMAND` of `dbvalet token`, `OPERATION` of one that has ended."""
+    """`COMMAND` of `dbvalet token`, `OPERATION` of one that has ended, `KEEP` of a backup that is no longer kept."""
     path: str
     """Without its query."""
     action: str
@@ -68,7 +68,7 @@ class AuditLine(BaseModel):
     params: Any
     """Without secrets, and of 8 KiB at most: `…` stands where something is left out."""
     status: int | None
-    """Null where there was no answer, or is none yet, and at the end of an operation."""
+    """Null where there was no answer, or is none yet, and of what was done without a request."""
     code: str
     """`ok`, `begun`, `client_left` or that of the failure; of an operation that has ended, `ok` or its status."""
     replayed: bool

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
+from agent.audit.journal import Journal
 from agent.backups.keep import Keep
 from agent.backups.kinds import SAFETY, CleanUp, MakeBackup, RestoreBackup, Spool
 from agent.backups.storage import STORAGE, Storage
@@ -33,7 +34,16 @@ if TYPE_CHECKING:
 class DatabaseBackups:
     """What the API can do with backups."""
 
-    def __init__(self, settings: Settings, state: State, operations: Operations, clusters: Clusters, log: Log) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        state: State,
+        operations: Operations,
+        clusters: Clusters,
+        *,
+        journal: Journal,
+        log: Log,
+    ) -> None:
         """Give `operations` the kinds of them that backups need."""
         chosen = settings.backups
         self._state = state
@@ -41,7 +51,7 @@ class DatabaseBackups:
         self.storage = Storage(chosen.storage or str(settings.beside_state("dbvalet-backups")), chosen.options)
         self._spool = spool = Spool(chosen.spool or settings.beside_state("dbvalet-spool"))
         operations.undeclared.remove_files = spool.remove
-        keep = Keep(state, self.storage, chosen.keep, log)
+        keep = Keep(state, self.storage, chosen.keep, journal, log)
         make = MakeBackup(state, self.storage, spool, keep, clusters)
         for kind in (make, RestoreBackup(state, self.storage, spool, make, keep), CleanUp()):
             operations.kinds[kind.type] = kind

@@ -8,15 +8,20 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from agent.audit.journal import Journal
+from agent.audit.line import Change
 from agent.backups.storage import Storage
+from agent.errors import StateUnavailable
 from agent.log import Log
 from agent.settings_backups import KeepSettings
 from agent.state.state import State
+from agent.tasks import DELETE_BACKUP
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from agent.backups.record import Backup
+    from agent.operations.record import Operation
 
 _FAILED = ("error", "cancelled")
 
@@ -24,14 +29,15 @@ _FAILED = ("error", "cancelled")
 class Keep:
     """Removes the archives that are too many or too old, but never the last good one."""
 
-    def __init__(self, state: State, storage: Storage, chosen: KeepSettings, log: Log) -> None:
+    def __init__(self, state: State, storage: Storage, chosen: KeepSettings, journal: Journal, log: Log) -> None:
         self._state = state
         self._storage = storage
         self._chosen = chosen
+        self._journal = journal
         self._log = log
 
-    async def thin_out(self, database_id: str, *, spare: str | None = None) -> list[str]:
-        """Remove what is no longer to be kept; a failure is a note.
+    async def thin_out(self, operation: Operation, *, spare: str | None = None) -> list[str]:
+        """Remove, as a part of an operation, what is no longer to be kept of its database; a failure is a note.
 
         spare: a backup that stays whatever its age
         """
@@ -39,7 +45,7 @@ class Keep:
 
         def look(connection: Connection) -> list[Backup]:
             found: dict[str | None, list[Backup]] = {}
-            for each in record.newest(connection, database_id):
+            for each in record.newest(connection, operation.database_id):
                 found.setdefault(each.logical_database, []).append(each)
             now = self._state.now(connection)
             return [each for of_one in found.values() for each in too_many(of_one, self._chosen, now)]
@@ -49,13 +55,44 @@ class Keep:
             if each.id == spare:
                 continue
             try:
-                await asyncio.to_thread(self._storage.remove, each.place)
+                await self._remove(each, _line_of(each, operation))
             except OSError as problem:
                 notes.append(f"The older backup {each.name} could not be removed: {problem.strerror or problem}.")
-                continue
-            await self._state.run(lambda connection, each=each: record.remove(connection, each.id))
-            self._log.info("backup_expired", backup=each.id, name=each.name, database=database_id)
+            except StateUnavailable as problem:
+                notes.append(f"The older backup {each.name} was to be removed. {problem.message}")
+            else:
+                self._log.info("backup_expired", backup=each.id, name=each.name, database=each.database_id)
         return notes
+
+    async def _remove(self, backup: Backup, change: Change) -> None:
+        """Remove a backup and its archive, with a line in the audit before and one after, as the route does.
+
+        Raises: OSError; StateUnavailable, when that cannot be written down
+        """
+        from agent.backups import record
+
+        await self._journal.begin(change)
+        try:
+            await asyncio.to_thread(self._storage.remove, backup.place)
+        except OSError:
+            await self._journal.end(change, None, "error")
+            raise
+        change.also = lambda connection: record.remove(connection, backup.id)
+        await self._journal.end(change, None, "ok")
+
+
+def _line_of(backup: Backup, operation: Operation) -> Change:
+    return Change(
+        request_id=operation.id,
+        who=operation.started_by,
+        address=None,
+        method="KEEP",
+        path=f"/api/databases/{backup.database_id}/backups/{backup.id}",
+        action=DELETE_BACKUP.name,
+        effect=DELETE_BACKUP.effect,
+        database=backup.database_id,
+        params={"backup_id": backup.id, "name": backup.name},
+    )
 
 
 def too_many(newest_first: list[Backup], keep: KeepSettings, now: datetime) -> list[Backup]:

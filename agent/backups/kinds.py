@@ -93,7 +93,7 @@ class MakeBackup:
         backup = await _backup_of(self._state, run, "backup_id")
         notes = await self.make(run, backup, 97)
         run.progress(97, "removing what is no longer to be kept")
-        notes += await self._keep.thin_out(run.database.id)
+        notes += await self._keep.thin_out(run.operation)
         return notes if backup.logical_database else [*notes, *await self._back_up_cluster(run, backup)]
 
     async def make(self, run: Run, backup: Backup, until: float) -> list[str]:
@@ -252,7 +252,7 @@ class RestoreBackup:
                     await _undo(backups)
                 raise
         if SAFETY in run.operation.params:
-            notes += await self._keep.thin_out(run.database.id, spare=backup.id)
+            notes += await self._keep.thin_out(run.operation, spare=backup.id)
         return notes
 
     async def _fetch(self, backup: Backup, folder: Path, progress: Progress) -> None:

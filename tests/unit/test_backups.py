@@ -1,6 +1,7 @@
 """Backups over HTTP, on the fake engine: made, downloaded, restored, thinned out, and what happens when that fails."""
 
 import asyncio
+import errno
 import hashlib
 import io
 import json
@@ -512,6 +513,68 @@ async def test_no_more_than_so_many_are_kept(state: str, tmp_path: Path):
         made = [await make(valet) for _ in range(4)]
         assert [each["id"] for each in await listed(valet)] == [made[3]["id"], made[2]["id"]]
     assert len(archives(tmp_path)) == 2
+
+
+async def removals(valet: Valet) -> list[dict[str, Any]]:
+    found = (await valet.ask("GET", "/api/audit?limit=1000")).json()["audit"]
+    return [each for each in found if each["action"] == "delete-backup"]
+
+
+async def test_what_is_no_longer_kept_has_its_lines_in_the_audit(state: str):
+    async with running(state=state, backups={"keep": {"count": 1}}) as valet:
+        first = await make(valet)
+        last = await make(valet)
+        begun, done = await removals(valet)
+        assert (begun["code"], done["code"], done["status"]) == ("begun", "ok", None)
+        assert (done["who"], done["method"], done["effect"]) == ("operator", "KEEP", "destructive")
+        assert (done["request_id"], done["database"]) == (last["operation_id"], "ad-one")
+        assert done["path"] == f"{ONE}/backups/{first['id']}"
+        assert done["params"] == {"backup_id": first["id"], "name": first["name"]}
+        assert valet.lines("audited")[-1]["line"] == f"{done['sequence']}:{done['digest']}"
+
+
+async def test_what_cannot_be_removed_has_its_lines_too_and_stays(state: str, monkeypatch: pytest.MonkeyPatch):
+    async with running(state=state, backups={"keep": {"count": 1}}) as valet:
+        await make(valet)
+
+        def fail(*_: object) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        monkeypatch.setattr(valet.service.backups.storage, "remove", fail)
+        last = await make(valet)
+        assert len(await listed(valet)) == 2
+        assert [each["code"] for each in await removals(valet)] == ["begun", "error"]
+        notes = (await operation_of(valet, last))["notes"]
+        assert any(each.endswith("could not be removed: Read-only file system.") for each in notes)
+
+
+async def test_what_cannot_be_written_down_is_not_removed(state: str, tmp_path: Path):
+    async with running(state=state, backups={"keep": {"count": 1}}) as valet:
+        first = await make(valet)
+        await valet.service.state.run(
+            lambda connection: connection.exec_driver_sql(
+                "INSERT INTO audit SELECT sequence + 1, 'ad-one', '{}', 'x' FROM audit_head"
+            )
+        )
+        begun = await valet.service.backups.begin(valet.database(), "schedule", method="manual")
+        await valet.service.operations.wait(begun.operation_id, 10)
+        again = await valet.service.backups.begin(valet.database(), "schedule", method="manual")
+        await valet.service.operations.wait(again.operation_id, 10)
+        ended = await valet.service.operations.find("ad-one", again.operation_id)
+        assert ended.status == "finished"
+        assert (
+            f"The older backup {begun.name} was to be removed. Nothing was done, since it cannot be written down. "
+            "The audit has a line 2 that is not dbvalet's: `dbvalet audit verify` tells more."
+        ) in ended.notes
+        assert [each["id"] for each in await listed(valet)] == [again.id, begun.id, first["id"]]
+    assert len(archives(tmp_path)) == 3
+
+
+async def test_without_an_audit_backups_are_removed_all_the_same(state: str, tmp_path: Path):
+    async with running(state=state, audit="none", backups={"keep": {"count": 1}}) as valet:
+        made = [await make(valet) for _ in range(2)]
+        assert [each["id"] for each in await listed(valet)] == [made[1]["id"]]
+    assert len(archives(tmp_path)) == 1
 
 
 async def grow_old(valet: Valet, backup: dict[str, Any], days: int) -> None:
