@@ -75,7 +75,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
     to_instant = RestoreToInstant(clusters, state)
     operations.kinds[to_instant.type] = to_instant
     once = Once(state, journal, operations.owner, operations.claim)
-    scheduler = Scheduler(state, known, operations, log)
+    scheduler = Scheduler(state, known, operations, journal, log)
     backups = DatabaseBackups(settings, state, operations, clusters, journal=journal, log=log)
     sampler, logs = Sampler(), Logs(blotter(secrets_of(settings)))
     service = Service(

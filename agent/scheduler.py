@@ -12,12 +12,15 @@ from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Protocol
 
+from agent.audit.journal import Journal, Told
+from agent.audit.line import Change
 from agent.backups.backups import add_backup
 from agent.choices import chosen
 from agent.databases import Database
 from agent.errors import OperationOpen
 from agent.log import Log
 from agent.state.state import State
+from agent.tasks import CREATE_BACKUP
 from engines.errors import Precondition
 
 if TYPE_CHECKING:
@@ -57,10 +60,13 @@ class Begins(Protocol):
 class Scheduler:
     """Looks which periodic backups are due, and begins them."""
 
-    def __init__(self, state: State, databases: Iterable[Database], operations: Begins, log: Log) -> None:
+    def __init__(
+        self, state: State, databases: Iterable[Database], operations: Begins, journal: Journal, log: Log
+    ) -> None:
         self._state = state
         self._databases = list(databases)
         self._operations = operations
+        self._journal = journal
         self._log = log
         self._watcher: asyncio.Task[None] | None = None
 
@@ -97,6 +103,7 @@ class Scheduler:
 
     async def _begin(self, database: Database, slot: datetime) -> None:
         backup_id = token_hex(12)
+        told: list[Told] = []
 
         def rows(connection: Connection, operation: Operation) -> None:
             from sqlalchemy import insert
@@ -106,11 +113,14 @@ class Scheduler:
             row = {"database_id": database.id, "slot": slot, "operation_id": operation.id}
             connection.execute(insert(schedule_slots).values(row))
             add_backup(connection, operation, backup_id, "periodic")
+            # One that is kept out holds no backup up: its operation is written down, and nothing is destroyed.
+            told.append(self._journal.add(connection, _line_of(operation), "ok"))
 
         try:
             await self._operations.begin(database, "backup", {"backup_id": backup_id}, "schedule", rows)
         except OperationOpen:
             return  # or another dbvalet was faster, which the next look sees
+        told[-1]()
 
     def _due(self, connection: Connection, database_id: str) -> datetime | None:
         """Give the hour for which a backup has to be begun now."""
@@ -142,6 +152,20 @@ class Scheduler:
         if oldest is not None:
             connection.execute(delete(schedule_slots).where(mine, schedule_slots.c.slot <= oldest))
         return slot
+
+
+def _line_of(operation: Operation) -> Change:
+    return Change(
+        request_id=operation.id,
+        who=operation.started_by,
+        address=None,
+        method="SCHEDULE",
+        path=f"/api/databases/{operation.database_id}/backups",
+        action=CREATE_BACKUP.name,
+        effect=CREATE_BACKUP.effect,
+        database=operation.database_id,
+        params=operation.params,
+    )
 
 
 def last_slot(hours: Iterable[int], now: datetime) -> datetime | None:

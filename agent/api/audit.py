@@ -57,7 +57,8 @@ class AuditLine(BaseModel):
     address: str | None
     """Of the client's connection."""
     method: str
-    """`COMMAND` of `dbvalet token`, `OPERATION` of one that has ended, `KEEP` of a backup that is no longer kept."""
+    """`COMMAND` of `dbvalet token`, `OPERATION` of one that has ended, `KEEP` of a backup that is no longer kept,
+    `SCHEDULE` of one that the schedule begins."""
     path: str
     """Without its query."""
     action: str

@@ -12,8 +12,10 @@ import pytest
 from sqlalchemy import Connection, select
 
 from agent import scheduler
+from agent.audit.journal import Journal
 from agent.choices import AllChoices, DatabaseChange
 from agent.errors import OperationOpen
+from agent.log import make_log
 from agent.operations import keeper, record
 from agent.scheduler import Scheduler, last_slot
 from agent.state.state import State
@@ -102,7 +104,8 @@ class Sim:
 
     def start(self) -> Scheduler:
         databases: Any = [Declared()]
-        return Scheduler(self.state, databases, self.begun, None)
+        log = make_log("error")
+        return Scheduler(self.state, databases, self.begun, Journal(self.state, log, on=False), log)
 
     async def choose(self, hours: list[int], enabled: bool = True) -> None:
         change = DatabaseChange.model_validate(
@@ -321,7 +324,8 @@ async def test_an_operator_who_chooses_more_hours_destroys_none_of_the_days_befo
     clock.now = at(0, 23, 30)
     monkeypatch.setattr(State, "now", lambda *_: clock.now)
     async with running(state=f"sqlite:///{tmp_path}/state.db", backups={"keep": {"count": 3}}) as valet:
-        each = Scheduler(valet.service.state, valet.service.databases, valet.service.operations, valet.service.log)
+        service = valet.service
+        each = Scheduler(service.state, service.databases, service.operations, service.journal, service.log)
 
         async def choose(hours: list[int]) -> None:
             change = {"periodic_backups_enabled": True, "periodic_backups_scheduled_at": hours}
@@ -343,6 +347,34 @@ async def test_an_operator_who_chooses_more_hours_destroys_none_of_the_days_befo
         kept = await made_at(*(at(3, hour, 1) for hour in range(1, 8)))
         assert len(kept) == 6
         assert kept[3:] == nightly
+
+
+@pytest.mark.parametrize("kept_out", [False, True])
+async def test_what_the_schedule_begins_has_its_line_in_the_audit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_out: bool
+):
+    monkeypatch.setattr(keeper, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(scheduler, "LOOK_SECONDS", 0.02)
+    async with running(state=f"sqlite:///{tmp_path}/state.db") as valet:
+        await valet.ask("PATCH", "/api/databases/ad-one", json={"database": {"periodic_backups_enabled": True}})
+        if kept_out:
+            await valet.service.state.run(
+                lambda connection: connection.exec_driver_sql("INSERT INTO audit VALUES (2, 'ad-one', '{}', 'x')")
+            )
+        await _chosen_long_ago(valet)
+        await until(lambda: valet.lines("operation_ended"))
+        (made,) = (await valet.ask("GET", "/api/databases/ad-one/backups")).json()["database_backups"]
+        assert made["status"] == "done"
+        if kept_out:
+            (lost,) = valet.lines("not_audited")
+            assert (lost["who"], lost["request_id"]) == ("schedule", made["operation_id"])
+            return
+        line = (await valet.ask("GET", "/api/audit")).json()["audit"][1]
+        assert (line["who"], line["method"], line["action"]) == ("schedule", "SCHEDULE", "create-backup")
+        assert (line["effect"], line["status"], line["code"]) == ("write", None, "ok")
+        assert (line["request_id"], line["database"]) == (made["operation_id"], "ad-one")
+        assert line["params"] == {"backup_id": made["id"]}
+        assert valet.lines("audited")[-1]["line"] == f"{line['sequence']}:{line['digest']}"
 
 
 async def _chosen_long_ago(valet: Valet) -> None:
