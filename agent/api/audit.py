@@ -71,7 +71,8 @@ class AuditLine(BaseModel):
     status: int | None
     """Null where there was no answer, or is none yet, and of what was done without a request."""
     code: str
-    """`ok`, `begun`, `client_left` or that of the failure; of an operation that has ended, `ok` or its status."""
+    """`ok`, `begun`, `client_left` or that of the failure; of an operation that has ended, `ok` or its status,
+    and `cleaned_up` once what it left on the server is gone."""
     replayed: bool
     """Whether an earlier answer was given again for its `Idempotency-Key`."""
     backups: list[str] = Field(default_factory=list[str])

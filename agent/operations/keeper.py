@@ -11,7 +11,7 @@ from agent.audit.journal import Journal, Told
 from agent.errors import OperationLost
 from agent.log import Log
 from agent.operations.kind import LOGICAL, Kind, Run
-from agent.operations.line import line_of
+from agent.operations.line import line_of, line_of_left
 from agent.operations.outcome import outcome_of
 from agent.state.state import State
 from engines.errors import Precondition
@@ -108,12 +108,11 @@ class Keeper:
 
         operation = run.operation
 
-        def work(connection: Connection) -> Told:
+        def work(connection: Connection) -> list[Told]:
             if record.beat(connection, operation.id, self._owner, run.percent, run.step) is None:
-                return _nothing  # another one ends it, or this has ended it though it was not seen to
-            if outcome.status is record.Status.FINISHED:
-                record.cleaned_up(connection, operation.database_id, operation.params.get(LOGICAL))
-            told = self._end(connection, operation, outcome)
+                return []  # another one ends it, or this has ended it though it was not seen to
+            told = self._cleaned_up(connection, operation) if outcome.status is record.Status.FINISHED else []
+            told.append(self._end(connection, operation, outcome))
             record.forget_old(connection, operation.database_id, record.MOST_KEPT)
             return told
 
@@ -127,7 +126,8 @@ class Keeper:
                 if time.monotonic() - began > LOST_SECONDS:
                     return
                 await asyncio.sleep(BEAT_SECONDS)
-        told()
+        for tell in told:
+            tell()
         self._log.info(
             "operation_ended",
             operation=operation.id,
@@ -153,6 +153,14 @@ class Keeper:
         if told is not None:
             told()
         return told is not None
+
+    def _cleaned_up(self, connection: Connection, by: Operation) -> list[Told]:
+        """Tell that nothing is left behind any more; a restore may have come to its end only by that."""
+        from agent.operations import record
+
+        those = record.cleaned_up(connection, by.database_id, by.params.get(LOGICAL))
+        changes = [line_of_left(each, by, self._kinds) for each in those]
+        return [self._journal.add(connection, each, "cleaned_up") for each in changes if each is not None]
 
     def _end(self, connection: Connection, operation: Operation, outcome: Outcome) -> Told:
         """End an operation, in the state and in the audit, in one commit; what is given tells the log of the latter."""

@@ -1,8 +1,9 @@
-"""What the audit has of an operation: how one that destroys has ended, which no answer tells."""
+"""What the audit has of an operation: how one that destroys has ended, and what it left, which no answer tells."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.audit.line import Change
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def line_of(operation: Operation, kinds: Mapping[str, Kind]) -> Change | None:
     """Say what has ended; None of what destroys nothing, or is of a kind that is not known here."""
     kind = kinds.get(operation.type)
-    # What cleans up was asked for by nobody, and the restore that left it has its line.
+    # What cleans up is tried until it succeeds: then what it has cleaned up has a line, see below.
     if kind is None or kind.task.effect is not Effect.DESTRUCTIVE or operation.type == CLEAN_UP:
         return None
     return Change(
@@ -30,3 +31,9 @@ def line_of(operation: Operation, kinds: Mapping[str, Kind]) -> Change | None:
         database=operation.database_id,
         params={name: value for name, value in operation.params.items() if name != ASKED_UNDER},
     )
+
+
+def line_of_left(left: Operation, by: Operation, kinds: Mapping[str, Kind]) -> Change | None:
+    """Say that what an operation had left on the server was finished or undone by another one."""
+    change = line_of(left, kinds)
+    return None if change is None else replace(change, request_id=by.id, who=by.started_by)

@@ -243,12 +243,16 @@ def release(connection: Connection, operation_id: str, owner: str) -> None:
     )
 
 
-def cleaned_up(connection: Connection, database_id: str, logical_database: str | None) -> None:
-    """Tell that nothing is left behind on a logical database any more; None is the deployment's own."""
+def cleaned_up(connection: Connection, database_id: str, logical_database: str | None) -> list[Operation]:
+    """Tell that nothing is left behind on a logical database any more, and give the operations that had left it.
+
+    logical_database: None is the deployment's own
+    """
     due = operations.select().where(operations.c.database_id == database_id, operations.c.clean_up_due.is_(True))
-    for each in map(_read, connection.execute(due)):
-        if each.params.get(LOGICAL) == logical_database:
-            connection.execute(update(operations).where(operations.c.id == each.id).values(clean_up_due=False))
+    those = [each for each in map(_read, connection.execute(due)) if each.params.get(LOGICAL) == logical_database]
+    for each in those:
+        connection.execute(update(operations).where(operations.c.id == each.id).values(clean_up_due=False))
+    return those
 
 
 def _read(row: Row[Any]) -> Operation:

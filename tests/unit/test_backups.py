@@ -362,6 +362,13 @@ async def test_what_cannot_be_undone_at_once_is_undone_when_the_engine_is_back(v
     assert server.backups.half_done
     del server.backups.problems["clean_up"]
     await until(lambda: not server.backups.half_done)
+    await until(lambda: [each for each in valet.lines("operation_ended") if each["outcome"] == "finished"][1:])
+    lines = (await valet.ask("GET", "/api/audit?limit=1000")).json()["audit"]
+    asked, failed, cleaned = [each for each in lines if each["action"] == "restore-backup"]
+    assert (asked["code"], failed["code"], cleaned["code"]) == ("ok", "error", "cleaned_up")
+    assert (cleaned["who"], cleaned["method"], cleaned["status"]) == ("dbvalet", "OPERATION", None)
+    assert (cleaned["path"], cleaned["params"]) == (failed["path"], failed["params"])
+    assert cleaned["request_id"] != failed["request_id"] == begun["id"]
 
 
 @pytest.mark.parametrize("spoil", ["cut", "changed", "replaced", "gone"])
