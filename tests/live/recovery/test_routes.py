@@ -2,8 +2,10 @@
 
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
@@ -413,3 +415,36 @@ def kept_percent(config: Path, operation_id: str) -> int:
         (row,) = state.execute("SELECT params, progress FROM operations WHERE id = ?", (operation_id,)).fetchall()
     plan = json.loads(row[0]).get("plan")
     return steps[plan["step"]] if plan else row[1]
+
+
+def test_the_schedule_makes_a_physical_one_with_the_first_backup_of_a_day(config: Path, cluster: Cluster) -> None:
+    programs = os.pathsep.join([str(wheel_programs()), os.environ["PATH"]])
+    hours = {"periodic_backups_enabled": True, "periodic_backups_scheduled_at": list(range(24))}
+    days: list[str] = []
+    with serving(config) as running, client_of(running) as client:
+        assert client.patch(ONE, json={"database": hours}).status_code == 200
+    for _ in range(2):
+        before = physical(cluster)
+        with closing(sqlite3.connect(config.parent / "state.db")) as state, state:
+            state.execute("UPDATE database_settings SET scheduled_since = '2020-01-01 00:00:00.000000'")
+            state.execute("DELETE FROM schedule_slots")
+        with serving(config, more={"PATH": programs}) as running, client_of(running) as client:
+            made = begun_by_the_schedule(client, len(days))
+            assert ended(client, made["operation_id"])["status"] == "finished"
+            days.append(made["created_at"][:10])
+        # Only at midnight are there two days.
+        assert len(physical(cluster)) == len(before) + (days.count(days[-1]) == 1)
+    with serving(config) as running, client_of(running) as client:
+        off = {"periodic_backups_enabled": False}
+        assert client.patch(ONE, json={"database": off}).status_code == 200
+
+
+def begun_by_the_schedule(client: httpx.Client, before: int) -> dict[str, Any]:
+    ends_at = time.monotonic() + LIMIT
+    while True:
+        found = client.get(f"{ONE}/backups").json()["database_backups"]
+        by_the_schedule = [each for each in found if each["method"] == "periodic"]
+        if len(by_the_schedule) > before:
+            return by_the_schedule[0]
+        assert time.monotonic() < ends_at, found
+        time.sleep(0.1)
