@@ -12,6 +12,7 @@ from agent.backups.keep import Keep
 from agent.backups.kinds import SAFETY, CleanUp, MakeBackup, RestoreBackup, Spool
 from agent.backups.storage import STORAGE, Storage
 from agent.backups.target import make_room, require_ready_at
+from agent.backups.trial import problem_of
 from agent.databases import Database
 from agent.errors import BackupNotFound, BackupUnfinished, OperationOpen, RestorationNotFound, StorageFailed
 from agent.log import Log
@@ -117,6 +118,13 @@ class DatabaseBackups:
                 await asyncio.to_thread(self.storage.try_to_write, database.id)
         except OSError as problem:
             raise Precondition(told(problem)) from problem
+
+    async def unwritable(self, database_id: str) -> dict[str, str]:
+        """Tell what of `backups` in the configuration cannot be written to, and why; nothing is left of the tries."""
+        spool, storage = await asyncio.gather(
+            problem_of(self._spool.try_to_write), problem_of(lambda: self.storage.try_to_write(database_id))
+        )
+        return {place: why for place, why in (("spool", spool), ("storage", storage)) if why is not None}
 
     async def restore(self, database: Database, backup: Backup, started_by: str, *, safely: bool = False) -> Operation:
         """Begin to restore a backup of this database; `safely`: what it replaces is backed up first.

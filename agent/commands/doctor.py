@@ -97,7 +97,7 @@ def doctor(
     """Say what accounts and servers lack for each action.
 
     Connects to each database of the configuration. What is missing is named with the GRANT or the setting that helps.
-    Nothing is changed on any server.
+    Nothing is changed on any server. In a bucket for backups a file is written, and removed at once.
     """
     from agent.serve import put_together
 
@@ -134,7 +134,7 @@ async def examine(database: Database, service: Service) -> Findings:
             found.version = description.readable_version
             found.actions = await _diagnose(database, description)
             found.routes = await _diagnose_routes(database)
-            found.backups = await _lacking_backups(database)
+            found.backups = await _lacking_backups(database, service)
             found.actions = await _with_backups(database, service, found)
             if service.clusters.has(database):
                 found.actions.append(await _diagnose_recovery(database, service.clusters))
@@ -197,12 +197,18 @@ def _routes(lacks: Mapping[Route, Sequence[Lack]]) -> list[RouteDiagnosis]:
     ]
 
 
-async def _lacking_backups(database: Database) -> list[Missing]:
+async def _lacking_backups(database: Database, service: Service) -> list[Missing]:
+    """Ask the engine, and try the places where backups are made and kept."""
+    from agent.commands.tables import printable
+
     backups = database.engine.backups_of(database.server)
-    remedies = (
-        [f"There are no backups of {database.engine.title} here."] if backups is None else await backups.missing()
-    )
-    return [Missing(name="backup", remedy=each) for each in remedies]
+    if backups is None:
+        return [Missing(name="backup", remedy=f"There are no backups of {database.engine.title} here.")]
+    remedies, unwritable = await asyncio.gather(backups.missing(), service.backups.unwritable(database.id))
+    return [Missing(name="backup", remedy=each) for each in remedies] + [
+        Missing(name=place, remedy=f"`backups.{place}` cannot be written to: {printable(why)}")
+        for place, why in unwritable.items()
+    ]
 
 
 async def _with_backups(database: Database, service: Service, found: Findings) -> list[Diagnosis]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,10 +42,11 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Prepare]:
     return prepared
 
 
-def configuration(folder: Path, *databases: dict[str, Any]) -> str:
+def configuration(folder: Path, *databases: dict[str, Any], **more: Any) -> str:
     file = folder / "dbvalet.yaml"
     token = {"name": "tests", "token": "a-token-of-the-tests", "role": "admin", "databases": ["*"]}
-    file.write_text(json.dumps({"state": f"sqlite:///{folder}/state.db", "tokens": [token], "databases": databases}))
+    given = {"state": f"sqlite:///{folder}/state.db", "tokens": [token], "databases": databases, **more}
+    file.write_text(json.dumps(given))
     return str(file)
 
 
@@ -52,8 +54,10 @@ def declared(database: str, **more: Any) -> dict[str, Any]:
     return {"id": f"ad-{database}", "url": f"fake://valet:the-secret@db.example/{database}", **more}
 
 
-def doctor(folder: Path, *words: str, databases: tuple[dict[str, Any], ...] = (declared("app"),)) -> Result:
-    config = configuration(folder, *databases)
+def doctor(
+    folder: Path, *words: str, databases: tuple[dict[str, Any], ...] = (declared("app"),), **more: Any
+) -> Result:
+    config = configuration(folder, *databases, **more)
     return CliRunner().invoke(app, ["doctor", "--config", config, *words], env={"COLUMNS": "100"})
 
 
@@ -202,6 +206,69 @@ def test_backups_at_chosen_hours_are_not_ready_where_none_can_be_made(
     result = doctor(tmp_path, "--json")
     assert result.exit_code == 1
     assert refused(result) == {"create-backup", "restore-backup"}
+
+
+SAFE = (declared("app", backup_before_destroy=True),)
+
+
+@pytest.mark.parametrize("place", ["storage", "spool"])
+def test_a_place_where_no_backup_can_be_written_is_missing(
+    servers: dict[str, Prepare], tmp_path: Path, place: str
+) -> None:
+    servers["app"] = give_all
+    taken = tmp_path / "taken"
+    taken.touch()
+    backups = {"storage": f"file://{tmp_path}/new", "spool": f"{tmp_path}/new", place: f"{taken}/below"}
+    lack = {"name": place, "remedy": f"`backups.{place}` cannot be written to: Not a directory ({taken})."}
+    result = doctor(tmp_path, "--json", databases=SAFE, backups=backups)
+    assert result.exit_code == 1
+    concerned = {name: each["missing"] for name, each in actions_of(result).items() if each["ready"] == "no"}
+    assert concerned == {name: [lack] for name in (*DESTRUCTIVE, "create-backup", "restore-backup")}
+    lines = doctor(tmp_path, databases=SAFE, backups=backups).output.splitlines()
+    assert lines[lines.index("What helps, run or set by an account that may:") + 1] == f"  {lack['remedy']}"
+    unasked = doctor(tmp_path, backups=backups)
+    said = [f"  {lack['remedy']}", "", "Nothing is missing."]
+    assert (unasked.exit_code, unasked.output.splitlines()[-3:]) == (0, said)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_bucket_is_tried_and_what_it_says_is_told_in_one_line(
+    servers: dict[str, Prepare], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    servers["app"] = give_all
+    asked: dict[str, Any] = {"databases": SAFE, "backups": {"storage": "memory://doctor"}}
+    assert doctor(tmp_path, **asked).exit_code == 0
+    assert MemoryFileSystem().find("/doctor") == []
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("403\nfrom \x1b[2J the bucket")
+
+    monkeypatch.setattr(MemoryFileSystem, "open", refuse)
+    result = doctor(tmp_path, **asked)
+    assert result.exit_code == 1
+    said = "  `backups.storage` cannot be written to: RuntimeError: 403 from \\x1b[2J the bucket."
+    assert said in result.output.splitlines()
+
+
+def test_a_storage_that_does_not_answer_is_missing_and_holds_nobody(
+    servers: dict[str, Prepare], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers["app"] = give_all
+    ended, gave_up = threading.Event(), threading.Event()
+
+    def silent(*_: Any) -> None:
+        if not ended.wait(60):
+            gave_up.set()
+
+    monkeypatch.setattr("agent.backups.storage.Storage.try_to_write", silent)
+    monkeypatch.setattr("agent.backups.trial.TRY_SECONDS", 0.3)
+    result = doctor(tmp_path, databases=SAFE)
+    assert not gave_up.is_set(), "the command waited for the storage"
+    ended.set()
+    assert result.exit_code == 1
+    assert "  `backups.storage` cannot be written to: it does not answer within 0.3 s." in result.output.splitlines()
 
 
 def test_an_action_that_is_switched_off_lacks_nothing(servers: dict[str, Prepare], tmp_path: Path) -> None:
