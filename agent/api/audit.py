@@ -13,8 +13,9 @@ from starlette.responses import Response
 from agent.api.databases import as_json
 from agent.api.openapi import described
 from agent.api.service import principal_of, service_of
+from agent.audit.line import Tampered
 from agent.dispatch import authorise
-from agent.errors import Forbidden
+from agent.errors import Forbidden, StateUnavailable
 from agent.tasks import READ_AUDIT
 from engines.errors import InvalidParams
 
@@ -112,7 +113,10 @@ async def list_audit(request: Request) -> Response:
         authorise(principal, database, READ_AUDIT)
         scope = {database.id}
     rows = await service.journal.page(after=after, limit=limit, databases=scope, hidden=hidden)
-    lines = [row.shown() for row in rows]
+    try:
+        lines = [row.shown() for row in rows]
+    except Tampered as changed:
+        raise StateUnavailable(f"The audit cannot be shown: {changed} `dbvalet audit verify` tells more.") from changed
     if JSON_LINES in request.headers.get("accept", ""):
         return Response(b"".join(orjson.dumps(line) + b"\n" for line in lines), media_type=JSON_LINES)
     return as_json({"audit": lines, "next_after": rows[-1].sequence if len(rows) == limit else None})

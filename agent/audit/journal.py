@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect
 
 from agent.api.errors import STATUS
-from agent.audit.line import Change, Head, Row, redacted
+from agent.audit.line import Change, Head, Page, Row, redacted
 from agent.backups.named import told_of
 from agent.errors import AgentError, Overloaded, RateLimited, StateUnavailable
 from agent.log import Log, blotter
@@ -193,8 +193,8 @@ class Journal:
         return record.append(connection, without_secrets, self._state.now(connection), status, code)
 
 
-async def pages(state: State, after: int, size: int) -> AsyncGenerator[tuple[list[Row], Head]]:
-    """Give the lines after one of them, page by page, each with the head of the same moment; the last is not full.
+async def pages(state: State, after: int | None, size: int) -> AsyncGenerator[Page]:
+    """Give the lines after one of them, or all that stand there, page by page.
 
     Raises: Precondition, when the state cannot be read
     """
@@ -202,13 +202,14 @@ async def pages(state: State, after: int, size: int) -> AsyncGenerator[tuple[lis
 
     while True:
 
-        def work(connection: Connection, after: int = after) -> tuple[list[Row], Head]:
+        def work(connection: Connection, after: Any = after) -> Page:
             record.at_one_moment(connection)
-            last = record.head(connection)
-            return record.page(connection, after=after, limit=size), last
+            heads = record.heads(connection)
+            rows = record.page(connection, after=after, limit=size)
+            return Page(rows, heads, record.count(connection) if len(rows) < size else None)
 
-        rows, last = await state.run(work)
-        yield rows, last
-        if len(rows) < size:
+        page = await state.run(work)
+        yield page
+        if page.lines is not None:
             return
-        after = rows[-1].sequence
+        after = page.rows[-1].sequence

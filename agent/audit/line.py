@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import reduce
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import orjson
 
@@ -81,21 +81,76 @@ class Head:
         return f"{self.sequence}:{self.digest}"
 
 
+class Tampered(Exception):
+    """A line was changed, removed or put elsewhere."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A line as it is kept."""
+    """A line as it is kept: what somebody else has written there may be of any type."""
 
-    sequence: int
-    database_id: str | None
-    line: str
-    digest: str
+    sequence: Any
+    database_id: Any
+    line: Any
+    digest: Any
+
+    def fields(self) -> dict[str, Any]:
+        """Give the fields of the line.
+
+        Raises: Tampered, when it has none
+        """
+        try:
+            found = orjson.loads(self.line)
+        except orjson.JSONDecodeError:
+            found = None
+        if not isinstance(found, dict):
+            raise Tampered(f"{self.name.capitalize()} was changed.")
+        return cast("dict[str, Any]", found)
 
     def shown(self) -> dict[str, Any]:
-        """Give the fields of the line, and its digest."""
-        return {**orjson.loads(self.line), "digest": self.digest}
+        """Give the fields of the line, and its digest.
+
+        Raises: Tampered, when it has none
+        """
+        if not _is_text(self.digest):
+            raise Tampered(f"{self.name.capitalize()} was changed.")
+        return {**self.fields(), "digest": self.digest}
+
+    @property
+    def name(self) -> str:
+        """Name it in a sentence."""
+        return f"line {self.sequence}" if type(self.sequence) is int else "a line without a number"
+
+
+class Page(NamedTuple):
+    """Lines, and what the state has beside them at the same moment."""
+
+    rows: list[Row]
+    heads: list[tuple[Any, Any]]
+    """Sequence and digest of what it has as its last line: see `the_last`."""
+    lines: int | None
+    """How many there are in all; only with the last page, which is not full."""
 
 
 BEFORE_THE_FIRST = Head(sequence=0, digest="")
+
+
+def _is_text(value: Any) -> bool:
+    """Tell whether it is a text that can be written as UTF-8."""
+    return isinstance(value, str) and not any("\ud800" <= each <= "\udfff" for each in value)
+
+
+def the_last(heads: Sequence[tuple[Any, Any]]) -> Head:
+    """Give the head of the chain, of all that the state has as such.
+
+    Raises: Tampered, unless there is one
+    """
+    if len(heads) != 1:
+        raise Tampered(f"The state has to have one line as its last, and has {len(heads) or 'none'}.")
+    ((sequence, digest),) = heads
+    if type(sequence) is not int or not _is_text(digest):
+        raise Tampered("What the state has as its last line is none.")
+    return Head(sequence=sequence, digest=digest)
 
 
 def write(change: Change, at: datetime, head: Head, status: int | None, code: str) -> Row:
@@ -168,10 +223,6 @@ def _short(text: str, characters: int) -> str:
     return text if len(text) <= characters else f"{text[:characters]}{_CUT}"
 
 
-class Tampered(Exception):
-    """A line was changed, removed or put elsewhere."""
-
-
 class Check:
     """Follows the chain from its first line; each line is handed to `follow`, in the order in which it stands."""
 
@@ -186,18 +237,16 @@ class Check:
         """
         for row in rows:
             expected = self.head.sequence + 1
-            if row.sequence != expected:
-                raise Tampered(f"Line {expected} is not where it was: line {row.sequence} follows {expected - 1}.")
-            if sha256(row.line.encode()).hexdigest() != row.digest:
+            if type(row.sequence) is not int or row.sequence != expected:
+                raise Tampered(f"Line {expected} is not where it was: {row.name} follows {expected - 1}.")
+            if not _is_text(row.line) or sha256(row.line.encode()).hexdigest() != row.digest:
                 raise Tampered(f"Line {expected} was changed.")
-            try:
-                fields = orjson.loads(row.line)
-                place, database = (fields["sequence"], fields["previous"]), fields["database"]
-            except (orjson.JSONDecodeError, KeyError, TypeError):
-                raise Tampered(f"Line {expected} was changed.") from None
-            if place != (expected, self.head.digest):
+            fields = row.fields()
+            if not {"sequence", "previous", "database"} <= fields.keys() or type(fields["sequence"]) is not int:
+                raise Tampered(f"Line {expected} was changed.")
+            if (fields["sequence"], fields["previous"]) != (expected, self.head.digest):
                 raise Tampered(f"Line {expected} does not follow the one before it.")
-            if database != row.database_id:
+            if fields["database"] != row.database_id:
                 raise Tampered(f"Line {expected} is kept under another database.")
             self.head = Head(sequence=row.sequence, digest=row.digest)
             if watched is not None and watched.sequence == expected and watched != self.head:
@@ -216,11 +265,15 @@ class Check:
             if head is not None and head.sequence > self.head.sequence:
                 raise Tampered(f"The lines from {self.head.sequence + 1} to {head.sequence} are missing.")
 
-    def end_at(self, kept: Head) -> None:
-        """Check that the last line is the one that the state has as its last, at the moment of the last page.
+    def follow_page(self, page: Page, watched: Head | None = None) -> None:
+        """Check the next lines of the state, and with the last ones that the chain ends there and is all there is.
 
         Raises: Tampered
         """
+        self.follow(page.rows, watched)
+        if page.lines is None:
+            return
+        kept = the_last(page.heads)
         self.end(kept)
         if kept.sequence < self.head.sequence:
             raise Tampered(
@@ -228,3 +281,8 @@ class Check:
             )
         if kept != self.head:
             raise Tampered(f"Line {kept.sequence} is not the one that the state has as its last.")
+        if page.lines != self.head.sequence:
+            raise Tampered(
+                f"The state has {page.lines} lines: not all are of the chain, which has {self.head.sequence}."
+            )
+        self.end(watched)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import sqlite3
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, insert, or_, select, text, update
+from sqlalchemy import Connection, Select, func, insert, or_, select, text, update
+from sqlalchemy import Row as RowOf
 from sqlalchemy.exc import IntegrityError
 
-from agent.audit.line import Change, Head, Row, write
+from agent.audit.line import Change, Head, Row, Tampered, the_last, write
 from agent.state.tables import audit, audit_head
 from engines.errors import Precondition
 
@@ -16,9 +19,13 @@ from engines.errors import Precondition
 def append(connection: Connection, change: Change, at: datetime, status: int | None, code: str) -> Head:
     """Add a line to the end of the chain; others who would wait for the end of the transaction.
 
-    Raises: Precondition, when there is a line after the last one
+    Raises: Precondition, when there is a line after the last one, or it is not known which one that is
     """
-    row = write(change, at, head(connection, lock=True), status, code)
+    try:
+        last = head(connection, lock=True)
+    except Tampered as problem:
+        raise Precondition(f"{problem} `dbvalet audit verify` tells more.") from problem
+    row = write(change, at, last, status, code)
     line = insert(audit).values(sequence=row.sequence, database_id=row.database_id, line=row.line, digest=row.digest)
     try:
         connection.execute(line)
@@ -37,10 +44,24 @@ def touch(connection: Connection) -> None:
 
 
 def head(connection: Connection, *, lock: bool = False) -> Head:
-    """Read which line is the last."""
+    """Read which line is the last.
+
+    Raises: Tampered
+    """
+    return the_last(heads(connection, lock=lock))
+
+
+def heads(connection: Connection, *, lock: bool = False) -> list[tuple[Any, Any]]:
+    """Read sequence and digest of all that stand there as the last line: one, unless somebody else has changed it."""
     wanted = select(audit_head.c.sequence, audit_head.c.digest)
-    sequence, digest = connection.execute(wanted.with_for_update() if lock else wanted).one()
-    return Head(sequence=sequence, digest=digest)
+    return [
+        (each.sequence, each.digest) for each in _as_it_stands(connection, wanted.with_for_update() if lock else wanted)
+    ]
+
+
+def count(connection: Connection) -> int:
+    """Count the lines."""
+    return connection.execute(select(func.count()).select_from(audit)).scalar_one()
 
 
 def at_one_moment(connection: Connection) -> None:
@@ -53,18 +74,40 @@ def at_one_moment(connection: Connection) -> None:
 def page(
     connection: Connection,
     *,
-    after: int,
+    after: Any,
     limit: int,
     databases: Collection[str] | None = None,
     hidden: Collection[str] = (),
 ) -> list[Row]:
-    """Read lines in their order; only those of some databases, unless None, and none of those that are hidden."""
-    wanted = select(audit).where(audit.c.sequence > after).order_by(audit.c.sequence).limit(limit)
+    """Read lines in their order; only those of some databases, unless None, and none of those that are hidden.
+
+    after: a sequence; None is before all that stand there, those with a number that dbvalet gives none included
+    """
+    wanted = select(audit).order_by(audit.c.sequence).limit(limit)
+    if after is not None:
+        wanted = wanted.where(audit.c.sequence > after)
     if databases is not None:
         wanted = wanted.where(audit.c.database_id.in_(databases))
     if hidden:
         wanted = wanted.where(or_(audit.c.database_id.is_(None), audit.c.database_id.not_in(hidden)))
     return [
         Row(sequence=each.sequence, database_id=each.database_id, line=each.line, digest=each.digest)
-        for each in connection.execute(wanted)
+        for each in _as_it_stands(connection, wanted)
     ]
+
+
+def _as_it_stands(connection: Connection, wanted: Select[Any]) -> Sequence[RowOf[Any]]:
+    """Read rows whatever their texts hold: a file takes bytes that are no UTF-8 too, which become lone surrogates."""
+    driver = connection.connection.dbapi_connection
+    if not isinstance(driver, sqlite3.Connection):
+        return connection.execute(wanted).all()
+    usual = driver.text_factory
+    driver.text_factory = _decoded
+    try:
+        return connection.execute(wanted).all()
+    finally:
+        driver.text_factory = usual
+
+
+def _decoded(raw: bytes) -> str:
+    return raw.decode(errors="surrogateescape")

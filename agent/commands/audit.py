@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from agent.audit.line import Check, Head, Row
+    from agent.audit.line import Check, Head, Page, Row
     from agent.state.state import State
 
 EXAMPLES = """\b
@@ -87,27 +87,28 @@ def export(
 
 
 async def _check_state(config: Path | None, check: Check, noted: Head | None) -> None:
-    async with aclosing(_pages(config, 0)) as pages:
-        async for rows, last in pages:
-            check.follow(rows, noted)
-            if len(rows) < PAGE:
-                check.end_at(last)
-                check.end(noted)
+    async with aclosing(_pages(config, None)) as pages:
+        async for page in pages:
+            check.follow_page(page, noted)
 
 
 async def _export(config: Path | None, after: int) -> None:
     import orjson
 
+    from agent.audit.line import Tampered
     from agent.commands.told import tell
 
-    async with aclosing(_pages(config, after)) as pages:
-        async for rows, _ in pages:
-            for row in rows:
-                tell(orjson.dumps(row.shown()), f"The export ends before line {row.sequence}.")
+    try:
+        async with aclosing(_pages(config, after or None)) as pages:
+            async for page in pages:
+                for row in page.rows:
+                    tell(orjson.dumps(row.shown()), f"The export ends before line {row.sequence}.")
+    except Tampered as found:
+        typer.echo(f"dbvalet: {found} The export ends before it.", err=True)
+        raise typer.Exit(1) from None
 
 
-async def _pages(config: Path | None, after: int) -> AsyncGenerator[tuple[list[Row], Head]]:
-    """Give the lines and which one is the last by the state's own account; the last page is not full."""
+async def _pages(config: Path | None, after: int | None) -> AsyncGenerator[Page]:
     from agent.audit.journal import pages
     from engines.errors import Precondition
 
@@ -149,29 +150,33 @@ def _lines_of(file: Path) -> list[Row]:
     rows: list[Row] = []
     try:
         # Every byte between two ends of lines: of a field that stands there twice, readers take one or the other.
-        for line in file.read_bytes().splitlines(keepends=True):
+        lines = file.read_bytes().splitlines(keepends=True)
+    except OSError as problem:
+        raise typer.BadParameter(f"{file} cannot be read: {problem.strerror}", param_hint="--file") from None
+    for line in lines:
+        try:
             fields = orjson.loads(line)
             digest = fields.pop("digest")
             row = row_of(fields)
-            if row.digest != digest:
-                raise Tampered(f"Line {row.sequence} was changed.")
-            if line != orjson.dumps(row.shown(), option=orjson.OPT_APPEND_NEWLINE):
-                raise Tampered(f"Line {row.sequence} is not written as `export` writes it: something has changed it.")
-            rows.append(row)
-    except (OSError, KeyError, TypeError, AttributeError, orjson.JSONDecodeError) as problem:
-        raise typer.BadParameter(f"{file} is nothing that `export` wrote: {problem}", param_hint="--file") from None
+        except (KeyError, TypeError, AttributeError, orjson.JSONDecodeError) as problem:
+            if rows:
+                raise Tampered(f"What follows {rows[-1].name} is no line.") from None
+            raise typer.BadParameter(f"{file} is nothing that `export` wrote: {problem}", param_hint="--file") from None
+        if row.digest != digest:
+            raise Tampered(f"{row.name.capitalize()} was changed.")
+        if line != orjson.dumps(row.shown(), option=orjson.OPT_APPEND_NEWLINE):
+            raise Tampered(f"{row.name.capitalize()} is not written as `export` writes it: something has changed it.")
+        rows.append(row)
     return rows
 
 
 def _before(rows: Sequence[Row]) -> Head:
     """Give the line before the first, as that one has it: `export --after` begins in the middle."""
-    import orjson
-
     from agent.audit.line import BEFORE_THE_FIRST, Head
 
-    if not rows or rows[0].sequence <= 1:
+    if not rows or type(rows[0].sequence) is not int or rows[0].sequence <= 1:
         return BEFORE_THE_FIRST
-    return Head(sequence=rows[0].sequence - 1, digest=str(orjson.loads(rows[0].line).get("previous")))
+    return Head(sequence=rows[0].sequence - 1, digest=str(rows[0].fields().get("previous")))
 
 
 def _head(text: str) -> Head:

@@ -472,6 +472,22 @@ ONE_MORE = (
 )
 
 
+WITHOUT_CONSTRAINTS = (
+    "ALTER TABLE audit RENAME TO old",
+    "CREATE TABLE audit (sequence BIGINT, database_id TEXT, line TEXT, digest TEXT)",
+    "INSERT INTO audit SELECT * FROM old",
+    "DROP TABLE old",
+)
+
+
+def anew(number: int, line: str) -> list[str]:
+    """Write a line of one's own, an expression of SQL, with the digest that fits."""
+    return [
+        f"UPDATE audit SET line = {line} WHERE sequence = {number}",
+        f"UPDATE audit SET digest = sha256(line) WHERE sequence = {number}",
+    ]
+
+
 @pytest.fixture
 def five(tmp_path: Path) -> Path:
     asyncio.run(of_five_lines(tmp_path))
@@ -500,6 +516,61 @@ def five(tmp_path: Path) -> Path:
             [f"UPDATE audit SET sequence = {new} WHERE sequence = {old}" for old, new in ((2, 9), (3, 2), (9, 3))],
             "Line 2 does not follow the one before it.",
         ),
+        (["UPDATE audit SET line = CAST(line AS BLOB) WHERE sequence = 2"], "Line 2 was changed."),
+        (["UPDATE audit SET line = CAST(x'ff' AS TEXT) WHERE sequence = 2"], "Line 2 was changed."),
+        (["UPDATE audit SET digest = CAST(digest AS BLOB) WHERE sequence = 5"], "Line 5 was changed."),
+        (["UPDATE audit SET digest = CAST(x'ff' AS TEXT) WHERE sequence = 1"], "Line 1 was changed."),
+        ([*WITHOUT_CONSTRAINTS, "UPDATE audit SET line = NULL, digest = NULL"], "Line 1 was changed."),
+        (["UPDATE audit SET database_id = x'6164' WHERE sequence = 1"], "Line 1 is kept under another database."),
+        (
+            ["UPDATE audit SET database_id = CAST(x'ff' AS TEXT) WHERE sequence = 4"],
+            "Line 4 is kept under another database.",
+        ),
+        (anew(1, "json_set(line, '$.sequence', '1')"), "Line 1 was changed."),
+        (anew(1, "json_set(line, '$.sequence', json('true'))"), "Line 1 was changed."),
+        (anew(1, "json_set(line, '$.sequence', 1.0)"), "Line 1 was changed."),
+        (anew(1, "json_remove(line, '$.previous')"), "Line 1 was changed."),
+        (anew(1, "json_set(line, '$.previous', NULL)"), "Line 1 does not follow the one before it."),
+        (anew(1, "json_set(line, '$.database', json('{}'))"), "Line 1 is kept under another database."),
+        (anew(1, "replace(line, 'admin', '\\ud800')"), "Line 1 was changed."),
+        (anew(3, "replace(hex(zeroblob(100000)), '0', '[')"), "Line 3 was changed."),
+        (anew(3, "line || replace(hex(zeroblob(2000000)), '0', ' ')"), "Line 4 does not follow the one before it."),
+        (
+            ["UPDATE audit SET sequence = 2.5 WHERE sequence = 2"],
+            "Line 2 is not where it was: a line without a number follows 1.",
+        ),
+        (
+            ["INSERT INTO audit SELECT 'six', NULL, line, digest FROM audit WHERE sequence = 5"],
+            "Line 6 is not where it was: a line without a number follows 5.",
+        ),
+        (
+            ["INSERT INTO audit SELECT CAST(x'ff' AS TEXT), NULL, line, digest FROM audit WHERE sequence = 5"],
+            "Line 6 is not where it was: a line without a number follows 5.",
+        ),
+        (
+            ["INSERT INTO audit SELECT -5, NULL, line, digest FROM audit WHERE sequence = 1"],
+            "Line 1 is not where it was: line -5 follows 0.",
+        ),
+        (
+            ["INSERT INTO audit SELECT 0, NULL, line, digest FROM audit WHERE sequence = 1"],
+            "Line 1 is not where it was: line 0 follows 0.",
+        ),
+        (
+            [*WITHOUT_CONSTRAINTS, "UPDATE audit SET sequence = NULL WHERE sequence = 4"],
+            "Line 1 is not where it was: a line without a number follows 0.",
+        ),
+        (["DELETE FROM audit_head"], "The state has to have one line as its last, and has none."),
+        (
+            ["INSERT INTO audit_head SELECT 2, sequence, digest FROM audit_head"],
+            "The state has to have one line as its last, and has 2.",
+        ),
+        (["UPDATE audit_head SET digest = CAST(digest AS BLOB)"], "What the state has as its last line is none."),
+        (["UPDATE audit_head SET digest = CAST(x'ff' AS TEXT)"], "What the state has as its last line is none."),
+        (["UPDATE audit_head SET sequence = 'five'"], "What the state has as its last line is none."),
+        (
+            ["DELETE FROM audit_head", "DELETE FROM audit WHERE sequence = 3"],
+            "Line 3 is not where it was: line 4 follows 2.",
+        ),
     ],
 )
 @pytest.mark.parametrize("size", [1000, 5])
@@ -510,6 +581,58 @@ def test_whatever_was_done_to_a_line_is_found(
     assert verified(five).exit_code == 0
     result = changed(five, *statements)
     assert (result.exit_code, result.stderr) == (1, f"dbvalet: {text}\n")
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (1000, "Line 6 is not where it was: line 5 follows 5."),
+        (5, "The state has 6 lines: not all are of the chain, which has 5."),
+    ],
+)
+def test_a_line_that_stands_there_twice_is_found_where_a_page_ends_too(
+    five: Path, size: int, text: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("agent.commands.audit.PAGE", size)
+    result = changed(five, *WITHOUT_CONSTRAINTS, "INSERT INTO audit SELECT * FROM audit WHERE sequence = 5")
+    assert (result.exit_code, result.stderr) == (1, f"dbvalet: {text}\n")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit SET line = 'x' WHERE sequence = 3",
+        "UPDATE audit SET line = CAST(x'ff' AS TEXT) WHERE sequence = 3",
+        "UPDATE audit SET digest = CAST(digest AS BLOB) WHERE sequence = 3",
+    ],
+)
+async def test_what_is_no_line_is_neither_exported_nor_shown(tmp_path: Path, statement: str):
+    await of_five_lines(tmp_path)
+    change(tmp_path, statement)
+    exported = await asyncio.to_thread(invoke, tmp_path, "export")
+    assert (exported.exit_code, exported.stderr) == (1, "dbvalet: Line 3 was changed. The export ends before it.\n")
+    assert len(exported.stdout.splitlines()) == 2
+    async with running(state=f"sqlite:///{tmp_path}/state.db") as valet:
+        refused = await valet.ask("GET", "/api/audit")
+        assert (refused.status_code, refused.json()["code"]) == (503, "state_unavailable")
+        assert refused.json()["error"] == (
+            "The audit cannot be shown: Line 3 was changed. `dbvalet audit verify` tells more."
+        )
+        assert valet.lines("bug") == []
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM audit_head", "UPDATE audit_head SET digest = CAST(digest AS BLOB)"])
+async def test_without_a_last_line_nothing_is_done_and_the_lines_are_exported(tmp_path: Path, statement: str):
+    await of_five_lines(tmp_path)
+    change(tmp_path, statement)
+    assert len((await asyncio.to_thread(invoke, tmp_path, "export")).stdout.splitlines()) == 5
+    async with running(state=f"sqlite:///{tmp_path}/state.db") as valet:
+        refused = await valet.act("add-thing", {"name": "x"})
+        assert (refused.status_code, refused.json()["code"]) == (503, "state_unavailable")
+        assert refused.json()["error"].startswith("Nothing was done, since it cannot be written down. ")
+        assert refused.json()["error"].endswith(" `dbvalet audit verify` tells more.")
+        assert valet.server().performed == []
+        assert valet.lines("bug") == []
 
 
 async def test_who_verifies_while_lines_are_written_is_told_of_no_tampering(
@@ -639,6 +762,38 @@ def test_lines_that_name_backups_are_in_one_chain_with_those_of_before(five: Pat
     changed = f"UPDATE audit SET line = replace(line, '{lines[-1]['backups'][0]}', 'none') WHERE sequence = 7"
     change(five, changed)
     assert verified(five).stderr == "dbvalet: Line 7 was changed.\n"
+
+
+def resealed(line: str, **fields: Any) -> bytes:
+    """Change fields of an exported line, and give it the digest that fits."""
+    changed = {**json.loads(line), **fields}
+    del changed["digest"]
+    text = orjson.dumps(changed, option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps({**orjson.loads(text), "digest": hashlib.sha256(text).hexdigest()})
+
+
+@pytest.mark.parametrize("value", ["1", True, 1.0, None, [1], -1])
+def test_a_line_of_an_export_whose_number_is_none_is_found(five: Path, value: Any):
+    exported = five / "audit.jsonl"
+    first, *others = invoke(five, "export").output.splitlines()
+    named = "line -1" if value == -1 else "a line without a number"
+    for lines in ([], others):
+        exported.write_bytes(b"\n".join([resealed(first, sequence=value), *map(str.encode, lines), b""]))
+        result = verified(five, "--file", str(exported))
+        text = f"dbvalet: Line 1 is not where it was: {named} follows 0.\n"
+        assert (result.exit_code, result.stderr) == (1, text)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"no JSON", b"", b"[]", b"{}", b'{"digest":""}', b"\xff", b'{"who":"\\ud800"}', b"[" * 5000, b'{"sequence":3'],
+)
+def test_what_is_no_line_in_the_middle_of_an_export_is_found(five: Path, line: bytes):
+    exported = five / "audit.jsonl"
+    lines = invoke(five, "export").output.encode().splitlines()
+    exported.write_bytes(b"\n".join([*lines[:2], line, *lines[3:], b""]))
+    result = verified(five, "--file", str(exported))
+    assert (result.exit_code, result.stderr) == (1, "dbvalet: What follows line 2 is no line.\n")
 
 
 def test_export_goes_on_after_a_line(five: Path, monkeypatch: pytest.MonkeyPatch):

@@ -267,8 +267,7 @@ async def test_after_a_power_cut_that_takes_the_answer_the_engine_tells_what_is_
 async def audit_of(valet: Valet) -> list[tuple[str, bool]]:
     """Check the chain of the audit and give what its lines say."""
     check, found = Check(), []
-    async for rows, last in pages(valet.service.state, 0, 100):
-        check.follow(rows)
-        check.end_at(last)
-        found += [(line["code"], line["replayed"]) for line in (row.shown() for row in rows)]
+    async for page in pages(valet.service.state, None, 100):
+        check.follow_page(page)
+        found += [(line["code"], line["replayed"]) for line in (row.shown() for row in page.rows)]
     return found
