@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from agent.api.bodies import no_fields
 from agent.api.databases import as_json
+from agent.api.lists import listed, page_of
 from agent.api.service import database_of, operation_for, permitted, service_of
+from agent.paging import ListMeta
 from agent.tasks import CANCEL_OPERATION
 
 if TYPE_CHECKING:
@@ -50,13 +52,14 @@ class OperationsBody(BaseModel):
     """The body of `GET /api/databases/:id/operations`."""
 
     operations: list[OperationResource]
+    meta: ListMeta | None = Field(None, description="Where a page stands, if one was asked for.")
 
 
 async def list_operations(request: Request, database_id: str) -> Response:
-    """List the last operations of a database, newest first."""
+    """List the operations of a database, newest first: all that are remembered, or a page."""
     _, database = database_of(request, database_id)
-    found = await service_of(request).operations.newest(database.id)
-    return as_json({"operations": [shown(operation) for operation in found]})
+    page = page_of(request)
+    return listed("operations", await service_of(request).operations.newest(database.id), shown, page)
 
 
 async def get_operation(request: Request, database_id: str, operation_id: str) -> Response:

@@ -104,7 +104,13 @@ def _table(metrics_are_public: bool) -> list[BaseRoute]:
         "/api/databases/{database_id}/operations",
         operations.list_operations,
         **described(
-            *READS, response_model=operations.OperationsBody, tags=["operations"], operation_id="list_operations"
+            *READS,
+            "invalid_params",
+            "too_large",
+            query=PAGE_FIELDS,
+            response_model=operations.OperationsBody,
+            tags=["operations"],
+            operation_id="list_operations",
         ),
     )
     app.add_api_route(

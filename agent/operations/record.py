@@ -84,13 +84,12 @@ def find(connection: Connection, database_id: str, operation_id: str) -> Operati
     return None if row is None else _read(row)
 
 
-def newest(connection: Connection, database_id: str, most: int) -> list[Operation]:
-    """List operations of a database, newest first."""
+def newest(connection: Connection, database_id: str) -> list[Operation]:
+    """List the operations of a database, newest first: all that are remembered."""
     found = connection.execute(
         select(operations)
         .where(operations.c.database_id == database_id)
         .order_by(operations.c.created_at.desc(), operations.c.id)
-        .limit(most)
     )
     return [_read(row) for row in found]
 

@@ -48,8 +48,6 @@ CLEAN_UP_SECONDS = 60.0
 CLOSE_SECONDS = 12.0
 """How long operations may take to stop when dbvalet is told to end."""
 
-MOST_LISTED = 100
-
 Rows = Callable[["Connection", "Operation"], None]
 
 
@@ -155,7 +153,7 @@ class Operations:
         key = begun.get()
         if key is None or not key.in_doubt:
             return None
-        known = await self._state.run(lambda connection: record.newest(connection, database_id, record.MOST_KEPT))
+        known = await self._state.run(lambda connection: record.newest(connection, database_id))
         return next((each for each in known if each.params.get(ASKED_UNDER) == key.mark), None)
 
     async def find(self, database_id: str, operation_id: str) -> Operation:
@@ -173,7 +171,7 @@ class Operations:
         return found
 
     async def newest(self, database_id: str) -> list[Operation]:
-        """List the last operations of a database, newest first.
+        """List the operations of a database that are remembered, newest first.
 
         Raises: Precondition, when the state cannot be read
         """
@@ -181,7 +179,7 @@ class Operations:
             return []
         from agent.operations import record
 
-        return await self._state.run(lambda connection: record.newest(connection, database_id, MOST_LISTED))
+        return await self._state.run(lambda connection: record.newest(connection, database_id))
 
     async def current(self, database_id: str) -> Operation | None:
         """Find the operation of a database that has not ended.

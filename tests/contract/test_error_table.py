@@ -211,7 +211,8 @@ def changes_a_database(method: str) -> dict[str, list[Provoke]]:
     }
 
 
-OPERATION = "/api/databases/{database_id}/operations/{operation_id}"
+OPERATIONS = "/api/databases/{database_id}/operations"
+OPERATION = f"{OPERATIONS}/{{operation_id}}"
 
 
 async def state_is_spoilt(valet: Valet) -> None:
@@ -610,7 +611,11 @@ ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
         ],
         "overloaded": [while_crowded("GET", "/api/databases/{database_id}/actions", Effect.READ)],
     },
-    ("GET", "/api/databases/{database_id}/operations"): reads_the_state("/api/databases/{database_id}/operations"),
+    ("GET", OPERATIONS): {
+        **reads_the_state(OPERATIONS),
+        "invalid_params": out_of_pages(OPERATIONS),
+        "too_large": [too_long(OPERATIONS)],
+    },
     ("GET", OPERATION): reads_the_state(OPERATION),
     ("POST", f"{OPERATION}/cancel"): {
         **with_a_token("POST", f"{OPERATION}/cancel"),

@@ -1,6 +1,8 @@
-"""Lists of users and of backups: whole, as the known clients read them, or in pages."""
+"""Lists of users, of backups and of operations: whole, as the known clients read them, or in pages."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,18 +10,28 @@ import pytest
 from agent.api import lists
 from agent.backups import record
 from agent.errors import ListTooLarge
+from agent.operations import record as operations
 from agent.paging import LARGEST_RESULT
 from engines.errors import default_message
 from engines.users import User
 from tests.fakes.service import Valet, running
 from tests.planted import IDS, THEN, plant
 
-LISTS = {"users": "database-users", "backups": "database_backups"}
+LISTS = {"users": "database-users", "backups": "database_backups", "operations": "operations"}
+
+
+def add_operations(connection: Any, number: int) -> None:
+    """Add operations like one that `plant` has put there, each a second younger than the one before."""
+    like = operations.find(connection, "ad-one", IDS["restoration_id"])
+    assert like is not None
+    for each in range(1, number + 1):
+        created_at = THEN + timedelta(seconds=each)
+        operations.add(connection, replace(like, id=f"{each:024x}", created_at=created_at))
 
 
 @pytest.fixture
 async def valet() -> AsyncIterator[Valet]:
-    """Seven users and seven backups."""
+    """Seven users, seven backups and seven operations."""
     async with running() as valet:
         await plant(valet)
         server = valet.server()
@@ -37,6 +49,7 @@ async def valet() -> AsyncIterator[Valet]:
                     method="manual",
                     created_at=THEN,
                 )
+            add_operations(connection, 5)
 
         await valet.service.state.run(work)
         yield valet
@@ -80,6 +93,20 @@ async def test_a_list_that_is_too_long_for_one_answer_is_had_in_pages(
     assert "page and per_page" in refused.json()["error"]
     page = await valet.ask("GET", f"/api/databases/ad-one/{path}?per_page=2")
     assert len(page.json()[root]) == 2
+
+
+async def test_operations_are_listed_as_long_as_they_are_remembered() -> None:
+    async with running() as valet:
+        await plant(valet)
+        await valet.service.state.run(lambda connection: add_operations(connection, 148))
+        whole = (await valet.ask("GET", "/api/databases/ad-one/operations")).json()["operations"]
+        assert [each["id"] for each in whole][:149] == [
+            *(f"{each:024x}" for each in range(148, 0, -1)),
+            IDS["operation_id"],
+        ]
+        assert len(whole) == 150
+        last = (await valet.ask("GET", "/api/databases/ad-one/operations?page=2&per_page=100")).json()
+        assert (last["operations"], last["meta"]["pagination"]["total_count"]) == (whole[100:], 150)
 
 
 async def test_what_is_wrong_with_a_page_is_said_before_the_engine_is_asked(valet: Valet) -> None:
