@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import orjson
 
 from engines.errors import BackupDamaged, BackupFailed
+from engines.threads import in_own_thread
 
 MANIFEST = "manifest.json"
 """The file of a dump that lists the others."""
@@ -98,10 +99,10 @@ class Backups(Protocol):
 
 async def write_manifest(folder: Path, **facts: Any) -> Manifest:
     """Count and hash the files of a dump, and write its manifest, which makes it whole."""
-    files = await asyncio.to_thread(lambda: {path.name: measure(path) for path in sorted(folder.iterdir())})
+    files = await in_own_thread(lambda: {path.name: measure(path) for path in sorted(folder.iterdir())})
     manifest = Manifest(files=files, created_at=datetime.now(UTC), **facts)
     unfinished = folder / f".{MANIFEST}"
-    await asyncio.to_thread(unfinished.write_bytes, orjson.dumps(asdict(manifest), option=orjson.OPT_INDENT_2))
+    await in_own_thread(unfinished.write_bytes, orjson.dumps(asdict(manifest), option=orjson.OPT_INDENT_2))
     unfinished.rename(folder / MANIFEST)
     return manifest
 
@@ -112,7 +113,7 @@ async def read_manifest(folder: Path) -> Manifest:
     Raises: BackupDamaged
     """
     try:
-        read: dict[str, Any] = orjson.loads(await asyncio.to_thread((folder / MANIFEST).read_bytes))
+        read: dict[str, Any] = orjson.loads(await in_own_thread((folder / MANIFEST).read_bytes))
         read["files"] = {name: DumpedFile(**each) for name, each in read["files"].items()}
         read["created_at"] = datetime.fromisoformat(read["created_at"])
         manifest = Manifest(**read)
@@ -122,7 +123,7 @@ async def read_manifest(folder: Path) -> Manifest:
         path = folder / name
         if Path(name).name != name or not path.is_file():
             raise BackupDamaged(f"The backup lacks its file {name}.")
-        if await asyncio.to_thread(measure, path) != wanted:
+        if await in_own_thread(measure, path) != wanted:
             raise BackupDamaged(f"The file {name} of the backup is not as it was written.")
     return manifest
 

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 from agent.backups.storage import Check, GivenUp
 from engines.backup import BLOCK
 from engines.errors import BackupDamaged
+from engines.threads import in_own_thread
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ async def stoppable(work: Callable[[Check], T]) -> T:
         if given_up.is_set():
             raise GivenUp
 
-    running = asyncio.ensure_future(asyncio.to_thread(work, check))
+    running = asyncio.ensure_future(in_own_thread(work, check))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from secrets import token_hex
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from agent.audit.journal import Journal
 from agent.backups.keep import Keep
 from agent.backups.kinds import SAFETY, CleanUp, MakeBackup, RestoreBackup, Spool
-from agent.backups.storage import STORAGE, Storage
+from agent.backups.storage import Storage
 from agent.backups.target import make_room, require_ready_at
 from agent.backups.trial import problem_of
 from agent.databases import Database
@@ -24,6 +23,7 @@ from agent.settings import Settings
 from agent.state.state import State
 from engines import deadline
 from engines.backup import BLOCK
+from engines.threads import in_own_thread
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -113,9 +113,8 @@ class DatabaseBackups:
         with deadline.waiting_for("the state"):
             await self._operations.require_none(database.id)
         try:
-            with deadline.waiting_for(STORAGE):
-                await asyncio.to_thread(self._spool.try_to_write)
-                await asyncio.to_thread(self.storage.try_to_write, database.id)
+            await self.storage.in_time(self._spool.try_to_write)
+            await self.storage.in_time(self.storage.try_to_write, database.id)
         except OSError as problem:
             raise Precondition(told(problem)) from problem
 
@@ -177,7 +176,7 @@ class DatabaseBackups:
         if current is not None and backup.id in (current.params.get("backup_id"), current.params.get(SAFETY)):
             raise OperationOpen(f"This backup is in use: {current.type} {current.id}.")
         try:
-            await asyncio.to_thread(self.storage.remove, backup.place)
+            await self.storage.in_time(self.storage.remove, backup.place)
         except OSError as problem:
             raise StorageFailed(f"The archive cannot be removed: {problem.strerror or problem}.") from problem
         await self._state.run(lambda connection: record.remove(connection, backup.id))
@@ -196,10 +195,10 @@ class DatabaseBackups:
 
         Raises: ArchiveNotFound, OSError
         """
-        source = await asyncio.to_thread(self.storage.open, backup.place)
+        source = await in_own_thread(self.storage.open, backup.place)
         try:
-            await asyncio.to_thread(source.seek, first)
-            while length > 0 and (block := await asyncio.to_thread(source.read, min(BLOCK, length))):
+            await in_own_thread(source.seek, first)
+            while length > 0 and (block := await in_own_thread(source.read, min(BLOCK, length))):
                 length -= len(block)
                 yield block
         finally:
@@ -208,7 +207,7 @@ class DatabaseBackups:
     async def _require_archive(self, backup: Backup) -> None:
         """Raises: ArchiveNotFound, StorageFailed"""
         try:
-            await asyncio.to_thread(self.storage.size, backup.place)
+            await self.storage.in_time(self.storage.size, backup.place)
         except OSError as problem:
             raise StorageFailed(f"The archive cannot be read: {problem.strerror or problem}.") from problem
 

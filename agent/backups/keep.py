@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
@@ -16,6 +15,7 @@ from agent.log import Log
 from agent.settings_backups import KeepSettings
 from agent.state.state import State
 from agent.tasks import DELETE_BACKUP
+from engines.threads import in_own_thread
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -73,7 +73,7 @@ class Keep:
 
         await self._journal.begin(change)
         try:
-            await asyncio.to_thread(self._storage.remove, backup.place)
+            await in_own_thread(self._storage.remove, backup.place)
         except OSError:
             await self._journal.end(change, None, "error")
             raise

@@ -23,12 +23,16 @@ from agent.state.state import State
 from agent.tasks import CREATE_BACKUP, RESTORE_BACKUP
 from engines.backup import MANIFEST, Backups, Progress
 from engines.errors import EngineError
+from engines.threads import in_own_thread
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from agent.backups.record import Backup
     from engines.recovery import Recovery
+
+PACKINGS = 4
+"""How many dumps are packed at a time: schedules meet at midnight, and each keeps a core busy."""
 
 CLEAN_UP_SECONDS = 20.0
 """How long cleaning up after a crash may take before it is put off: an operation must end, and soon."""
@@ -47,11 +51,11 @@ class Spool:
         Raises: OSError
         """
         folder = self._place / operation_id
-        await asyncio.to_thread(_make_empty, folder)
+        await in_own_thread(_make_empty, folder)
         try:
             yield folder
         finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await in_own_thread(shutil.rmtree, folder, ignore_errors=True)
 
     def try_to_write(self) -> None:
         """Make sure that a dump can stand here, and leave nothing. It blocks.
@@ -62,7 +66,7 @@ class Spool:
 
     async def remove(self, operation_id: str) -> None:
         """Remove what an operation that was cut off has left."""
-        await asyncio.to_thread(shutil.rmtree, self._place / operation_id, ignore_errors=True)
+        await in_own_thread(shutil.rmtree, self._place / operation_id, ignore_errors=True)
 
 
 def _make_empty(folder: Path) -> None:
@@ -84,6 +88,7 @@ class MakeBackup:
         self._spool = spool
         self._keep = keep
         self._clusters = clusters
+        self._turns = asyncio.Semaphore(PACKINGS)
 
     async def run(self, run: Run) -> list[str]:
         """Make a backup; when that fails or is cancelled nothing of it is kept.
@@ -112,14 +117,16 @@ class MakeBackup:
             await backups.clean_up()
             manifest = await backups.dump(folder, part(run, 0, dumped))
             packing = part(run, dumped, packed)
-            written = await stoppable(
-                lambda check: self._storage.write(
-                    backup.place,
-                    lambda place: pack(folder, place, lambda done: packing(100 * done, "packing the dump")),
-                    check,
+            run.progress(dumped, "waiting for others to be packed")
+            async with self._turns:
+                written = await stoppable(
+                    lambda check: self._storage.write(
+                        backup.place,
+                        lambda place: pack(folder, place, lambda done: packing(100 * done, "packing the dump")),
+                        check,
+                    )
                 )
-            )
-            as_json = await asyncio.to_thread((folder / MANIFEST).read_bytes)
+            as_json = await in_own_thread((folder / MANIFEST).read_bytes)
 
         def work(connection: Connection) -> None:
             record.done(
@@ -153,7 +160,7 @@ class MakeBackup:
         """Find a backup done after a crash, or remove what there is of it; tell which."""
         await self._spool.remove(run.operation.id)
         if not backup.is_done:
-            await asyncio.to_thread(self._storage.remove, backup.place)
+            await in_own_thread(self._storage.remove, backup.place)
         return backup.is_done
 
     async def _back_up_cluster(self, run: Run, backup: Backup) -> list[str]:

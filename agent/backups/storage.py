@@ -1,11 +1,13 @@
-"""Where archives are kept: anything that fsspec reaches, a folder by default. Every method blocks."""
+"""Where archives are kept: anything that fsspec reaches, a folder by default. Every method but `in_time` blocks."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
@@ -13,6 +15,7 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO, ParamSpec, TypeVar, cast
 
 from agent.errors import AgentError, ArchiveNotFound
+from engines import deadline
 from engines.backup import BLOCK
 from engines.errors import BackupDamaged, EngineError
 
@@ -21,6 +24,14 @@ T = TypeVar("T")
 
 STORAGE = "the storage"
 """What is waited for, in the words of `engines.deadline`."""
+
+ANSWER_SECONDS = 8.0
+"""How long a request waits for the storage: a disk of another host may stand still, and a bucket be out of reach."""
+
+LATE = "the storage does not answer in time, and may still do later what it was asked for"
+
+_THREADS = 4
+"""For requests alone, and no more of them, so that what queues up before a storage that stands still is refused."""
 
 Check = Callable[[], None]
 """Raises GivenUp when the work is to be given up; called with every block."""
@@ -61,6 +72,23 @@ class Storage:
         self._url = url
         self._options = options
         self._opened: tuple[Any, str] | None = None
+        self._threads = ThreadPoolExecutor(_THREADS, "storage")
+
+    async def in_time(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Let a thread call something that blocks, for a request, which cannot wait for as long as a backup can.
+
+        Raises: OSError, when there is no answer within `ANSWER_SECONDS`; whatever `method` raises
+        """
+        with deadline.waiting_for(STORAGE):
+            answer = asyncio.get_running_loop().run_in_executor(self._threads, partial(method, *args, **kwargs))
+            try:
+                await asyncio.wait({answer}, timeout=ANSWER_SECONDS)
+            finally:
+                # What no thread has begun is not done any more; of what one has begun nobody hears the end.
+                was_late = answer.cancel()
+            if was_late:
+                raise OSError(LATE)
+            return answer.result()
 
     @_as_os_errors
     def write(self, name: str, make: Callable[[BinaryIO], None], check: Check) -> Written:

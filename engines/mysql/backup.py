@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from engines.mysql import dump, restore, tools
 from engines.mysql.backup_rights import missing_to_dump, missing_to_restore
 from engines.mysql.connection import connected
 from engines.mysql.journal import places_of
+from engines.threads import in_own_thread
 
 if TYPE_CHECKING:
     from engines.mysql.driver import Session
@@ -53,7 +53,7 @@ class MySQLBackups:
         try:
             return await dump.dump(self._address, folder, progress)
         except BaseException:
-            await asyncio.to_thread(_empty, folder)
+            await in_own_thread(_empty, folder)
             raise
 
     async def verify(self, folder: Path) -> Manifest:

@@ -14,6 +14,7 @@ from engines.address import Address
 from engines.errors import Conflict, EngineError, EngineUnavailable
 from engines.mysql.facts import Facts, Flavour
 from engines.mysql.tls import Mode, context, requested
+from engines.threads import in_own_thread
 
 if TYPE_CHECKING:
     from engines.mysql.driver import Rows, Session
@@ -85,7 +86,7 @@ class Connection:
         Raises: EngineUnavailable, DeadlineExceeded, and whatever the job raises
         """
         self._session.begin(time.monotonic() + seconds)
-        work = asyncio.create_task(asyncio.to_thread(job, self._session))
+        work = asyncio.create_task(in_own_thread(job, self._session))
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -110,7 +111,7 @@ class Connection:
 
     async def close(self) -> None:
         """Close it; locks that it holds are free then."""
-        await asyncio.to_thread(self._session.close)
+        await in_own_thread(self._session.close)
 
 
 @asynccontextmanager
@@ -119,7 +120,7 @@ async def connected(address: Address, lock: str | None = None) -> AsyncGenerator
 
     Raises: EngineUnavailable, Conflict, when another holds the lock
     """
-    connection = await asyncio.to_thread(Connection, address)
+    connection = await in_own_thread(Connection, address)
     try:
         await connection.run(lambda session: _begin(session, lock), seconds=30.0)
         yield connection

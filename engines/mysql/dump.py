@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from engines.mysql.contents import PROGRAM, TABLES, Contents, Inventory
 from engines.mysql.identifiers import shown
 from engines.mysql.journal import places_of
 from engines.mysql.program import ProgramObject
+from engines.threads import in_own_thread
 
 ATTEMPTS = 3
 """How often a dump begins again when tables or program objects change while it is made."""
@@ -90,10 +90,10 @@ async def _dump_once(address: Address, folder: Path, progress: Progress) -> Mani
     if changed := changes(structure, since):
         raise Moved(listed(changed))
     objects = since.objects
-    await asyncio.to_thread((folder / PROGRAM).write_bytes, program.write(objects, database, before.collation))
+    await in_own_thread((folder / PROGRAM).write_bytes, program.write(objects, database, before.collation))
     progress(93, "Checking what was written")
-    await asyncio.to_thread(contents.check_trailer, target)
-    tables, longest = await asyncio.to_thread(contents.scan, target)
+    await in_own_thread(contents.check_trailer, target)
+    tables, longest = await in_own_thread(contents.scan, target)
     # What an application makes or drops meanwhile may be in it or not.
     lacking = sorted(set(before.tables) & set(after.tables) - set(tables))
     if lacking:
@@ -107,7 +107,7 @@ async def _dump_once(address: Address, folder: Path, progress: Progress) -> Mani
         longest_statement=longest,
         data_bytes=before.data_bytes,
     )
-    await asyncio.to_thread(contents.write_contents, folder, found)
+    await in_own_thread(contents.write_contents, folder, found)
     manifest = await write_manifest(
         folder,
         engine="mysql",
@@ -166,9 +166,9 @@ async def verify(folder: Path) -> Manifest:
     manifest = await read_manifest(folder)
     if not {TABLES, PROGRAM, contents.CONTENTS} <= set(manifest.files):
         raise BackupDamaged("The backup has not the files of one of MySQL or MariaDB.")
-    await asyncio.to_thread(contents.check_trailer, folder / TABLES)
-    await asyncio.to_thread(contents.read_contents, folder)
-    program.read(await asyncio.to_thread((folder / PROGRAM).read_bytes))
+    await in_own_thread(contents.check_trailer, folder / TABLES)
+    await in_own_thread(contents.read_contents, folder)
+    program.read(await in_own_thread((folder / PROGRAM).read_bytes))
     return manifest
 
 

@@ -32,6 +32,7 @@ from engines.mysql.identifiers import shown
 from engines.mysql.journal import Places, places_of
 from engines.mysql.program import ProgramObject
 from engines.mysql.swap import Outcome
+from engines.threads import in_own_thread
 
 if TYPE_CHECKING:
     from engines.mysql.driver import Session
@@ -126,11 +127,11 @@ async def read(folder: Path) -> Backup:
     Raises: BackupDamaged
     """
     manifest = await verify(folder)
-    written = await asyncio.to_thread((folder / PROGRAM).read_bytes)
+    written = await in_own_thread((folder / PROGRAM).read_bytes)
     return Backup(
         folder=folder,
         manifest=manifest,
-        contents=await asyncio.to_thread(contents.read_contents, folder),
+        contents=await in_own_thread(contents.read_contents, folder),
         written=written,
         objects=program.read(written),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import ssl
@@ -17,6 +16,7 @@ from engines.backup import BLOCK, find_tool, run_tool
 from engines.errors import BackupFailed
 from engines.mysql.facts import Facts, Flavour, parse_version
 from engines.mysql.tls import Mode, Tls, requested
+from engines.threads import in_own_thread
 
 TITLES: dict[Flavour, str] = {"mysql": "MySQL", "mariadb": "MariaDB"}
 
@@ -131,7 +131,7 @@ async def _version(path: Path) -> str:
     with tempfile.TemporaryDirectory(prefix="dbvalet-") as folder:
         said = Path(folder, "said")
         await run_tool([path, "--no-defaults", "--version"], environment=environment(folder), stdout=said)
-        return await asyncio.to_thread(said.read_text, errors="replace")
+        return await in_own_thread(said.read_text, errors="replace")
 
 
 def environment(home: str | Path) -> dict[str, str]:
@@ -217,7 +217,7 @@ async def dump_tables(
     try:
         await run_tool(argv, environment=environment(login.parent), stdout=target, watch=watch)
     except BackupFailed as failed:
-        await asyncio.to_thread(check_space, target)
+        await in_own_thread(check_space, target)
         if any(int(one or other) in OVERTAKEN for one, other in NUMBER.findall(failed.message)):
             raise Overtaken(failed.message) from failed
         raise

@@ -13,6 +13,7 @@ from pathlib import Path
 from engines.backup import BLOCK, LAST_WORDS, run_tool
 from engines.errors import BackupDamaged, BackupFailed
 from engines.postgresql.programs import Programs, offline
+from engines.threads import in_own_thread
 
 ENTRY = re.compile(r"(\d+); (\d+) (\d+) (.*)")
 
@@ -89,7 +90,7 @@ async def table_of_contents(programs: Programs, dump: Path) -> list[Entry]:
             await run_tool([programs.pg_restore, "--list", dump], environment=offline(), stdout=said)
         except BackupFailed as failed:
             raise BackupDamaged(f"The dump cannot be read. {failed.message}") from failed
-        lines = (await asyncio.to_thread(said.read_text, encoding="utf-8", errors="surrogateescape")).split("\n")
+        lines = (await in_own_thread(said.read_text, encoding="utf-8", errors="surrogateescape")).split("\n")
     return [Entry(int(e[1]), int(e[2]), int(e[3]), e[4]) for line in lines if (e := ENTRY.fullmatch(line))]
 
 
@@ -197,7 +198,7 @@ async def sql_of(programs: Programs, dump: Path, entries: Iterable[Entry]) -> As
                     continue
                 await process.wait()
         if process.returncode != 0:
-            text = (await asyncio.to_thread(said.read_bytes))[-LAST_WORDS:].decode(errors="replace").strip()
+            text = (await in_own_thread(said.read_bytes))[-LAST_WORDS:].decode(errors="replace").strip()
             raise BackupFailed(f"pg_restore ended with {process.returncode}: {text or 'it said nothing'}") from broken
         if broken:
             raise broken

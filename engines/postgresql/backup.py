@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from engines.postgresql.programs import (
     usual_folders,
 )
 from engines.postgresql.session import DUMPING
+from engines.threads import in_own_thread
 
 if TYPE_CHECKING:
     from engines.postgresql.server import PostgresServer
@@ -69,7 +69,7 @@ class PostgresBackups:
         try:
             return await self._dump(folder, progress)
         except BaseException:
-            await asyncio.to_thread(_empty, folder)
+            await in_own_thread(_empty, folder)
             raise
 
     async def verify(self, folder: Path) -> Manifest:
@@ -169,7 +169,7 @@ class PostgresBackups:
         return Backup(dump=folder / DUMP, manifest=manifest, contents=held, entries=entries, programs=programs)
 
     async def _programs(self, at_least: int) -> Programs:
-        folders = await asyncio.to_thread(usual_folders) if self._folders is None else self._folders
+        folders = await in_own_thread(usual_folders) if self._folders is None else self._folders
         return await find_programs(at_least, folders)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from engines.errors import BackupDamaged
+from engines.threads import in_own_thread
 
 if TYPE_CHECKING:
     from engines.postgresql.server import PostgresServer
@@ -228,7 +228,7 @@ async def write(folder: Path, contents: Contents) -> None:
     Raises: OSError
     """
     as_json = orjson.dumps(asdict(contents), option=orjson.OPT_INDENT_2)
-    await asyncio.to_thread((folder / CONTENTS).write_bytes, as_json)
+    await in_own_thread((folder / CONTENTS).write_bytes, as_json)
 
 
 async def read(folder: Path) -> Contents:
@@ -237,7 +237,7 @@ async def read(folder: Path) -> Contents:
     Raises: BackupDamaged
     """
     try:
-        fields: dict[str, Any] = orjson.loads(await asyncio.to_thread((folder / CONTENTS).read_bytes))
+        fields: dict[str, Any] = orjson.loads(await in_own_thread((folder / CONTENTS).read_bytes))
         return Contents(**fields)
     except (OSError, ValueError, TypeError) as problem:
         raise BackupDamaged(f"The backup has no readable {CONTENTS}.") from problem

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import tempfile
@@ -15,6 +14,7 @@ from engines.address import Address
 from engines.backup import run_tool
 from engines.errors import BackupFailed, Precondition
 from engines.postgresql.session import DUMPING, WITHOUT_LIMITS, parameters
+from engines.threads import in_own_thread
 
 INSTALLED = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin")
 """Where Debian's and PostgreSQL's own RPM packages put the programs of each version, which need not be on PATH."""
@@ -99,7 +99,7 @@ async def _said(argv: Sequence[str | Path]) -> str:
             await run_tool(argv, environment=offline(), stdout=said)
         except (BackupFailed, OSError):
             return ""
-        return await asyncio.to_thread(said.read_text, errors="replace")
+        return await in_own_thread(said.read_text, errors="replace")
 
 
 def offline() -> dict[str, str]:

@@ -18,6 +18,7 @@ from engines import errors
 from engines.address import Address
 from engines.backup import Progress
 from engines.influxdb.driver import Client, Rows, cause_of, certificates, foreign_server
+from engines.threads import in_own_thread
 
 T = TypeVar("T")
 
@@ -193,7 +194,7 @@ async def in_thread(address: Address, progress: Progress, work: Callable[[Connec
         finally:
             connection.close()
 
-    done = asyncio.ensure_future(asyncio.to_thread(run))
+    done = asyncio.ensure_future(in_own_thread(run))
     try:
         return await asyncio.shield(done)
     except asyncio.CancelledError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from engines.influxdb.backup.connection import SILENCE_SECONDS, Connection, in_t
 from engines.influxdb.backup.files import PointsFile, Writer, points_of, write_contents
 from engines.influxdb.backup.journal import is_ours, temporary_name
 from engines.influxdb.backup.lines import points_of as lines_of
+from engines.threads import in_own_thread
 
 NOT_OF_ONE_INSTANT = (
     "Not of one point in time, which InfluxDB 1.x cannot give: points written while the backup was made may be in it "
@@ -52,7 +52,7 @@ async def dump(address: Address, folder: Path, progress: Progress) -> Manifest:
             notes=[NOT_OF_ONE_INSTANT, ACCOUNTS],
         )
     except BaseException:
-        await asyncio.to_thread(_empty, folder)
+        await in_own_thread(_empty, folder)
         raise
 
 

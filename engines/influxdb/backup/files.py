@@ -6,7 +6,6 @@ that says how many bytes and points it has. A comment at the end says how many t
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ import orjson
 from engines.backup import Manifest, read_manifest
 from engines.errors import BackupDamaged
 from engines.influxdb.backup.catalogue import Contents, ContinuousQuery, Grant, Policy
+from engines.threads import in_own_thread
 
 CONTENTS = "contents.json"
 
@@ -156,7 +156,7 @@ async def read_backup(folder: Path) -> Backup:
     manifest = await read_manifest(folder)
     if manifest.engine != "influxdb":
         raise BackupDamaged(f"This is a backup of {manifest.engine}, not of InfluxDB.")
-    return await asyncio.to_thread(_check, folder, manifest)
+    return await in_own_thread(_check, folder, manifest)
 
 
 def _check(folder: Path, manifest: Manifest) -> Backup:

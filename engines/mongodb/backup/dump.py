@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from engines.mongodb.backup.connection import FIRST_DOCUMENTS, Connection, Deplo
 from engines.mongodb.backup.files import Collection, data_of, write_metadata
 from engines.mongodb.backup.journal import is_there
 from engines.mongodb.driver import NamespaceNotFound
+from engines.threads import in_own_thread
 
 ATTEMPTS = 3
 """How often a dump begins again when collections are dropped, renamed or changed while it reads them."""
@@ -48,7 +48,7 @@ async def dump(address: Address, folder: Path, progress: Progress) -> Manifest:
         await _refuse_half_restored(connection)
         return await _dump_until_still(connection, deployment, folder, progress)
     except BaseException:
-        await asyncio.to_thread(_empty, folder)
+        await in_own_thread(_empty, folder)
         raise
     finally:
         await connection.close()
@@ -69,9 +69,9 @@ async def _dump_until_still(
         try:
             await _dump_once(connection, folder, progress, with_snapshot=with_snapshot)
         except (Moved, NamespaceNotFound):
-            await asyncio.to_thread(_empty, folder)
+            await in_own_thread(_empty, folder)
         except SnapshotLost:
-            await asyncio.to_thread(_empty, folder)
+            await in_own_thread(_empty, folder)
             with_snapshot = False
             notes.append(SNAPSHOT_TOO_OLD)
         else:
@@ -98,11 +98,11 @@ async def _dump_once(connection: Connection, folder: Path, progress: Progress, *
             for_person = f"documents of {collection.name}"
             with data_of(folder, collection).open("wb") as file:
                 async for batch in connection.raw_batches(_find(collection.name, instant)):
-                    await asyncio.to_thread(file.writelines, batch)
+                    await in_own_thread(file.writelines, batch)
                     documents += len(batch)
                     done += len(batch)
                     progress(95 * done / max(total, done), for_person)
-        await asyncio.to_thread(write_metadata, folder, replace(collection, documents=documents))
+        await in_own_thread(write_metadata, folder, replace(collection, documents=documents))
     after = await collections_of(connection)
     if any(after.get(name) != collection for name, collection in before.items()):
         raise Moved

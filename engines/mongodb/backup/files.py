@@ -6,7 +6,6 @@ operators `$regex` and `$ref` as values. So the exact BSON stands in it too, and
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import struct
@@ -26,6 +25,7 @@ from bson.raw_bson import RawBSONDocument
 from engines.backup import Manifest, read_manifest
 from engines.errors import BackupDamaged
 from engines.mongodb.backup.connection import BATCH_BYTES, MOST_DOCUMENTS, RAW
+from engines.threads import in_own_thread
 
 Kind = Literal["collection", "timeseries", "view", "functions"]
 
@@ -136,7 +136,7 @@ async def read_backup(folder: Path) -> Backup:
     manifest = await read_manifest(folder)
     if manifest.engine != "mongodb":
         raise BackupDamaged(f"This is a backup of {manifest.engine}, not of MongoDB.")
-    return await asyncio.to_thread(_check, folder, manifest)
+    return await in_own_thread(_check, folder, manifest)
 
 
 def _check(folder: Path, manifest: Manifest) -> Backup:

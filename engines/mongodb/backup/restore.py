@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from secrets import token_hex
@@ -27,6 +26,7 @@ from engines.mongodb.backup.swap import (
     settle,
     wrap,
 )
+from engines.threads import in_own_thread
 
 DUPLICATE_KEY = 11000
 
@@ -104,7 +104,7 @@ async def _load(connection: Connection, backup: Backup, entries: list[Entry], pr
         with data_of(backup.folder, collection).open("rb") as file:
             batches = batches_in(file, collection.name)
             read = inserted = 0
-            while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            while (batch := await in_own_thread(next, batches, None)) is not None:
                 if collection.kind == "timeseries":
                     wrap(batch, read)
                 inserted += await _insert(connection, entry.temporary, batch)

@@ -20,6 +20,7 @@ from engines.recovery import (
     HoldFileControl,
     PgCtlControl,
 )
+from engines.threads import in_own_thread
 
 START_SECONDS = 120.0
 """How long an entrypoint may take to notice that it may go on."""
@@ -144,7 +145,7 @@ class Commands:
 
     async def failure_log(self) -> str:
         """Read the end of the log file."""
-        return await asyncio.to_thread(_end_of, self._chosen.log)
+        return await in_own_thread(_end_of, self._chosen.log)
 
 
 class HoldFile:
@@ -184,7 +185,7 @@ class HoldFile:
         Raises: RecoveryFailed
         """
         try:
-            await asyncio.to_thread(self._hold.touch)
+            await in_own_thread(self._hold.touch)
             pid = self._pid()
             if pid is not None:
                 os.kill(pid, signal.SIGINT)
@@ -195,7 +196,7 @@ class HoldFile:
         await _ended(self._runs_or_may_start, self._stop_seconds)
 
     async def _runs_or_may_start(self) -> bool:
-        return not await asyncio.to_thread(self._held.exists) or await self.is_running()
+        return not await in_own_thread(self._held.exists) or await self.is_running()
 
     async def start(self) -> None:
         """Let the entrypoint go on.
@@ -203,7 +204,7 @@ class HoldFile:
         Raises: RecoveryFailed
         """
         try:
-            await asyncio.to_thread(self._hold.unlink, missing_ok=True)
+            await in_own_thread(self._hold.unlink, missing_ok=True)
         except OSError as problem:
             raise RecoveryFailed(f"The server cannot be started: {problem.strerror}.") from problem
         ends_at = time.monotonic() + START_SECONDS
@@ -214,7 +215,7 @@ class HoldFile:
 
     async def failure_log(self) -> str:
         """Read the end of the log file, where the server writes one."""
-        return await asyncio.to_thread(_end_of, self._log)
+        return await in_own_thread(_end_of, self._log)
 
     def _pid(self) -> int | None:
         try:

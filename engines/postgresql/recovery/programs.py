@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engines.threads import in_own_thread
+
 LAST_WORDS = 2000
 
 TERMINATE_SECONDS = 30.0
@@ -84,5 +86,5 @@ async def _run(argv: Sequence[str], grace: float) -> Said:
                 except TimeoutError:
                     process.kill()
                     await process.wait()
-        texts = await asyncio.to_thread(lambda: [each.read_text(errors="replace") for each in (out, err)])
+        texts = await in_own_thread(lambda: [each.read_text(errors="replace") for each in (out, err)])
     return Said(code=code, out=texts[0], err=texts[1])
