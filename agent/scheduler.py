@@ -1,13 +1,14 @@
 """Periodic backups: begun at the hours that were chosen, each by one dbvalet, made up for once after a pause.
 
 There is no timer for an hour, which a clock that is set back would carry along: every few seconds, by the monotonic
-clock, it is looked up which hour was the last one and whether its row is there already.
+clock, it is looked up which hour was the last one, whether its row is there already, and how its backup ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Protocol
@@ -35,8 +36,21 @@ AHEAD = timedelta(hours=25)
 """A row of an hour that lies further ahead was written by a clock that was wrong: it must not stand in the way when
 that hour comes. A clock that is set back by less finds the hours that it meets again done already."""
 
+PAUSE = timedelta(minutes=5)
+"""How long after a backup that failed it is begun again; after each further one twice as long as before."""
+
 SLOTS_KEPT = 200
 """Rows of a database: more than a week, whatever the hours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Due:
+    """What has to be begun."""
+
+    slot: datetime
+    """The hour that it is for."""
+    failed: str | None
+    """The operation by which it was tried last, if it was."""
 
 
 class Begins(Protocol):
@@ -97,20 +111,23 @@ class Scheduler:
         if not await self._state.holds_work():
             return
         for database in self._databases:
-            slot = await self._state.run(lambda connection, each=database.id: self._due(connection, each))
-            if slot is not None:
-                await self._begin(database, slot)
+            due = await self._state.run(lambda connection, each=database.id: self._due(connection, each))
+            if due is not None:
+                await self._begin(database, due)
 
-    async def _begin(self, database: Database, slot: datetime) -> None:
+    async def _begin(self, database: Database, due: Due) -> None:
         backup_id = token_hex(12)
         told: list[Told] = []
 
         def rows(connection: Connection, operation: Operation) -> None:
-            from sqlalchemy import insert
+            from sqlalchemy import delete, insert
 
             from agent.state.tables import schedule_slots
 
-            row = {"database_id": database.id, "slot": slot, "operation_id": operation.id}
+            row = {"database_id": database.id, "slot": due.slot, "operation_id": operation.id}
+            if due.failed is not None:
+                # Of several who saw the same failure the others find another row in place of it.
+                connection.execute(delete(schedule_slots).filter_by(**{**row, "operation_id": due.failed}))
             connection.execute(insert(schedule_slots).values(row))
             add_backup(connection, operation, backup_id, "periodic")
             # One that is kept out holds no backup up: its operation is written down, and nothing is destroyed.
@@ -122,9 +139,9 @@ class Scheduler:
             return  # or another dbvalet was faster, which the next look sees
         told[-1]()
 
-    def _due(self, connection: Connection, database_id: str) -> datetime | None:
-        """Give the hour for which a backup has to be begun now."""
-        from sqlalchemy import delete, exists, select, update
+    def _due(self, connection: Connection, database_id: str) -> Due | None:
+        """Tell for which hour a backup has to be begun now."""
+        from sqlalchemy import delete, select, update
 
         from agent.state.tables import database_settings, schedule_slots
 
@@ -143,15 +160,44 @@ class Scheduler:
         slot = last_slot(choices.periodic_backups_scheduled_at, now)
         if slot is None or (choices.scheduled_since is not None and slot < choices.scheduled_since):
             return None
-        if connection.execute(select(exists().where(mine, schedule_slots.c.slot == slot))).scalar():
-            return None
+        begun = select(schedule_slots.c.operation_id).where(mine, schedule_slots.c.slot == slot)
+        tried: str | None = connection.execute(begun).scalar()
+        if tried is not None:
+            again = _is_due_again(connection, database_id, slot, tried, now)
+            return Due(slot=slot, failed=tried) if again else None
         connection.execute(delete(schedule_slots).where(mine, schedule_slots.c.slot > now + AHEAD))
         oldest = connection.execute(
             select(schedule_slots.c.slot).where(mine).order_by(schedule_slots.c.slot.desc()).offset(SLOTS_KEPT).limit(1)
         ).scalar()
         if oldest is not None:
             connection.execute(delete(schedule_slots).where(mine, schedule_slots.c.slot <= oldest))
-        return slot
+        return Due(slot=slot, failed=None)
+
+
+def _is_due_again(connection: Connection, database_id: str, slot: datetime, operation_id: str, now: datetime) -> bool:
+    """Tell whether the backup of an hour has failed long enough ago, in a way that may pass by itself.
+
+    Not when it was cancelled or somebody has to change something first: then it is left to a person.
+    """
+    from sqlalchemy import func, select
+
+    from agent.operations import record
+    from agent.state.tables import backups, operations
+
+    last = record.find(connection, database_id, operation_id)
+    if last is None or last.finished_at is None or last.status is not record.Status.ERROR:
+        return False
+    failed = connection.execute(
+        select(func.count())
+        .select_from(backups.join(operations, backups.c.operation_id == operations.c.id))
+        .where(
+            backups.c.database_id == database_id,
+            backups.c.method == "periodic",
+            backups.c.created_at >= slot,
+            operations.c.status == record.Status.ERROR,
+        )
+    ).scalar_one()
+    return now >= last.finished_at + PAUSE * 2 ** max(0, failed - 1)
 
 
 def _line_of(operation: Operation) -> Change:

@@ -20,6 +20,7 @@ from agent.operations import keeper, record
 from agent.scheduler import Scheduler, last_slot
 from agent.state.state import State
 from agent.state.tables import schedule_slots
+from engines.errors import EngineUnavailable
 from tests.fakes.driver import Gate
 from tests.fakes.service import Valet, running, until
 
@@ -49,6 +50,8 @@ class Begun:
         self._state = state
         self.at: list[datetime] = []
         self.busy = False
+        self.status = record.Status.FINISHED
+        """How they end."""
 
     async def begin(
         self,
@@ -69,7 +72,7 @@ class Begun:
                 id=params["backup_id"],
                 database_id=database.id,
                 type=kind,
-                status=record.Status.FINISHED,
+                status=self.status,
                 progress=100,
                 step="done",
                 error=None,
@@ -180,6 +183,77 @@ async def test_a_database_that_is_busy_has_its_turn_later(sim: Sim):
     sim.clock.now = at(1, 5)
     await each.look()
     assert await sim.slots() == [at(1, 3)]
+
+
+async def test_one_that_failed_is_begun_again_after_longer_and_longer_pauses_until_it_is_done(sim: Sim):
+    await sim.choose([3])
+    each = sim.start()
+    sim.begun.status = record.Status.ERROR
+    minutes = list[int]()
+    for minute in range(1, 24 * 60):
+        sim.clock.now = at(1, 3) + timedelta(minutes=minute)
+        before = len(sim.begun.at)
+        if minute == 200:
+            sim.begun.status = record.Status.FINISHED
+        await each.look()
+        minutes += [minute] * (len(sim.begun.at) - before)
+    assert minutes == [1, 6, 16, 36, 76, 156, 316]
+    assert await sim.slots() == [at(1, 3)]
+
+
+async def test_one_that_fails_gives_way_to_that_of_the_next_hour(sim: Sim):
+    await sim.choose([3, 4])
+    each = sim.start()
+    sim.begun.status = record.Status.ERROR
+    for minute in range(0, 65, 5):
+        sim.clock.now = at(1, 3, minute) if minute < 60 else at(1, 4, minute - 60)
+        await each.look()
+    assert sim.begun.at == [at(1, 3), at(1, 3, 5), at(1, 3, 15), at(1, 3, 35), at(1, 4)]
+    sim.begun.status = record.Status.FINISHED
+    sim.clock.now = at(1, 4, 5)
+    await each.look()
+    assert (len(sim.begun.at), await sim.slots()) == (6, [at(1, 3), at(1, 4)])
+
+
+@pytest.mark.parametrize("status", [record.Status.USER_ERROR, record.Status.CANCELLED])
+async def test_one_that_somebody_has_to_do_something_about_or_has_cancelled_is_not_begun_again(
+    sim: Sim, status: record.Status
+):
+    await sim.choose([3])
+    each = sim.start()
+    sim.begun.status = status
+    for minute in range(60):
+        sim.clock.now = at(1, 3, minute)
+        await each.look()
+    assert sim.begun.at == [at(1, 3)]
+
+
+async def test_of_many_who_look_at_once_one_begins_it_again(sim: Sim):
+    await sim.choose([3])
+    sim.clock.now = at(1, 3)
+    sim.begun.status = record.Status.ERROR
+    await sim.start().look()
+    sim.clock.now = at(1, 3, 5)
+    await asyncio.gather(*(sim.start().look() for _ in range(10)))
+    assert sim.begun.at == [at(1, 3), at(1, 3, 5)]
+
+
+async def test_an_engine_that_is_away_for_a_moment_costs_no_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scheduler, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(scheduler, "PAUSE", timedelta(seconds=0.2))
+    monkeypatch.setattr(keeper, "BEAT_SECONDS", 0.02)
+    async with running(state=f"sqlite:///{tmp_path}/state.db") as valet:
+        valet.server().backups.problems["dump"] = EngineUnavailable("restarting")
+        await valet.ask("PATCH", "/api/databases/ad-one", json={"database": {"periodic_backups_enabled": True}})
+        await _chosen_long_ago(valet)
+        await until(lambda: valet.lines("operation_ended"))
+        valet.server().backups.problems.clear()
+        await until(lambda: valet.lines("operation_ended")[-1]["outcome"] == "finished")
+
+        made = (await valet.ask("GET", "/api/databases/ad-one/backups")).json()["database_backups"]
+        assert (made[0]["method"], made[0]["status"]) == ("periodic", "done")
+        assert {(each["status"], each["error"]) for each in made[1:]} == {("error", "restarting")}
+        assert valet.lines("bug") == []
 
 
 async def test_backups_that_are_switched_off_are_not_made(sim: Sim):
