@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from agent.admission import Admission
 from agent.errors import DatabaseNotFound, SettingsError
@@ -23,6 +25,8 @@ from engines.action import Effect
 from engines.address import parse_address
 from engines.engine import Description, Engine, Memory, PoolUse, Server, engine_for
 from engines.errors import EngineError, Precondition
+
+T = TypeVar("T")
 
 FRESH_SECONDS = 5.0
 """How old the live part of a database resource may be, and how often each server is looked at."""
@@ -69,6 +73,7 @@ class Database:
         """Whether it was asked and did not answer, which takes whoever asks a long time, unlike a refusal."""
         concurrent = settings.concurrent or concurrent
         self._reads, self._changes = (Admission(concurrent, lambda: self.silent) for _ in range(2))
+        self._host = ThreadPoolExecutor(1, "host")
         self._memory = memory
         self._log = log
         self._seen_at = -FRESH_SECONDS
@@ -93,6 +98,13 @@ class Database:
         Raises: Overloaded, when it is entered
         """
         return (self._reads if effect is Effect.READ else self._changes).admitted()
+
+    async def on_host(self, read: Callable[[], T]) -> T:
+        """Let a thread read what the host has of it, a log or a disk: one that stands still keeps no other thread busy.
+
+        Raises: whatever `read` raises
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._host, read)
 
     def forget(self) -> None:
         """Let the next look be a new one: something was changed on the server that it shows."""

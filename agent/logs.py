@@ -68,7 +68,7 @@ class Logs:
 async def _entries(database: Database, lines: int) -> list[LogLine]:
     path = database.settings.log_file
     if path is not None:
-        return await asyncio.to_thread(end_of_file, path, lines)
+        return await database.on_host(lambda: end_of_file(path, lines))
     health = database.engine.health_of(database.server)
     if health is None:
         raise NotSupported(f"{database.engine.title} does not give its log: `log_file` of the database may name it.")

@@ -81,7 +81,7 @@ class Sampler:
 
 
 async def measured(database: Database) -> Measures:
-    """Ask the engine for its counters, within `MEASURE_SECONDS`.
+    """Ask the engine and the host for their counters, within `MEASURE_SECONDS`.
 
     Raises: NotSupported, DeadlineExceeded, and what the engine refuses
     """
@@ -92,9 +92,10 @@ async def measured(database: Database) -> Measures:
         with deadline.within(MEASURE_SECONDS):
             async with asyncio.timeout(MEASURE_SECONDS + deadline.GRACE):
                 measures = await explained(health, "metrics", health.measures())
-    except TimeoutError:
-        raise DeadlineExceeded("The engine did not give its counters in time.") from None
-    return await asyncio.to_thread(with_host, measures, database.settings)
+                with deadline.waiting_for("the host"):
+                    return await database.on_host(lambda: with_host(measures, database.settings))
+    except TimeoutError as late:
+        raise DeadlineExceeded(f"{deadline.awaited(late).capitalize()} did not give its counters in time.") from None
 
 
 def with_host(measures: Measures, settings: DatabaseSettings) -> Measures:

@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from agent import logs, sampler
 from agent.backups import kinds
 from agent.backups import storage as storage_module
 from agent.operations import keeper
+from engines import deadline
+from engines.errors import DeadlineExceeded
 from engines.threads import in_own_thread
 from tests.fakes.service import URL, Valet, running, until
 from tests.unit.test_backups import ONE, begin, ended, link, make, operation_of, restore, restored, until_told
@@ -146,3 +149,30 @@ async def test_a_storage_that_stands_still_holds_up_no_request(
     held.set()
     monkeypatch.undo()
     assert (await valet.ask("DELETE", f"{ONE}/backups/{backup['id']}")).status_code == 204
+
+
+async def test_a_log_or_a_disk_that_stands_still_keeps_no_thread_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: threading.Event
+):
+    def stand_still(*_: object) -> Any:
+        held.wait()
+
+    monkeypatch.setattr(logs, "SECONDS", 0.05)
+    monkeypatch.setattr(sampler, "MEASURE_SECONDS", 0.05)
+    monkeypatch.setattr(deadline, "GRACE", 0.01)
+    monkeypatch.setattr(logs, "end_of_file", stand_still)
+    monkeypatch.setattr(sampler, "read_disk", stand_still)
+    databases = [{"id": "ad-one", "url": URL, "log_file": str(tmp_path / "log"), "data_disk": str(tmp_path)}]
+    databases.append({"id": "ad-two", "url": URL})
+    async with asyncio.timeout(30), running(databases=databases) as valet:
+        for _ in range(MANY):
+            for read, waited_for in (
+                (valet.service.logs.read(valet.database(), 10), "The log was not read in time."),
+                (sampler.measured(valet.database()), "The host did not give its counters in time."),
+            ):
+                with pytest.raises(DeadlineExceeded) as late:
+                    await read
+                assert late.value.message == waited_for
+        assert await asyncio.to_thread(int, "1") == 1
+        assert await sampler.measured(valet.database("ad-two"))
+        held.set()
