@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from secrets import token_hex
 from typing import TYPE_CHECKING
