@@ -133,9 +133,10 @@ first answer, with `Idempotent-Replayed: true`, and nothing is done twice. The s
 while the first runs, 409 `in_progress`. Where nobody saw how the first one ended, or a power cut took an answer of the
 last moments, dbvalet looks at the engine: what was done is answered as done, what was not is done now, and what cannot
 be told is 409 `answer_unknown` and not done again.
-A backup or a restore that was begun is found; of a feature, the hours and the window of a database it is seen whether
-they were changed, and of a user whether there is one. No engine shows a password, nor who made a user: where there is
-one by now, and after a change of its password, it cannot be told.
+A backup or a restore that was begun is found; a backup that is gone was deleted, and an operation that is cancelled was
+cancelled; of a feature, the hours and the window of a database it is seen whether they were changed, and of a user
+whether there is one. No engine shows a password, nor who made a user: where there is one by now, and after a change of
+its password, it cannot be told.
 After a refusal that says nothing was begun (400, 401, 403, 422, 429, `overloaded`, and 404 but for what an action
 itself did not find) the same key may ask again, and so it may where the storage of backups could not be used. What an
 engine refuses otherwise is an answer, and given again.

@@ -1,9 +1,9 @@
 """The routes beside the actions that change something: each has its line in the audit before its answer leaves.
 
-There are three kinds of requests with a key whose end nobody saw. What begins an operation finds the operation. What
+There are two kinds of requests with a key whose end nobody saw. What begins an operation finds the operation. What
 has `says_when_begun` calls `begin_change` before it does, and when it is asked again looks what became of it
-(`became_of`), or does not do it again where nothing tells (`require_no_doubt`). The others do the same to the same
-thing however often they are asked.
+(`became_of`, `was_done`), or does not do it again where nothing tells (`require_no_doubt`). The others are there to
+say what dbvalet does not do.
 """
 
 from __future__ import annotations

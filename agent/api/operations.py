@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from agent.api.bodies import no_fields
 from agent.api.databases import as_json
 from agent.api.lists import listed, page_of
-from agent.api.service import database_of, operation_for, permitted, service_of
+from agent.api.service import begin_change, database_of, operation_for, permitted, service_of, was_done
 from agent.paging import ListMeta
 from agent.tasks import CANCEL_OPERATION
 
@@ -73,8 +74,16 @@ async def cancel_operation(request: Request, database_id: str, operation_id: str
     principal, database = permitted(request, database_id, CANCEL_OPERATION)
     await no_fields(request)
     service = service_of(request)
-    await operation_for(service, principal, database, operation_id)
-    cancelled = await service.operations.cancel(database.id, operation_id)
+    operation = await operation_for(service, principal, database, operation_id)
+
+    async def look() -> list[str]:
+        found = await service.operations.find(database.id, operation_id)
+        return [] if found.status == "cancelled" else [found.id]
+
+    if await was_done(request, look):
+        return as_json({"operation": shown(operation)})
+    begin = partial(begin_change, request, look)
+    cancelled = await service.operations.cancel(database.id, operation_id, begin=begin)
     service.log.info("operation_cancelling", who=principal.name, operation=operation_id, database=database.id)
     return as_json({"operation": shown(cancelled)})
 

@@ -192,6 +192,18 @@ async def became_of(request: Request, goal: Goal, look: Look) -> Verdict | None:
     return verdict
 
 
+async def was_done(request: Request, look: Look) -> bool:
+    """Tell whether an earlier request with the same key did what `look` then finds nothing of; else it may be done.
+
+    This is for what has an id that nothing later gets: done twice, it is done to the same thing.
+
+    Raises: whatever `look` raises
+    """
+    verdict = await became_of(request, Goal.GONE, look)
+    request.scope[IN_DOUBT] = None
+    return verdict is Verdict.DONE
+
+
 async def begin_change(request: Request, look: Look | None = None) -> None:
     """Say that what a request asks for is begun now: what is seen of it from here on may be its effect.
 

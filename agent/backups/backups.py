@@ -18,7 +18,7 @@ from agent.errors import BackupNotFound, BackupUnfinished, OperationOpen, Restor
 from agent.log import Log
 from agent.operations.kind import LOGICAL
 from agent.operations.outcome import told
-from agent.operations.runner import Operations
+from agent.operations.runner import Begin, Operations
 from agent.pitr.clusters import Clusters
 from agent.settings import Settings
 from agent.state.state import State
@@ -165,17 +165,18 @@ class DatabaseBackups:
             raise RestorationNotFound
         return operation
 
-    async def delete(self, backup: Backup) -> None:
+    async def delete(self, backup: Backup, *, begin: Begin) -> None:
         """Delete a backup and its archive.
 
         Raises: OperationOpen, when it is being made or restored; StorageFailed; Precondition, when the state cannot be
-        written
+        written; whatever `begin` raises
         """
         from agent.backups import record
 
         current = await self._operations.current(backup.database_id)
         if current is not None and backup.id in (current.params.get("backup_id"), current.params.get(SAFETY)):
             raise OperationOpen(f"This backup is in use: {current.type} {current.id}.")
+        await begin()
         try:
             await self.storage.in_time(self.storage.remove, backup.place)
         except OSError as problem:

@@ -50,6 +50,9 @@ CLOSE_SECONDS = 12.0
 
 Rows = Callable[["Connection", "Operation"], None]
 
+Begin = Callable[[], Awaitable[None]]
+"""Called when all that refuses has been looked at, just before something is changed."""
+
 
 def _no_rows(_connection: Connection, _operation: Operation) -> None:
     return
@@ -200,15 +203,17 @@ class Operations:
         if await self.current(database_id) is not None:
             raise await self._open(database_id)
 
-    async def cancel(self, database_id: str, operation_id: str) -> Operation:
+    async def cancel(self, database_id: str, operation_id: str, *, begin: Begin) -> Operation:
         """Ask for an operation to be stopped, whichever dbvalet works on it; it ends when it has been undone.
 
-        Raises: OperationNotFound, OperationEnded, Precondition, when the state cannot be written
+        Raises: OperationNotFound, OperationEnded; Precondition, when the state cannot be written; whatever `begin`
+        raises
         """
         from agent.operations import record
 
         if not (await self.find(database_id, operation_id)).is_open:
             raise OperationEnded
+        await begin()
         await self._state.run(lambda connection: record.ask_to_cancel(connection, operation_id))
         return await self.find(database_id, operation_id)
 

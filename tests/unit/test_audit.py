@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from agent.audit.line import Change, redacted
+from agent.backups.storage import Storage
 from agent.commands.root import app
 from agent.state.state import State
 from engines.action import Effect, Params, action
@@ -146,9 +147,11 @@ async def test_a_route_that_destroys_has_a_line_before_it_does(valet: Valet, mon
     async def deletes(*_: object) -> None:
         seen.append(await told(valet))
 
-    monkeypatch.setattr(FakeUsers, "delete", deletes)
-    monkeypatch.setattr(valet.service.backups, "delete", deletes)
     backup = (await valet.ask("POST", f"{ONE}/backups")).json()["database_backup"]
+    await until(lambda: valet.lines("operation_ended"))
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(FakeUsers, "delete", deletes)
+    monkeypatch.setattr(Storage, "remove", lambda *_: asyncio.run_coroutine_threadsafe(deletes(), loop).result())
     for path, task, status, end in (
         ("users/self-hosted", "delete-user", 409, "conflict"),
         (f"backups/{backup['id']}", "delete-backup", 204, "ok"),

@@ -17,7 +17,9 @@ import httpx
 import pytest
 
 from agent import dispatch, once
+from agent.api import backups as backups_api
 from agent.api import databases, features, users
+from agent.api import operations as operations_api
 from agent.asked import Asked, fingerprint_of
 from agent.audit.line import Change
 from agent.backups import backups
@@ -25,6 +27,7 @@ from agent.backups.backups import DatabaseBackups
 from agent.backups.storage import Storage
 from agent.choices import AllChoices
 from agent.errors import AnswerUnknown, KeyInProgress, StateFailed, StateUnavailable
+from agent.operations import keeper
 from agent.operations.runner import Operations
 from agent.state.state import State
 from engines.aftermath import AS_ASKED, Goal, Verdict, judge
@@ -941,6 +944,92 @@ async def test_what_others_have_changed_since_is_not_changed_again(valet: Valet,
     again = await ask()
     assert (again.status_code, code(again), await what_was_done(valet)) == (409, "answer_unknown", done)
     assert again.json()["error"] == (databases.UNTOLD if which == "the hours" else once.NOT_AGAIN)
+
+
+async def cancelled_without_an_answer(valet: Valet, goes_wrong: Callable[[pytest.MonkeyPatch], None]) -> str:
+    """Let a backup be made and its cancellation, with a key, go wrong; give the path of that."""
+    gate = valet.server().backups.gates["dump"] = Gate()
+    made = (await valet.ask("POST", f"{ONE}/backups")).json()["database_backup"]
+    await until(lambda: gate.waiting)
+    path = f"/operations/{made['operation_id']}/cancel"
+    with pytest.MonkeyPatch.context() as patched:
+        goes_wrong(patched)
+        assert (await post(valet, path)).status_code == 500
+    return path
+
+
+def the_answer_is_lost(patched: pytest.MonkeyPatch) -> None:
+    patched.setattr(once.Once, "keep", refuse)
+
+
+def it_ends_before_it_begins(patched: pytest.MonkeyPatch) -> None:
+    for module in (backups_api, operations_api):
+        patched.setattr(module, "begin_change", refuse)
+
+
+async def delete_a_backup(valet: Valet) -> httpx.Response:
+    return await valet.ask("DELETE", A_BACKUP, headers={"Idempotency-Key": "key-1"})
+
+
+async def test_a_backup_that_was_deleted_is_told_as_deleted_though_the_answer_was_lost(valet: Valet):
+    await plant(valet)
+    with pytest.MonkeyPatch.context() as patched:
+        the_answer_is_lost(patched)
+        assert (await delete_a_backup(valet)).status_code == 500
+    for replayed in (False, True):
+        again = await delete_a_backup(valet)
+        assert (again.status_code, "Idempotent-Replayed" in again.headers) == (204, replayed)
+    assert await lines_of(valet) == ["begun", "ok", "ok"]
+
+
+async def test_a_backup_whose_deletion_was_not_begun_is_deleted_by_the_retry(valet: Valet):
+    await plant(valet)
+    with pytest.MonkeyPatch.context() as patched:
+        it_ends_before_it_begins(patched)
+        assert (await delete_a_backup(valet)).status_code == 500
+    assert (await valet.ask("GET", A_BACKUP)).status_code == 200
+    assert (await delete_a_backup(valet)).status_code == 204
+    assert (await valet.ask("GET", A_BACKUP)).status_code == 404
+
+
+async def test_a_backup_that_others_deleted_before_is_not_told_as_deleted_by_the_retry(valet: Valet):
+    await plant(valet)
+    with pytest.MonkeyPatch.context() as patched:
+        it_ends_before_it_begins(patched)
+        assert (await delete_a_backup(valet)).status_code == 500
+    assert (await valet.ask("DELETE", A_BACKUP)).status_code == 204
+    assert code(await delete_a_backup(valet)) == "not_found"
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["cancelled", "cancelling"])
+async def test_what_was_cancelled_is_told_as_cancelled_though_the_answer_was_lost(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch, ended: bool
+):
+    if not ended:
+        monkeypatch.setattr(keeper, "BEAT_SECONDS", 60)
+    path = await cancelled_without_an_answer(valet, the_answer_is_lost)
+    if ended:
+        await until(lambda: valet.lines("operation_ended"))
+    again = await post(valet, path)
+    assert (again.status_code, "Idempotent-Replayed" in again.headers) == (200, False)
+    assert again.json()["operation"]["status"] == ("cancelled" if ended else "cancelling")
+    replayed = await post(valet, path)
+    assert (replayed.content, replayed.headers["Idempotent-Replayed"]) == (again.content, "true")
+
+
+async def test_a_cancellation_that_was_not_begun_is_done_by_the_retry(valet: Valet):
+    path = await cancelled_without_an_answer(valet, it_ends_before_it_begins)
+    assert (await valet.ask("GET", ONE + path.removesuffix("/cancel"))).json()["operation"]["status"] == "running"
+    assert (await post(valet, path)).json()["operation"]["status"] == "cancelling"
+    await until(lambda: valet.lines("operation_ended"))
+
+
+async def test_what_others_cancelled_before_is_not_told_as_cancelled_by_the_retry(valet: Valet):
+    path = await cancelled_without_an_answer(valet, it_ends_before_it_begins)
+    assert (await valet.ask("POST", ONE + path)).status_code == 200
+    await until(lambda: valet.lines("operation_ended"))
+    refused = await post(valet, path)
+    assert (refused.status_code, code(refused)) == (409, "conflict")
 
 
 async def test_what_cannot_be_written_down_before_is_not_begun(valet: Valet, monkeypatch: pytest.MonkeyPatch):
