@@ -168,6 +168,8 @@ class OperationOpen(AgentError):
     """Another operation is in progress on this database."""
 
     code = "conflict"
+    passes = True
+    """Whether it is no answer of an `Idempotency-Key`: this one is not begun."""
 
 
 class OperationEnded(AgentError):

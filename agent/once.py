@@ -95,6 +95,8 @@ class Begun:
     mark: str
     in_doubt: bool
     """Whether it may have been begun before: what it makes is looked for first."""
+    begins: Callable[[], None]
+    """Says that something is begun from here on, unless that is refused for what `passes`."""
     hold: Callable[[Connection], None]
     """Keeps the key in the transaction of what is begun; raises AnswerUnknown when another dbvalet has it by now."""
 

@@ -138,8 +138,9 @@ cancelled; of a feature, the hours and the window of a database it is seen wheth
 whether there is one. No engine shows a password, nor who made a user: where there is one by now, and after a change of
 its password, it cannot be told.
 After a refusal that says nothing was begun (400, 401, 403, 422, 429, `overloaded`, and 404 but for what an action
-itself did not find) the same key may ask again, and so it may where the storage of backups could not be used. What an
-engine refuses otherwise is an answer, and given again.
+itself did not find) the same key may ask again. So it may after whatever a route beside the actions refuses before it
+begins (another operation is in progress, a backup is not done, something is not set up, there is a user of the name),
+and where the storage of backups could not be used. What an engine refuses otherwise is an answer, and given again.
 
 Test `code`, not the text: the meaning below is what a code stands for, and the text of an answer says more.
 """

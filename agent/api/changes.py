@@ -1,14 +1,15 @@
 """The routes beside the actions that change something: each has its line in the audit before its answer leaves.
 
-There are two kinds of requests with a key whose end nobody saw. What begins an operation finds the operation. What
-has `says_when_begun` calls `begin_change` before it does, and when it is asked again looks what became of it
-(`became_of`, `was_done`), or does not do it again where nothing tells (`require_no_doubt`). The others are there to
-say what dbvalet does not do.
+Each says when it begins, and what was refused before leaves its key as it was, whatever the refusal. What begins an
+operation says so by that (`agent.once.Begun`), and asked again with a key whose end nobody saw it finds the operation.
+The others call `begin_change`; asked again, they look what became of it (`became_of`, `was_done`), or do not do it
+again where nothing tells (`require_no_doubt`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import operator
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -119,14 +120,16 @@ class ChangeRoute(APIRoute):
                 await service.journal.end(change, found.status, found.code)
                 await _send(found, send)
                 return
-            known = Begun(mark=asked.mark, in_doubt=found is not None, hold=partial(once.hold, asked))
+            known = Begun(
+                mark=asked.mark,
+                in_doubt=found is not None,
+                begins=partial(operator.setitem, scope, BEGUN, True),
+                hold=partial(once.hold, asked),
+            )
             mark = begun.set(known)
-            tells = (self.openapi_extra or {}).get("x-says-when-begun", False)
-            if tells:
-                scope[IN_DOUBT], scope[KEEP_BEFORE] = found, partial(once.keep_before, asked)
+            scope[IN_DOUBT], scope[KEEP_BEFORE] = found, partial(once.keep_before, asked)
             try:
                 written.is_begun = found is not None
-                written.tells = tells
                 await self._write_down(written, send)
             finally:
                 begun.reset(mark)
@@ -277,8 +280,6 @@ class _Keyed(_Written):
         self._once = once
         self.is_begun = False
         """Whether its row is there already."""
-        self.tells = False
-        """Whether its route says when it begins."""
 
     async def rehearse(self) -> None:
         """Write down that it is begun.
@@ -294,8 +295,7 @@ class _Keyed(_Written):
         Raises: StateUnavailable
         """
         status, code, body = self._answered()
-        never_begun = self.tells and not self.scope.get(BEGUN) and code in WITHOUT_END
-        if status in BEFORE_ANYTHING or code in NOT_BEGUN or never_begun or self.scope.get(PASSES):
+        if self._was_refused_first(status, code):
             # What an earlier request with this key has begun stays in doubt.
             also = None if self.is_begun else partial(self._once.forget, self._asked)
         elif code in WITHOUT_END:
@@ -309,6 +309,12 @@ class _Keyed(_Written):
             return
         change.also = also
         await self._journal.end(change, status, code)
+
+    def _was_refused_first(self, status: int, code: str) -> bool:
+        """Tell whether nothing was begun by this request; that nothing tells of an earlier one is an answer."""
+        if status in BEFORE_ANYTHING or code in NOT_BEGUN or self.scope.get(PASSES):
+            return True
+        return status >= 400 and not self.scope.get(BEGUN) and code != AnswerUnknown.code
 
     def _kept(self, status: int, code: str, body: bytes) -> Answer:
         if status < 400 and self.scope.get(TOLD_ONCE):

@@ -43,7 +43,6 @@ def described(
     gives: Mapping[str, str] | None = None,
     query: Mapping[str, Mapping[str, Any]] | None = None,
     task: Task | None = None,
-    says_when_begun: bool = False,
     **more: Any,
 ) -> dict[str, Any]:
     """Give what `add_api_route` needs of a route whose answer is made by hand and that fails with these codes.
@@ -52,7 +51,7 @@ def described(
     request. `gives` says where in its answer the parameters of other paths stand (JSON pointers by name): the document
     links it with each route that they lead to. `query` holds the schemas of what its query may say; with `required`
     in one it must. What changes something has the `task` that its token must be allowed, and is counted by it before
-    anything else is done. With `says_when_begun` it calls `begin_change`: see `agent.api.changes`.
+    anything else is done; it says when it begins: see `agent.api.changes`.
     """
     every = [*codes, "internal", *(("unauthenticated", "rate_limited") if token else ())]
     if task is not None:
@@ -69,8 +68,6 @@ def described(
         extra["x-gives"] = gives
     if task is not None:
         extra["x-task"], extra["x-effect"] = task.name, task.effect.value
-    if says_when_begun:
-        extra["x-says-when-begun"] = True
     parameters = [_query_parameter(name, schema) for name, schema in (query or {}).items()]
     if task is not None:
         parameters.append(KEY_PARAMETER)
@@ -137,7 +134,7 @@ def document(app: FastAPI, engines: Mapping[str, Engine]) -> dict[str, Any]:
 
 def _link(operation: dict[str, Any], path: str, paths: Mapping[str, dict[str, Any]]) -> None:
     """Say where one can go from an answer: to each route whose path holds something that it gives, and nothing new."""
-    for of_route in ("x-task", "x-effect", "x-says-when-begun"):
+    for of_route in ("x-task", "x-effect"):
         operation.pop(of_route, None)
     given: dict[str, str] = {name: f"$response.body#{place}" for name, place in operation.pop("x-gives", {}).items()}
     known = {**{name: f"$request.path.{name}" for name in _names_in(path)}, **given}

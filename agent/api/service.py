@@ -52,7 +52,7 @@ TOLD_ONCE = "dbvalet.told_once"
 """Where in its scope a request says that its answer holds a secret, which is kept nowhere."""
 
 BEGUN = "dbvalet.begun"
-"""Where in its scope a request says that it has begun to change something: see `begin_change`."""
+"""Where in its scope a request says that it has begun to change something: see `begin_change` and `Begun.begins`."""
 
 IN_DOUBT = "dbvalet.in_doubt"
 """Where in its scope stands what was kept of an earlier request with its key of which nobody saw the end: see

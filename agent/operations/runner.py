@@ -134,6 +134,8 @@ class Operations:
             self._work(operation, self.kinds[kind].run)
             return operation
 
+        if key is not None:
+            key.begins()
         # A row is committed by its thread even when nobody waits for it any more: it is worked on then, too.
         beginning = asyncio.create_task(begun_and_worked_on())
         self._beginning[operation_id] = beginning

@@ -12,14 +12,17 @@ import httpx
 import orjson
 import pytest
 
+from agent.api import changes
 from agent.api.bodies import IN_QUERY
 from agent.app import create_app
 from agent.settings import Settings
+from agent.state.tables import idempotency_keys as keys
 from engines.action import Effect
 from tests.contract.decoders import go_failure, javascript_failure
 from tests.contract.doors import DOORS
 from tests.contract.test_error_table import BODIES
 from tests.fakes import ENGINE
+from tests.fakes.driver import Gate
 from tests.fakes.service import Valet, configuration, running
 from tests.planted import IDS, REFUSED, plant
 
@@ -153,6 +156,22 @@ async def test_what_clients_send_where_no_body_is_needed_is_let_through(
     answer = await ask(valet, method, path, body)
     # An operation that has ended cannot be cancelled.
     assert answer.is_success or (answer.status_code, path.endswith("/cancel")) == (409, True)
+
+
+@pytest.mark.parametrize(("method", "path"), [route for route in CHANGING if route[1] not in REFUSED])
+async def test_what_is_done_with_a_key_said_that_it_was_begun(
+    valet: Valet, method: str, path: str, monkeypatch: pytest.MonkeyPatch
+):
+    if path.endswith("/cancel"):
+        valet.server().backups.gates["dump"] = Gate()
+        made = await valet.ask("POST", f"{ONE}/backups")
+        path = path.replace("{operation_id}", made.json()["database_backup"]["operation_id"])
+    # Of an answer that is lost the key tells, unless it is taken for that of what was never begun.
+    monkeypatch.setattr(changes._Keyed, "_answered", lambda _: (500, "internal", b""))
+    done = await ask(valet, method, path, BODIES.get((method, path)), **{"Idempotency-Key": "key-1"})
+    assert done.is_success
+    asked = await valet.service.state.run(lambda connection: connection.execute(keys.select()).all())
+    assert [(each.key, each.answer) for each in asked] == [("key-1", None)]
 
 
 @pytest.mark.parametrize(

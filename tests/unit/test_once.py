@@ -281,6 +281,81 @@ async def test_a_failure_of_the_storage_leaves_in_doubt_what_an_earlier_request_
     assert (again.status_code, "Idempotent-Replayed" in again.headers) == (204, False)
 
 
+async def a_backup_under_way(valet: Valet) -> str:
+    """Begin a backup that does not come to its end; give its id."""
+    gate = valet.server().backups.gates["dump"] = Gate()
+    made = (await valet.ask("POST", f"{ONE}/backups")).json()["database_backup"]
+    await until(lambda: gate.waiting)
+    return made["id"]
+
+
+async def let_it_end(valet: Valet) -> None:
+    valet.server().backups.gates.pop("dump").open.set()
+    await until(lambda: not valet.service.operations._working)
+
+
+NOT_YET = [
+    ("POST", "/backups", "conflict", 201),
+    ("POST", "/backups/{}/restore", "conflict", 201),
+    ("POST", f"/backups/{IDS['backup_id']}/restore", "conflict", 201),
+    ("DELETE", "/backups/{}", "conflict", 204),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "refusal", "done"), NOT_YET)
+async def test_what_was_refused_as_a_backup_was_under_way_may_be_asked_again_with_its_key(
+    valet: Valet, method: str, path: str, refusal: str, done: int
+):
+    await plant(valet)
+    path = ONE + path.format(await a_backup_under_way(valet))
+    ask = partial(valet.ask, method, path, headers={"Idempotency-Key": "key-1"})
+    for _ in range(2):
+        refused = await ask()
+        assert (code(refused), "Idempotent-Replayed" in refused.headers, state_of(valet)) == (refusal, False, [])
+    await let_it_end(valet)
+    for replayed in (False, True):
+        again = await ask()
+        assert (again.status_code, "Idempotent-Replayed" in again.headers) == (done, replayed)
+
+
+async def test_what_is_not_set_up_for_a_backup_uses_up_no_key(valet: Valet):
+    valet.server().backups.missing = ["Install the tool."]
+    refused = await post(valet, "/backups")
+    assert (code(refused), state_of(valet)) == ("precondition", [])
+    valet.server().backups.missing = []
+    again = await post(valet, "/backups")
+    assert (again.status_code, "Idempotent-Replayed" in again.headers) == (201, False)
+
+
+async def test_a_user_that_is_there_is_looked_for_again_with_the_same_key(valet: Valet):
+    body = {"database_user": {"name": "self-hosted"}}
+    refused = await post(valet, "/users", body)
+    assert (code(refused), state_of(valet)) == ("already_exists", [])
+    assert (await valet.ask("DELETE", f"{ONE}/users/self-hosted")).status_code == 204
+    assert (await post(valet, "/users", body)).status_code == 201
+
+
+async def test_what_is_refused_after_it_was_begun_is_an_answer_of_a_route_too(valet: Valet):
+    valet.server().problems["delete-user self-hosted"] = Conflict("It owns something.")
+    for replayed in (False, True):
+        refused = await valet.ask("DELETE", f"{ONE}/users/self-hosted", headers={"Idempotency-Key": "key-1"})
+        assert (code(refused), "Idempotent-Replayed" in refused.headers) == ("conflict", replayed)
+
+
+async def test_what_was_begun_once_stays_in_doubt_while_another_operation_runs(valet: Valet):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Operations, "begin", refuse)
+        assert (await post(valet, "/backups")).status_code == 500
+    await a_backup_under_way(valet)
+    for _ in range(2):
+        refused = await post(valet, "/backups")
+        assert (code(refused), "Idempotent-Replayed" in refused.headers) == ("conflict", False)
+        assert [each[2] for each in state_of(valet)] == [0]
+    await let_it_end(valet)
+    again = await post(valet, "/backups")
+    assert (again.status_code, "Idempotent-Replayed" in again.headers) == (201, False)
+
+
 async def test_the_order_of_fields_is_nothing_and_another_body_is_refused(valet: Valet):
     assert code(await act(valet, "add-thing", SECOND)) == "ok"
     assert code(await act(valet, "add-thing", dict(reversed(SECOND.items())))) == "ok"
