@@ -187,6 +187,10 @@ async def restore_backup(request: Request, database_id: str, backup_id: str) -> 
     """Begin to bring a backup back: what the database holds now is replaced."""
     principal, database = permitted(request, database_id, RESTORE_BACKUP)
     await no_fields(request)
+    # Before its backup is looked for, which may be gone by then.
+    before = await service_of(request).operations.begun_before(database.id)
+    if before is not None:
+        return as_json(_shown_restoration(before), 201)
     backup = await _backup_of(request, database, backup_id)
     with database.admitted(RESTORE_BACKUP.effect):
         operation = await service_of(request).backups.restore(

@@ -14,8 +14,16 @@ from agent.backups.storage import Storage
 from agent.backups.target import make_room, require_ready_at
 from agent.backups.trial import problem_of
 from agent.databases import Database
-from agent.errors import BackupNotFound, BackupUnfinished, OperationOpen, RestorationNotFound, StorageFailed
+from agent.errors import (
+    AnswerUnknown,
+    BackupNotFound,
+    BackupUnfinished,
+    OperationOpen,
+    RestorationNotFound,
+    StorageFailed,
+)
 from agent.log import Log
+from agent.once import not_again
 from agent.operations.kind import LOGICAL
 from agent.operations.outcome import told
 from agent.operations.runner import Begin, Operations
@@ -88,11 +96,15 @@ class DatabaseBackups:
     ) -> Backup:
         """Begin a backup, of the deployment's own logical database unless another is named.
 
-        Raises: Precondition, EngineUnavailable, OperationOpen
+        Raises: Precondition, EngineUnavailable, OperationOpen; AnswerUnknown, when an earlier request with the key of
+        this one made one that is gone
         """
         before = await self._operations.begun_before(database.id)
         if before is not None:
-            return await self.find(before.params["backup_id"])
+            try:
+                return await self.find(before.params["backup_id"])
+            except BackupNotFound:
+                raise AnswerUnknown(not_again("The backup that it made is gone")) from None
         await require_ready_at(database, logical_database)
         backup_id = token_hex(12)
 
@@ -131,9 +143,6 @@ class DatabaseBackups:
 
         Raises: BackupUnfinished, ArchiveNotFound, StorageFailed, Precondition, EngineUnavailable, OperationOpen
         """
-        before = await self._operations.begun_before(database.id)
-        if before is not None:
-            return before
         if not backup.is_done:
             raise BackupUnfinished
         await self._require_archive(backup)

@@ -767,6 +767,34 @@ async def test_a_backup_whose_answer_was_lost_is_found_again(valet: Valet, monke
     assert len((await valet.ask("GET", f"{ONE}/backups")).json()["database_backups"]) == 1
 
 
+async def test_a_backup_whose_answer_was_lost_and_that_is_gone_by_now_is_not_made_again(valet: Valet):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(once.Once, "keep", refuse)
+        assert (await post(valet, "/backups")).status_code == 500
+    await until(lambda: valet.lines("operation_ended"))
+    (made,) = (await valet.ask("GET", f"{ONE}/backups")).json()["database_backups"]
+    assert (await valet.ask("DELETE", f"{ONE}/backups/{made['id']}")).status_code == 204
+    again = await post(valet, "/backups")
+    assert (again.status_code, code(again)) == (409, "answer_unknown")
+    assert "The backup that it made is gone" in again.json()["error"]
+    assert (await post(valet, "/backups")).headers["Idempotent-Replayed"] == "true"
+
+
+async def test_a_restore_whose_answer_was_lost_is_found_again_though_its_backup_is_gone(valet: Valet):
+    await post(valet, "/backups", key="key-0")
+    await until(lambda: valet.lines("operation_ended"))
+    (made,) = (await valet.ask("GET", f"{ONE}/backups")).json()["database_backups"]
+    path = f"/backups/{made['id']}/restore"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(once.Once, "keep", refuse)
+        assert (await post(valet, path)).status_code == 500
+    await until(lambda: len(valet.lines("operation_ended")) == 2)
+    assert (await valet.ask("DELETE", f"{ONE}/backups/{made['id']}")).status_code == 204
+    again = await post(valet, path)
+    assert (again.status_code, again.json()["status"], again.json()["source_backup_id"]) == (201, "done", made["id"])
+    assert (await post(valet, path)).headers["Idempotent-Replayed"] == "true"
+
+
 async def test_a_password_is_told_once_and_not_kept(valet: Valet):
     body = {"database_user": {"name": "somebody", "read_only": True}}
     first = await post(valet, "/users", body)
