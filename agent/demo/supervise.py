@@ -80,6 +80,13 @@ class Family:
         Raises: OSError
         """
         prctl(PR_SET_CHILD_SUBREAPER, 1)
+        own_pid = os.getpid()
+
+        def end_with_this_process() -> None:
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != own_pid:
+                os._exit(1)  # it was killed just before
+
         self.exit_code: int | None = None
         self.stop_asked = False
         self._wake, write_end = os.pipe()
@@ -97,7 +104,7 @@ class Family:
             extra_groups=None if user is None else [],
             # Only for the case that this process is killed too. It runs after the change of user, which would undo it.
             # Python code between fork and exec can hang in a program with threads, which this one has not.
-            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509
+            preexec_fn=end_with_this_process,  # noqa: PLW1509
         )
 
     def _child_ended(self, *_: object) -> None:
