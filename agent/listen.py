@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from agent.api.protocol import Protocol
 from agent.errors import SettingsError
+from agent.handshakes import Handshakes
 
 if TYPE_CHECKING:
     from agent.certificates import Certificates
@@ -37,10 +38,11 @@ class Listener(uvicorn.Server):
     def __init__(
         self, app: FastAPI, sockets: list[socket.socket], log: Any, certificates: Certificates | None = None
     ) -> None:
+        self._handshakes = None if certificates is None else Handshakes(certificates.context)
         config = uvicorn.Config(
             app,
             loop="uvloop",
-            http=Protocol,
+            http=cast(Any, self._handshakes or Protocol),
             ws=cast(Any, web_socket),
             ws_max_size=1024,
             ws_per_message_deflate=False,
@@ -57,10 +59,6 @@ class Listener(uvicorn.Server):
         )
         super().__init__(config)
         self._certificates = certificates
-        if certificates is not None:
-            # uvicorn would make a context of its own, which never looks at the files again.
-            config.load()
-            config.ssl = certificates.context
         self._sockets = sockets
         self._log = log
 
@@ -80,6 +78,8 @@ class Listener(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish the requests under way."""
+        if self._handshakes is not None:
+            self._handshakes.close()
         await super().shutdown(sockets)
         if self._certificates is not None:
             self._certificates.close()

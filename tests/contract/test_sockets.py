@@ -4,20 +4,25 @@ import asyncio
 import gzip
 import json
 import resource
+import socket
+import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import trustme
+import uvloop
 
-from agent import listen
+from agent import handshakes, listen
 from agent.api import edge, protocol
 from agent.api.protocol import LARGEST_HEAD, MOST_HEADERS, MOST_WAITING, Protocol
 from agent.listen import Listener
 from agent.log import make_log
 from tests.fakes.driver import Gate
-from tests.fakes.service import TOKENS, Valet, listening, until
+from tests.fakes.service import TOKENS, Valet, listening, running, until
 
 ACTION = b"/api/databases/ad-one/action"
 BEARER = b"Authorization: Bearer " + TOKENS["admin"].encode()
@@ -70,15 +75,38 @@ class Connection:
         self._writer.transport.abort()
 
 
-@pytest.fixture
-async def port(valet: Valet) -> AsyncIterator[int]:
-    async with listening(valet) as port:
+class SecurePort(int):
+    """A port where TLS is spoken, or may be."""
+
+    tls: ssl.SSLContext | None
+    """Of a client."""
+
+
+@pytest.fixture(scope="module")
+def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Give the contexts of a service and of its clients."""
+    authority = trustme.CA()
+    service, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.issue_cert("127.0.0.1").configure_cert(service)
+    authority.configure_trust(client)
+    return service, client
+
+
+@pytest.fixture(params=["http", "https"])
+async def port(
+    valet: Valet, tls: tuple[ssl.SSLContext, ssl.SSLContext], request: pytest.FixtureRequest
+) -> AsyncIterator[int]:
+    of_service, of_client = tls
+    async with listening(valet, of_service if request.param == "https" else None) as number:
+        port = SecurePort(number)
+        port.tls = of_client if request.param == "https" else None
         yield port
 
 
 @asynccontextmanager
 async def connected(port: int) -> AsyncIterator[Connection]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    tls = port.tls if isinstance(port, SecurePort) else None
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
     try:
         yield Connection(reader, writer)
     finally:
@@ -607,3 +635,46 @@ async def test_a_request_that_is_answered_is_not_refused_as_well(port: int):
         assert (await connection.answer()).status == 200
         await connection.send(b"zz\r\n")
         assert await connection.rest() == b""
+
+
+async def test_a_handshake_that_does_not_come_is_not_awaited_for_ever(
+    valet: Valet, tls: tuple[ssl.SSLContext, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(handshakes, "HANDSHAKE_SECONDS", 0.2)
+    async with listening(valet, tls[0]) as port, connected(port) as connection:
+        assert await connection.rest() == b""
+
+
+async def test_the_oldest_handshake_gives_way_where_there_are_too_many(
+    valet: Valet, tls: tuple[ssl.SSLContext, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(protocol, "MOST_CONNECTIONS", 2)
+    async with listening(valet, tls[0]) as port, connected(port) as first, connected(port), connected(port):
+        secure = SecurePort(port)
+        secure.tls = tls[1]
+        assert (await ask(secure, request())).status == 200
+        assert await first.rest() == b""
+
+
+def test_who_reads_slowly_has_the_whole_answer_before_the_connection_ends(
+    tls: tuple[ssl.SSLContext, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(handshakes, "GOODBYE_SECONDS", 0.01)
+
+    def read_slowly(port: int) -> bytes:
+        with (
+            socket.create_connection(("127.0.0.1", port), 10) as plain,
+            tls[1].wrap_socket(plain, server_hostname="127.0.0.1") as connection,
+        ):
+            connection.sendall(request(LIST, b"Connection: close"))
+            time.sleep(0.5)
+            return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+    async def ask_for_much() -> bytes:
+        async with running() as valet, listening(valet, tls[0]) as port:
+            valet.server().things |= {f"{number:05}" * 400: "grey" for number in range(7000)}
+            return await asyncio.to_thread(read_slowly, port)
+
+    # The event loop of `serve`.
+    _, _, body = uvloop.run(ask_for_much()).partition(b"\r\n\r\n")
+    assert len(json.loads(body)["result"]) > 7000

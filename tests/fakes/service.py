@@ -18,6 +18,7 @@ from agent.api.protocol import Protocol
 from agent.api.service import Service
 from agent.app import create_app, secrets_of
 from agent.databases import Database
+from agent.handshakes import Handshakes
 from agent.listen import Listener, bind
 from agent.log import make_log
 from agent.settings import Settings
@@ -181,9 +182,11 @@ async def listening(valet: Valet, tls: ssl.SSLContext | None = None) -> AsyncGen
     listener = Listener(valet.app, [socket], make_log(stream=valet.log))
     listener.config.load()
 
-    def protocol() -> Protocol:
-        return Protocol(config=listener.config, server_state=listener.server_state, app_state={})
+    begin = Protocol if tls is None else Handshakes(tls)
 
-    server = await asyncio.get_running_loop().create_server(protocol, sock=socket, ssl=tls)
+    def protocol() -> asyncio.Protocol:
+        return begin(config=listener.config, server_state=listener.server_state, app_state={})
+
+    server = await asyncio.get_running_loop().create_server(protocol, sock=socket)
     async with server:
         yield socket.getsockname()[1]
