@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -25,6 +24,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from agent.errors import SettingsError
+from agent.loopback import is_loopback
 from agent.roles import Role
 from agent.settings_backups import BackupSettings
 from agent.settings_databases import DatabaseSettings
@@ -44,17 +44,6 @@ def _check_listen(value: str) -> str:
     if matched is None or int(matched[2]) > 65535:
         raise ValueError("must be HOST:PORT, such as 127.0.0.1:8000 or [::1]:8000")
     return value
-
-
-def _is_loopback(host: str) -> bool:
-    """Tell whether an address is reached from this machine only; a name is none but `localhost` (RFC 6761, 6.3)."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 class Settings(BaseSettings):
@@ -172,7 +161,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         """Put the parts together and check what concerns several of them."""
-        if self.tls is None and not self.insecure_listen and not _is_loopback(self.host):
+        if self.tls is None and not self.insecure_listen and not is_loopback(self.host):
             raise SettingsError(
                 "listen",
                 "is not loopback, and tokens would go over the network as plain text: set tls, or insecure_listen: "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.commands.trust import Ca, tls_context
+from agent.commands.trust import Ca, goes_through_proxies, tls_context
 from agent.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -145,11 +145,10 @@ def ask(
         base = httpx.URL(url.rstrip("/"))
         if base.scheme not in ("http", "https") or not base.host:
             raise SettingsError("--url", "must begin with http:// or https:// and name a host")
-        # A proxy of the environment is for other hosts, and has no business with the token of this one.
         with httpx.Client(
             verify=tls_context(ca),
             timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
-            trust_env=base.host not in ("127.0.0.1", "::1", "localhost"),
+            trust_env=goes_through_proxies(base),
         ) as client:
             every = {"Authorization": f"Bearer {token}", **(headers or {})}
             return client.request(method, f"{base}{path}", json=body, headers=every)

@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.commands.trust import goes_through_proxies
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def _fill(link: str, part: Path, size: int, verify: ssl.SSLContext | bool) -> No
     import httpx
 
     problem: Exception | None = None
-    with httpx.Client(verify=verify, timeout=SILENCE_SECONDS, trust_env=False) as client, part.open("ab") as file:
+    proxies = goes_through_proxies(httpx.URL(link))
+    with httpx.Client(verify=verify, timeout=SILENCE_SECONDS, trust_env=proxies) as client, part.open("ab") as file:
         part.chmod(0o600)  # it holds all data
         for _ in range(TRIES):
             there = file.tell()

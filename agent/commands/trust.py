@@ -1,4 +1,4 @@
-"""How the commands that ask a dbvalet speak TLS with it: which authority they trust, which certificate they show."""
+"""How the commands that ask a dbvalet reach it: whom they trust, what they show, and whether a proxy is asked."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.errors import SettingsError
+from agent.loopback import is_loopback
 
 if TYPE_CHECKING:
     import ssl
+
+    import httpx
 
 Ca = Annotated[
     Path | None,
@@ -54,6 +57,11 @@ def tls_context(ca: Path | None) -> ssl.SSLContext | bool:
         except OSError as problem:
             raise SettingsError("DBVALET_CLIENT_CERTIFICATE", _reason(Path(own), problem)) from None
     return context
+
+
+def goes_through_proxies(url: httpx.URL) -> bool:
+    """Tell whether a proxy of the environment is asked: it has no business with what goes to this machine."""
+    return not is_loopback(url.host)
 
 
 def _reason(file: Path, problem: OSError) -> str:

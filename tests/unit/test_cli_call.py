@@ -249,12 +249,22 @@ def test_a_slash_at_the_end_of_the_url_is_taken(told: Told) -> None:
     assert told.requests[0][1] == "/api/databases/ad-pg/action"
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "localhost.", "[::1]", "[::ffff:127.0.0.1]"])
 def test_a_proxy_of_the_environment_does_not_see_what_goes_to_this_machine(
-    told: Told, monkeypatch: pytest.MonkeyPatch
+    told: Told, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("HTTP_PROXY", told.url)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    assert call("ad-pg", "pg-list-queries").exit_code == 0
+    # Nothing may listen there; what goes through the proxy is seen.
+    call("ad-pg", "pg-list-queries", "--url", f"http://{host}:1")
+    assert told.requests == []
+
+
+def test_a_proxy_of_the_environment_is_asked_for_another_machine(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", told.url)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert call("ad-pg", "pg-list-queries", "--url", "http://dbvalet.example").exit_code == 0
+    assert told.requests[0][1] == "http://dbvalet.example/api/databases/ad-pg/action"
 
 
 def token_sent(told: Told, *words: str) -> str:

@@ -56,6 +56,20 @@ def get(served: Served, target: Path) -> None:
     fetch(served.link, target, size=len(ARCHIVE), sha256_hex=sha256(ARCHIVE).hexdigest())
 
 
+def test_a_proxy_of_the_environment_is_asked_for_another_machine_only(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", served.link)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    served.link = "http://dbvalet.example/"
+    get(served, tmp_path / "a.tar.gz")
+    asked = len(served.ranges)
+    served.link = "http://127.0.0.2:1/"
+    with pytest.raises(DownloadFailed):
+        get(served, tmp_path / "b.tar.gz")
+    assert (asked, len(served.ranges)) == (1, 1)
+
+
 def test_it_is_in_place_once_it_is_whole(served: Served, tmp_path: Path) -> None:
     get(served, tmp_path / "a.tar.gz")
     assert (tmp_path / "a.tar.gz").read_bytes() == ARCHIVE
