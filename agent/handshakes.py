@@ -14,7 +14,7 @@ HANDSHAKE_SECONDS = 10.0
 """How long a client may take from its connection to the end of its handshake."""
 
 GOODBYE_SECONDS = 1.0
-"""How long a client may take to answer that the connection ends, once it has everything. Idle ones do not look."""
+"""How long the answer of a client to the end of its connection is awaited: an idle one does not look."""
 
 
 class Handshakes:
