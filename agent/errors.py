@@ -206,7 +206,7 @@ class Interrupted(AgentError):
 
 
 class LeftBehind(Interrupted):
-    """dbvalet ended in the middle of it; what it had begun is undone as soon as the engine can be reached."""
+    """dbvalet ended in the middle of it; what it had begun is undone when the engine can be reached."""
 
 
 class OperationLost(AgentError):

@@ -325,7 +325,7 @@ async def _undo(backups: Backups, *, at_once: bool = True) -> None:
         reason = str(problem) or "the engine does not answer"
         raise LeftBehind(
             f"It was cut off, and what it had begun cannot be undone yet ({reason}):"
-            " that is done as soon as the engine can be reached."
+            " that is tried again, after pauses that grow, whenever the engine can be reached."
         ) from problem
 
 

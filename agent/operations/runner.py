@@ -42,8 +42,8 @@ LOOK_SECONDS = 5.0
 ABANDONED_SECONDS = 30.0
 """How long a heartbeat may stand still, by the clock of who looks, before another dbvalet takes over."""
 
-CLEAN_UP_SECONDS = 60.0
-"""How long to wait after a try to clean up that failed."""
+CLEAN_UP_SECONDS, LONGEST_PAUSE = 60.0, 3600.0
+"""How long to wait after a try to clean up that failed, twice as long after each further one, up to an hour."""
 
 CLOSE_SECONDS = 12.0
 """How long operations may take to stop when dbvalet is told to end."""
@@ -74,7 +74,8 @@ class Operations:
         self._working: dict[str, asyncio.Task[None]] = {}
         self._beats = Heartbeats()
         self.undeclared = Undeclared(self._keeper, kinds, self._beats, log)
-        self._cleaned_up_at: dict[str, float] = {}
+        self._cleaned_up: dict[str, tuple[float, float]] = {}
+        """When cleaning up a database was tried last, and how long to wait after that, by its id."""
         """When that was last tried."""
         self._watcher: asyncio.Task[None] | None = None
 
@@ -332,10 +333,7 @@ class Operations:
                 self._work(replace(each, owner=self.owner), self.kinds[each.type].recover, cut)
         for due in await self._state.run(lambda connection: record.with_clean_up_due(connection, ids)):
             database = self._databases[due.database_id]
-            if (
-                database.up
-                and time.monotonic() - self._cleaned_up_at.get(database.id, -CLEAN_UP_SECONDS) >= CLEAN_UP_SECONDS
-            ):
+            if self._may_clean_up(database):
                 await self._clean_up(database, {key: due.params[key] for key in (LOGICAL,) if key in due.params})
 
     async def _take_over(self, each: Operation) -> bool:
@@ -352,8 +350,21 @@ class Operations:
         still = self._beats.stand_still(each, ABANDONED_SECONDS)
         return let_go or still or each.owner is None or self._is_gone(each.owner)
 
+    def _may_clean_up(self, database: Database) -> bool:
+        if not database.up:
+            # What it waits for may be that.
+            self._cleaned_up.pop(database.id, None)
+            return False
+        now = time.monotonic()
+        tried_at, pause = self._cleaned_up.get(database.id, (0.0, 0.0))
+        if now < tried_at + pause:
+            return False
+        # Of a try that is long past something has come; this is for something else.
+        is_another = now < tried_at + 3 * pause
+        self._cleaned_up[database.id] = (now, min(2 * pause, LONGEST_PAUSE) if is_another else CLEAN_UP_SECONDS)
+        return True
+
     async def _clean_up(self, database: Database, params: dict[str, Any]) -> None:
-        self._cleaned_up_at[database.id] = time.monotonic()
         try:
             await self.begin(database, CLEAN_UP, params, "dbvalet")
         except OperationOpen:

@@ -104,11 +104,11 @@ def create(session: Session, places: Places) -> None:
     session.execute(CREATE_JOURNAL, Identifier(places.before), Identifier(LOADING))
 
 
-def note_down(session: Session, places: Places, name: str, value: bytes) -> None:
-    """Write something into the journal."""
+def note_down(session: Session, places: Places, name: str, value: bytes, table: str = LOADING) -> None:
+    """Write something into the journal, which is called `table` by now."""
     for part, start in enumerate(range(0, max(1, len(value)), PART)):
         session.execute(
-            NOTE_DOWN, Identifier(places.before), Identifier(LOADING), name, part, value[start : start + PART]
+            NOTE_DOWN, Identifier(places.before), Identifier(table), name, part, value[start : start + PART]
         )
 
 

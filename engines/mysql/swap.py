@@ -45,6 +45,10 @@ WAIT = "SET SESSION lock_wait_timeout = %s"
 PATIENT_SECONDS = 60
 """How long to wait for an application's locks once there is no way back."""
 
+IN_PLACE = "in_place"
+"""In the journal once the application's logical database is as it is to be. It is left alone from then on, however
+often the rest is tried: what is made there later is the application's own."""
+
 LOCK = "LOCK TABLES "
 
 UNLOCK = "UNLOCK TABLES"
@@ -210,13 +214,13 @@ def settle(session: Session, places: Places) -> Outcome:
     session.execute(WAIT, PATIENT_SECONDS)
     noted = journal.read(session, places, name)
     if name == SWAPPED or "swapped" in noted:
-        finish(session, places, noted)
+        finish(session, places, noted, name)
     elif not was_cut_in_two(session, places, noted):
         undo(session, places, noted)
         return Outcome.UNDONE
     elif complete(session, places, noted):
         journal.note_down(session, places, "swapped", b"")
-        finish(session, places, noted)
+        finish(session, places, noted, name)
     else:
         go_back(session, places, noted)
         undo(session, places, noted)
@@ -232,6 +236,14 @@ def undo(session: Session, places: Places, noted: Mapping[str, bytes]) -> None:
     """
     if "undo" not in noted:
         journal.note_down(session, places, "undo", b"")
+    if IN_PLACE not in noted:
+        _put_back(session, places, noted)
+        journal.note_down(session, places, IN_PLACE, b"")
+    journal.drop_place(session, places.fresh, Outcome.UNDONE.value)
+    journal.drop(session, places, LOADING, Outcome.UNDONE.value)
+
+
+def _put_back(session: Session, places: Places, noted: Mapping[str, bytes]) -> None:
     if "old" in noted:
         # Making objects changes it for a moment.
         have_character_set(session, places.database, journal.old_of(noted))
@@ -244,24 +256,23 @@ def undo(session: Session, places: Places, noted: Mapping[str, bytes]) -> None:
     if "plan" in noted and database_exists(session, places.database):
         for name in orjson.loads(noted["plan"])["placeholders"]:
             session.execute(DROP["SEQUENCE"], Identifier(places.database), Identifier(name))
-    journal.drop_place(session, places.fresh, Outcome.UNDONE.value)
-    journal.drop(session, places, LOADING, Outcome.UNDONE.value)
 
 
-def finish(session: Session, places: Places, noted: Mapping[str, bytes]) -> None:
-    """Do what is left after the swap; there is no way back.
+def finish(session: Session, places: Places, noted: Mapping[str, bytes], name: str) -> None:
+    """Do what is left after the swap; there is no way back. The journal is called `name`.
 
     Raises: BackupFailed, DeadlineExceeded, FileLeftBehind
     """
-    plan, old = journal.plan_of(noted), journal.old_of(noted)
-    have_character_set(session, places.database, plan)
-    refer_to_the_new(session, places, old)
-    program_objects.bring_about(
-        session, places.database, program.read(noted["program"]), {(kind, name) for kind, name in old.objects}
-    )
-    for name, kind in tables_in(session, places.before).items():
-        if name not in (LOADING, SWAPPED):
-            session.execute(DROP[kind], Identifier(places.before), Identifier(name))
+    if IN_PLACE not in noted:
+        plan, old = journal.plan_of(noted), journal.old_of(noted)
+        have_character_set(session, places.database, plan)
+        refer_to_the_new(session, places, old)
+        objects = {(kind, name) for kind, name in old.objects}
+        program_objects.bring_about(session, places.database, program.read(noted["program"]), objects)
+        journal.note_down(session, places, IN_PLACE, b"", name)
+    for table, kind in tables_in(session, places.before).items():
+        if table not in (LOADING, SWAPPED):
+            session.execute(DROP[kind], Identifier(places.before), Identifier(table))
     journal.drop_place(session, places.fresh, Outcome.FINISHED.value)
 
 

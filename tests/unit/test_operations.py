@@ -10,7 +10,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -489,6 +491,26 @@ async def test_what_is_left_behind_is_cleaned_up_once_the_engine_is_back(valet: 
     await asyncio.sleep(0.3)
 
     assert len(clean_up.ran) == 3
+
+
+async def test_what_cannot_be_cleaned_up_is_tried_after_pauses_that_grow(valet: Valet, monkeypatch: pytest.MonkeyPatch):
+    now = 1000.0
+    monkeypatch.setattr(runner, "CLEAN_UP_SECONDS", 60.0)
+    monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=lambda: now))
+    operations, database = valet.service.operations, valet.database()
+    await until(lambda: database.up)
+    tried: list[float] = []
+    for second in range(6 * 3600):
+        now = 1000.0 + second
+        if operations._may_clean_up(database):
+            tried.append(now - 1000.0)
+    assert tried[:5] == [0, 60, 180, 420, 900]
+    assert [later - earlier for earlier, later in pairwise(tried)][-2:] == [3600, 3600]
+    # Nothing for hours, so that was done: something else is tried as soon as the first.
+    now += 3 * 3600
+    assert operations._may_clean_up(database)
+    now += 60
+    assert operations._may_clean_up(database)
 
 
 async def test_an_operation_of_a_newer_dbvalet_is_left_alone(tmp_path: Path):

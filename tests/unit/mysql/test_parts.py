@@ -123,6 +123,8 @@ def test_a_restore_that_is_undone_gives_the_character_set_of_before_back(monkeyp
     places: Any = SimpleNamespace(database="app", fresh="app_fresh", before="app_before")
     swap.undo(session, places, {"undo": b"", "old": b"", "in_the_way": b""})
     assert set_back == [("app", "the old")]
+    swap.undo(session, places, {"undo": b"", "old": b"", "in_the_way": b"", swap.IN_PLACE: b""})
+    assert len(set_back) == 1, "what the application has made of it since is left alone"
 
 
 @pytest.mark.parametrize(
