@@ -39,6 +39,9 @@ that hour comes. A clock that is set back by less finds the hours that it meets 
 PAUSE = timedelta(minutes=5)
 """How long after a backup that failed it is begun again; after each further one twice as long as before."""
 
+DOUBLED = 8
+"""How often that is doubled at most: no day has more, unless its hours come again because the clock is set back."""
+
 SLOTS_KEPT = 200
 """Rows of a database: more than a week, whatever the hours."""
 
@@ -111,9 +114,17 @@ class Scheduler:
         if not await self._state.holds_work():
             return
         for database in self._databases:
-            due = await self._state.run(lambda connection, each=database.id: self._due(connection, each))
-            if due is not None:
-                await self._begin(database, due)
+            try:
+                await self._look_at(database)
+            except Precondition:
+                raise
+            except Exception:  # noqa: BLE001 - the others must outlive a bug, which is logged
+                self._log.exception("bug", database=database.id)
+
+    async def _look_at(self, database: Database) -> None:
+        due = await self._state.run(lambda connection: self._due(connection, database.id))
+        if due is not None:
+            await self._begin(database, due)
 
     async def _begin(self, database: Database, due: Due) -> None:
         backup_id = token_hex(12)
@@ -187,17 +198,19 @@ def _is_due_again(connection: Connection, database_id: str, slot: datetime, oper
     last = record.find(connection, database_id, operation_id)
     if last is None or last.finished_at is None or last.status is not record.Status.ERROR:
         return False
+    if last.finished_at > now:
+        return True  # by a clock that has been set back since: nobody knows how long ago
     failed = connection.execute(
         select(func.count())
         .select_from(backups.join(operations, backups.c.operation_id == operations.c.id))
         .where(
             backups.c.database_id == database_id,
             backups.c.method == "periodic",
-            backups.c.created_at >= slot,
+            backups.c.created_at.between(slot, last.created_at),
             operations.c.status == record.Status.ERROR,
         )
     ).scalar_one()
-    return now >= last.finished_at + PAUSE * 2 ** max(0, failed - 1)
+    return now >= last.finished_at + PAUSE * 2 ** min(max(0, failed - 1), DOUBLED)
 
 
 def _line_of(operation: Operation) -> Change:

@@ -5,22 +5,24 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from sqlalchemy import Connection, select
 
 from agent import scheduler
 from agent.audit.journal import Journal
 from agent.choices import AllChoices, DatabaseChange
-from agent.errors import OperationOpen
+from agent.errors import OperationOpen, StateFailed
 from agent.log import make_log
 from agent.operations import keeper, record
 from agent.scheduler import Scheduler, last_slot
 from agent.state.state import State
 from agent.state.tables import schedule_slots
-from engines.errors import EngineUnavailable
+from engines.errors import EngineUnavailable, Precondition
 from tests.fakes.driver import Gate
 from tests.fakes.service import Valet, running, until
 
@@ -40,7 +42,8 @@ class Clock:
 class Declared:
     """A database, as far as the schedule is concerned."""
 
-    id = "ad-one"
+    def __init__(self, database_id: str = "ad-one") -> None:
+        self.id = database_id
 
 
 class Begun:
@@ -52,6 +55,8 @@ class Begun:
         self.busy = False
         self.status = record.Status.FINISHED
         """How they end."""
+        self.bugs: dict[str, Exception] = {}
+        """What beginning one ends with, by database."""
 
     async def begin(
         self,
@@ -65,6 +70,8 @@ class Begun:
 
         if self.busy:
             raise OperationOpen
+        if database.id in self.bugs:
+            raise self.bugs[database.id]
 
         def work(connection: Connection) -> record.Operation:
             now = self._state.now(connection)
@@ -105,16 +112,18 @@ class Sim:
         self.state = State(f"sqlite:///{folder}/state.db", clock=self.clock)
         self.begun = Begun(self.state)
 
-    def start(self) -> Scheduler:
-        databases: Any = [Declared()]
-        log = make_log("error")
+        self.log = BytesIO()
+
+    def start(self, *database_ids: str) -> Scheduler:
+        databases: Any = [Declared(each) for each in database_ids or ("ad-one",)]
+        log = make_log("error", stream=self.log)
         return Scheduler(self.state, databases, self.begun, Journal(self.state, log, on=False), log)
 
-    async def choose(self, hours: list[int], enabled: bool = True) -> None:
+    async def choose(self, hours: list[int], enabled: bool = True, database_id: str = "ad-one") -> None:
         change = DatabaseChange.model_validate(
             {"periodic_backups_enabled": enabled, "periodic_backups_scheduled_at": hours}
         )
-        await AllChoices(self.state).change("ad-one", change)
+        await AllChoices(self.state).change(database_id, change)
 
     async def slots(self) -> list[datetime]:
         def read(connection: Connection) -> list[datetime]:
@@ -303,6 +312,75 @@ async def test_a_clock_that_was_a_year_ahead_is_survived(sim: Sim):
     sim.clock.now = at(400, 5, 30)  # an hour that the wrong clock has seen
     await each.look()
     assert len(sim.begun.at) == before + 4
+
+
+async def test_a_clock_that_is_set_back_while_backups_fail_holds_no_hour_up(sim: Sim):
+    await sim.choose([3, 15])
+    each = sim.start()
+    sim.begun.status = record.Status.ERROR
+    sim.clock.now = at(1, 3)
+    while sim.clock.now < at(5, 3):
+        await each.look()
+        sim.clock.now += timedelta(minutes=5)
+    sim.begun.at.clear()
+    sim.clock.now = at(1, 16)
+    while sim.clock.now <= at(2, 3):
+        await each.look()
+        sim.clock.now += timedelta(minutes=5)
+    assert sim.begun.at == [at(1, 16), at(1, 17, 20), at(1, 22, 40), at(2, 3)]
+
+    sim.begun.status = record.Status.FINISHED
+    for sim.clock.now in (at(2, 4), at(2, 5)):
+        await each.look()
+    assert sim.begun.at[-1] == at(2, 4)
+
+
+async def test_what_failed_by_a_clock_that_was_ahead_makes_no_pause_longer_once_it_is_set_right(sim: Sim):
+    await sim.choose([3])
+    each = sim.start()
+    sim.begun.status = record.Status.ERROR
+    for minute in range(0, 180, 5):
+        sim.clock.now = at(1, 23) + timedelta(minutes=minute)
+        await each.look()
+    assert len(sim.begun.at) == 6
+    for minute in range(40):
+        sim.clock.now = at(1, 4, minute)
+        await each.look()
+    assert sim.begun.at[6:] == [at(1, 4), at(1, 4, 5), at(1, 4, 15), at(1, 4, 35)]
+
+
+async def test_however_often_one_failed_the_pause_stays_one_that_can_be_reckoned(sim: Sim):
+    await sim.choose([3])
+    each = sim.start()
+    sim.begun.status = record.Status.ERROR
+    for minute in range(59, 0, -1):  # a clock that is set back again and again
+        sim.clock.now = at(1, 3, minute)
+        await each.look()
+    assert len(sim.begun.at) == 59
+    for sim.clock.now in (at(1, 4), at(2, 1, 19), at(2, 1, 20)):
+        await each.look()
+    assert sim.begun.at[59:] == [at(1, 4), at(2, 1, 20)]
+
+
+async def test_what_goes_wrong_with_one_database_keeps_no_other_from_its_backup(sim: Sim):
+    await sim.choose([3])
+    await sim.choose([3], database_id="ad-two")
+    sim.begun.bugs["ad-one"] = RuntimeError("a bug")
+    sim.clock.now = at(1, 3)
+    await sim.start("ad-one", "ad-two").look()
+    assert sim.begun.at == [at(1, 3)]
+    (line,) = map(orjson.loads, sim.log.getvalue().splitlines())
+    assert (line["event"], line["database"]) == ("bug", "ad-one")
+    assert "RuntimeError: a bug" in line["exception"]
+
+
+async def test_a_state_that_cannot_be_used_is_told_once_and_not_as_a_bug_of_a_database(sim: Sim):
+    await sim.choose([3])
+    sim.begun.bugs["ad-one"] = StateFailed()
+    sim.clock.now = at(1, 3)
+    with pytest.raises(Precondition):
+        await sim.start("ad-one", "ad-two").look()
+    assert sim.log.getvalue() == b""
 
 
 async def test_rows_do_not_pile_up(sim: Sim, monkeypatch: pytest.MonkeyPatch):
