@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _SECRET = re.compile(r"pass|secret|token|credential|private|authori[sz]ation", re.IGNORECASE)
 """Names of params whose values are secrets."""
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""What a text may hold that is not of UTF-8."""
+
 _CUT = "…"
 """Stands where something is left out."""
 
@@ -137,7 +140,7 @@ BEFORE_THE_FIRST = Head(sequence=0, digest="")
 
 def _is_text(value: Any) -> bool:
     """Tell whether it is a text that can be written as UTF-8."""
-    return isinstance(value, str) and not any("\ud800" <= each <= "\udfff" for each in value)
+    return isinstance(value, str) and (value.isascii() or _SURROGATE.search(value) is None)
 
 
 def the_last(heads: Sequence[tuple[Any, Any]]) -> Head:

@@ -5,9 +5,12 @@ import hashlib
 import json
 import sqlite3
 import subprocess
+import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
-from agent.audit.line import Change, redacted
+from agent.audit.line import BEFORE_THE_FIRST, Change, Check, redacted, write
 from agent.backups.storage import Storage
 from agent.commands.root import app
 from agent.state.state import State
@@ -584,6 +587,34 @@ def test_whatever_was_done_to_a_line_is_found(
     assert verified(five).exit_code == 0
     result = changed(five, *statements)
     assert (result.exit_code, result.stderr) == (1, f"dbvalet: {text}\n")
+
+
+@pytest.mark.parametrize("character", ["a", "ü", "…"])
+def test_a_long_line_is_checked_in_as_many_steps_as_a_short_one(character: str):
+    def steps(text: str) -> int:
+        change = Change(
+            request_id="x",
+            who="x",
+            address=None,
+            method="x",
+            path="x",
+            action="x",
+            effect="x",
+            database=None,
+            params=text,
+        )
+        row = write(change, datetime.now(UTC), BEFORE_THE_FIRST, 200, "ok")
+        counted = Counter[str]()
+        before = sys.getprofile()
+        sys.setprofile(lambda _, event, __: counted.update([event]))
+        try:
+            Check().follow([row])
+        finally:
+            sys.setprofile(before)
+        return counted.total()
+
+    steps(character)  # what is done once only
+    assert steps(character * 5000) == steps(character)
 
 
 @pytest.mark.parametrize(
