@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from agent.audit.journal import Journal
 from agent.backups.keep import Keep
 from agent.backups.kinds import SAFETY, CleanUp, MakeBackup, RestoreBackup, Spool
+from agent.backups.reading import Readers
 from agent.backups.storage import Storage
 from agent.backups.target import make_room, require_ready_at
 from agent.backups.trial import problem_of
@@ -31,8 +34,6 @@ from agent.pitr.clusters import Clusters
 from agent.settings import Settings
 from agent.state.state import State
 from engines import deadline
-from engines.backup import BLOCK
-from engines.threads import in_own_thread
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -59,6 +60,7 @@ class DatabaseBackups:
         self._state = state
         self._operations = operations
         self.storage = Storage(chosen.storage or str(settings.beside_state("dbvalet-backups")), chosen.options)
+        self._readers = Readers()
         self._spool = spool = Spool(chosen.spool or settings.beside_state("dbvalet-spool"))
         operations.undeclared.remove_files = spool.remove
         keep = Keep(state, self.storage, chosen.keep, journal, log)
@@ -206,14 +208,9 @@ class DatabaseBackups:
 
         Raises: ArchiveNotFound, OSError
         """
-        source = await in_own_thread(self.storage.open, backup.place)
-        try:
-            await in_own_thread(source.seek, first)
-            while length > 0 and (block := await in_own_thread(source.read, min(BLOCK, length))):
-                length -= len(block)
+        async with aclosing(self._readers.blocks(partial(self.storage.open, backup.place), first, length)) as blocks:
+            async for block in blocks:
                 yield block
-        finally:
-            source.close()
 
     async def _require_archive(self, backup: Backup) -> None:
         """Raises: ArchiveNotFound, StorageFailed"""

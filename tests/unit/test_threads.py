@@ -1,6 +1,7 @@
 """Who waits for which thread: what is short never for a backup, a restore or the storage of one."""
 
 import asyncio
+import io
 import os
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +14,7 @@ import pytest
 from agent import logs, sampler
 from agent.backups import kinds
 from agent.backups import storage as storage_module
+from agent.backups.reading import READERS
 from agent.operations import keeper
 from engines import deadline
 from engines.errors import DeadlineExceeded
@@ -176,3 +178,96 @@ async def test_a_log_or_a_disk_that_stands_still_keeps_no_thread_of_others(
         assert await asyncio.to_thread(int, "1") == 1
         assert await sampler.measured(valet.database("ad-two"))
         held.set()
+
+
+class Slow(io.RawIOBase):
+    """A file of a storage that stands still: each read waits, and so does whoever closes it meanwhile."""
+
+    def __init__(self, held: threading.Event) -> None:
+        super().__init__()
+        self.held = held
+        self.reading = threading.Event()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return offset
+
+    def readinto(self, buffer: Any, /) -> int:
+        self.reading.set()
+        self.held.wait()
+        return 0
+
+
+@pytest.fixture
+def freed(held: threading.Event) -> Iterator[None]:
+    """Free what is held up if the event loop stands still too: a test that fails must come to its end."""
+    timer = threading.Timer(10, held.set)
+    timer.start()
+    yield
+    timer.cancel()
+
+
+@pytest.mark.usefixtures("freed")
+async def test_who_leaves_a_download_that_stands_still_holds_up_nobody_and_it_is_closed_later(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch, held: threading.Event
+):
+    backup = await valet.service.backups.find((await make(valet))["id"])
+    file = Slow(held)
+    with monkeypatch.context() as slow:
+        slow.setattr(valet.service.backups.storage, "open", lambda _: io.BufferedReader(file))
+        reading = asyncio.ensure_future(anext(valet.service.backups.read(backup, 0, 10)))
+        await until(file.reading.is_set)
+        reading.cancel()
+        await asyncio.wait([reading])
+    assert not held.is_set(), "the event loop stood still"
+    assert not file.closed
+    assert (await valet.act("list-things")).status_code == 200
+    held.set()
+    await until(lambda: file.closed)
+
+
+@pytest.mark.usefixtures("freed")
+async def test_what_was_opened_for_a_download_that_nobody_waits_for_any_more_is_closed(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch, held: threading.Event
+):
+    backup = await valet.service.backups.find((await make(valet))["id"])
+    file, opening = io.BufferedReader(Slow(held)), threading.Event()
+
+    def open_slowly(_: str) -> Any:
+        opening.set()
+        held.wait()
+        return file
+
+    monkeypatch.setattr(valet.service.backups.storage, "open", open_slowly)
+    reading = asyncio.ensure_future(anext(valet.service.backups.read(backup, 0, 10)))
+    await until(opening.is_set)
+    reading.cancel()
+    await asyncio.wait([reading])
+    held.set()
+    await until(lambda: file.closed)
+
+
+async def test_downloads_that_stand_still_take_so_many_threads_and_no_more(
+    valet: Valet, monkeypatch: pytest.MonkeyPatch, held: threading.Event
+):
+    backup = await valet.service.backups.find((await make(valet))["id"])
+    threads = set[int]()
+
+    def open_slowly(_: str) -> Any:
+        threads.add(threading.get_ident())
+        held.wait()
+        return io.BytesIO(b"0123456789")
+
+    monkeypatch.setattr(valet.service.backups.storage, "open", open_slowly)
+    tasks = [asyncio.ensure_future(anext(valet.service.backups.read(backup, 5, 3))) for _ in range(READERS + 5)]
+    await until(lambda: len(threads) == READERS)
+    for each in tasks[:5]:
+        each.cancel()
+    held.set()
+    assert await asyncio.gather(*tasks[5:]) == [b"567"] * READERS
+    assert len(threads) == READERS
