@@ -123,6 +123,7 @@ def create_app(settings: Settings, *, log: Log | None = None, engines: Mapping[s
             kept_tokens.close()
             await sampler.close()
             await operations.close()
+            await backups.close()
             await known.close()
             state.close()
 

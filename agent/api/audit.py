@@ -70,10 +70,11 @@ class AuditLine(BaseModel):
     params: Any
     """Without secrets, and of 8 KiB at most: `…` stands where something is left out."""
     status: int | None
-    """Null where there was no answer, or is none yet, and of what was done without a request."""
+    """Null where there was no answer, or is none yet, and of what was done without a request or after its answer."""
     code: str
     """`ok`, `begun`, `client_left` or that of the failure; of an operation that has ended, `ok` or its status,
-    and `cleaned_up` once what it left on the server is gone."""
+    and `cleaned_up` once what it left on the server is gone; of a deletion that outlasted its answer, `ok` or
+    `error`."""
     replayed: bool
     """Whether an earlier answer was given again for its `Idempotency-Key`."""
     backups: list[str] = Field(default_factory=list[str])

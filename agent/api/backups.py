@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from agent.api.bodies import no_fields
 from agent.api.databases import as_json
 from agent.api.lists import listed, page_of
-from agent.api.service import begin_change, database_of, permitted, principal_of, service_of, was_done
+from agent.api.service import CHANGE, begin_change, database_of, permitted, principal_of, service_of, was_done
 from agent.backups.safety import is_wished
 from agent.databases import Database
 from agent.errors import BackupNotFound, DatabaseNotFound, RangeInvalid
@@ -165,7 +165,7 @@ async def delete_backup(request: Request, database_id: str, backup_id: str) -> R
     if await was_done(request, look):
         return Response(status_code=204)
     backup = await _backup_of(request, database, backup_id)
-    await service.backups.delete(backup, begin=partial(begin_change, request, look))
+    await service.backups.delete(backup, request.scope[CHANGE], begin=partial(begin_change, request, look))
     service.log.info("backup_deleted", who=principal.name, backup=backup.id, name=backup.name, database=database.id)
     return Response(status_code=204)
 

@@ -218,6 +218,7 @@ def _install_backups(app: FastAPI) -> None:
             "forbidden",
             "precondition",
             "conflict",
+            "deadline_exceeded",
             task=DELETE_BACKUP,
             method="DELETE",
             status_code=204,

@@ -10,9 +10,11 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from agent.audit.journal import Journal
+from agent.audit.line import Change
 from agent.backups.keep import Keep
 from agent.backups.kinds import SAFETY, CleanUp, MakeBackup, RestoreBackup, Spool
 from agent.backups.reading import Readers
+from agent.backups.removal import Removals
 from agent.backups.storage import Storage
 from agent.backups.target import make_room, require_ready_at
 from agent.backups.trial import problem_of
@@ -61,6 +63,7 @@ class DatabaseBackups:
         self._operations = operations
         self.storage = Storage(chosen.storage or str(settings.beside_state("dbvalet-backups")), chosen.options)
         self._readers = Readers()
+        self._removals = Removals(state, self.storage, journal, log)
         self._spool = spool = Spool(chosen.spool or settings.beside_state("dbvalet-spool"))
         operations.undeclared.remove_files = spool.remove
         keep = Keep(state, self.storage, chosen.keep, journal, log)
@@ -176,23 +179,20 @@ class DatabaseBackups:
             raise RestorationNotFound
         return operation
 
-    async def delete(self, backup: Backup, *, begin: Begin) -> None:
-        """Delete a backup and its archive.
+    async def delete(self, backup: Backup, change: Change, *, begin: Begin) -> None:
+        """Delete a backup and its archive, for the request that is to have `change` as its lines in the audit.
 
-        Raises: OperationOpen, when it is being made or restored; StorageFailed; Precondition, when the state cannot be
-        written; whatever `begin` raises
+        Raises: OperationOpen, when it is being made, restored or deleted; StorageFailed; DeadlineExceeded, when the
+        storage has not answered yet; Precondition, when the state cannot be written; whatever `begin` raises
         """
-        from agent.backups import record
-
         current = await self._operations.current(backup.database_id)
         if current is not None and backup.id in (current.params.get("backup_id"), current.params.get(SAFETY)):
             raise OperationOpen(f"This backup is in use: {current.type} {current.id}.")
-        await begin()
-        try:
-            await self.storage.in_time(self.storage.remove, backup.place)
-        except OSError as problem:
-            raise StorageFailed(f"The archive cannot be removed: {problem.strerror or problem}.") from problem
-        await self._state.run(lambda connection: record.remove(connection, backup.id))
+        await self._removals.remove(backup, change, begin=begin)
+
+    async def close(self) -> None:
+        """Stop waiting for deletions that the storage has not answered."""
+        await self._removals.close()
 
     async def require_download(self, backup: Backup) -> None:
         """Check that there is something to download.

@@ -1,11 +1,11 @@
-"""Where archives are kept: anything that fsspec reaches, a folder by default. Every method but `in_time` blocks."""
+"""Where archives are kept: anything that fsspec reaches, a folder by default. All but `in_time` and `begin` block."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial, wraps
 from hashlib import sha256
@@ -89,6 +89,10 @@ class Storage:
             if was_late:
                 raise OSError(LATE)
             return answer.result()
+
+    def begin(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Let a thread call something that blocks, for a request that says itself how long it waits."""
+        return self._threads.submit(method, *args, **kwargs)
 
     @_as_os_errors
     def write(self, name: str, make: Callable[[BinaryIO], None], check: Check) -> Written:

@@ -3,6 +3,7 @@ OpenAPI document promises: a new route, or a new way to fail, without a row here
 
 import asyncio
 import base64
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from agent import once
 from agent.api import edge, lists
 from agent.api.errors import STATUS
 from agent.asked import Asked
+from agent.backups import storage as storage_module
 from agent.errors import NotSupported
 from agent.state.tables import idempotency_keys as keys
 from engines import errors
@@ -318,6 +320,19 @@ def storage_fails(method: str, path: str) -> Provoke:
         return await valet.ask(method, path.format(**ONE))
 
     return provoke
+
+
+async def deletion_that_is_late(valet: Valet) -> httpx.Response:
+    await plant(valet)
+    end = threading.Event()
+    storage: Any = valet.service.backups.storage
+    storage.remove = lambda _: end.wait()
+    with pytest.MonkeyPatch.context() as hasty:
+        hasty.setattr(storage_module, "ANSWER_SECONDS", 0.05)
+        try:
+            return await valet.ask("DELETE", BACKUP.format(**ONE))
+        finally:
+            end.set()
 
 
 async def link_without_a_state(valet: Valet) -> httpx.Response:
@@ -650,6 +665,7 @@ ROWS: dict[tuple[str, str], dict[str, list[Provoke]]] = {
         ],
         "conflict": [while_another_runs("DELETE", BACKUP)],
         "precondition": [storage_fails("DELETE", BACKUP)],
+        "deadline_exceeded": [deletion_that_is_late],
         "state_unavailable": [without_a_state("DELETE", BACKUP)],
     },
     ("GET", f"{BACKUP}/archive"): {
