@@ -163,7 +163,7 @@ async def test_a_backup_is_deleted_by_one_request_at_a_time(valet: Valet, held: 
     assert (await delete(valet, backup)).status_code == 404
 
 
-async def test_the_end_of_dbvalet_waits_for_no_deletion_and_its_backup_can_be_deleted_again(
+async def test_what_is_late_is_given_up_when_the_service_closes_and_can_be_deleted_again(
     state: str, held: Held, monkeypatch: pytest.MonkeyPatch
 ):
     async with running(state=state) as valet:
