@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from agent.api.databases import as_json
 from agent.api.openapi import described
+from agent.api.query import given_once
 from agent.api.service import principal_of, service_of
 from agent.audit.line import Tampered
 from agent.dispatch import authorise
@@ -103,13 +104,12 @@ async def list_audit(request: Request) -> Response:
     refusal = principal.refusal(READ_AUDIT)
     if refusal:
         raise Forbidden(refusal)
-    query = request.query_params
-    after = _number(query.get("after"), "after", 0, 0, FURTHEST)
-    limit = _number(query.get("limit"), "limit", PER_PAGE, 1, MOST)
+    after = _number(given_once(request, "after"), "after", 0, 0, FURTHEST)
+    limit = _number(given_once(request, "limit"), "limit", PER_PAGE, 1, MOST)
     service = service_of(request)
     scope = None if principal.databases is None else set(principal.databases)
     hidden = {each.id for each in service.databases if READ_AUDIT.name in each.disabled_actions}
-    if (wanted := query.get("database")) is not None:
+    if (wanted := given_once(request, "database")) is not None:
         database = service.databases.find(principal, wanted)
         authorise(principal, database, READ_AUDIT)
         scope = {database.id}

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from agent.api.bodies import fields_of, no_fields, refuse_others
 from agent.api.databases import as_json
 from agent.api.openapi import described
+from agent.api.query import given_once
 from agent.api.service import became_of, begin_change, permitted, service_of
 from agent.asked import HEADER
 from agent.databases import Database
@@ -70,7 +71,7 @@ async def disable_feature(request: Request, database_id: str) -> Response:
     """Switch a feature off; read back from the engine before this answers."""
     principal, database = permitted(request, database_id, CHANGE_FEATURES)
     await no_fields(request)
-    name = request.query_params.get("feature", "")
+    name = given_once(request, "feature")
     if not name:
         raise InvalidParams({"feature": ["is required in the query"]})
     return await _switch(request, principal, database, name, on=False)

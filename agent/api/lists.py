@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agent.api.databases import as_json
+from agent.api.query import given_once
 from agent.errors import ListTooLarge
 from agent.paging import LARGEST_RESULT, PAGE_FIELDS, Page, page_asked_for
 from engines.errors import InvalidParams
@@ -21,7 +22,7 @@ def page_of(request: Request) -> Page | None:
 
     Raises: InvalidParams
     """
-    given = {name: _number(text) for name in PAGE_FIELDS if (text := request.query_params.get(name))}
+    given = {name: _number(text) for name in PAGE_FIELDS if (text := given_once(request, name))}
     errors: dict[str, list[str]] = {}
     page = page_asked_for(given, errors)
     if errors:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from agent.api.databases import as_json
 from agent.api.openapi import described
+from agent.api.query import given_once
 from agent.api.service import database_of
 from agent.errors import MaintenanceNotFound
 from agent.paging import LARGEST, PER_PAGE, ListMeta, Page
@@ -52,7 +53,7 @@ def positive(request: Request, name: str, default: int) -> int:
 
     Raises: InvalidParams
     """
-    text = request.query_params.get(name)
+    text = given_once(request, name)
     if text is None or text == "":
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 6 and 1 <= int(text) <= LARGEST):

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from agent.api.databases import as_json, stable_id
 from agent.api.openapi import described
+from agent.api.query import given_once
 from agent.api.service import database_of, service_of
 from agent.databases import Database
 from agent.errors import ResourceNotFound
@@ -178,7 +179,7 @@ def _values(kind: Kind, previous: Sample | None, sample: Sample) -> dict[str, An
 
 def _since(request: Request) -> datetime | int | None:
     """Read an instant, or how many hours ago, which is what one client sends."""
-    text = request.query_params.get("since")
+    text = given_once(request, "since")
     if not text:
         return None
     if hours := _hours(text):
@@ -194,7 +195,7 @@ def _since(request: Request) -> datetime | int | None:
 
 def _last(request: Request) -> Literal["newest"] | int | None:
     """Read a number of hours, or whether the newest value is enough, which is what one client sends."""
-    text = request.query_params.get("last")
+    text = given_once(request, "last")
     if text in (None, "", "false"):
         return None
     if text == "true":

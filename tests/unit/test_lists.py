@@ -115,5 +115,23 @@ async def test_what_is_wrong_with_a_page_is_said_before_the_engine_is_asked(vale
     assert valet.server().performed == []
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("databases/ad-one/users", "page"),
+        ("databases/ad-one/users", "per_page"),
+        ("databases/ad-one/maintenance", "page"),
+        ("databases/ad-one/metrics/cpu", "since"),
+        ("databases/ad-one/metrics/cpu", "last"),
+        ("audit", "after"),
+        ("audit", "limit"),
+        ("audit", "database"),
+    ],
+)
+async def test_what_stands_in_the_query_twice_is_refused(valet: Valet, path: str, name: str) -> None:
+    refused = await valet.ask("GET", f"/api/{path}?{name}=1&{name}=")
+    assert (refused.status_code, refused.json()["errors"]) == (422, {name: ["must not be given more than once"]})
+
+
 def test_the_default_text_names_the_size_that_counts() -> None:
     assert f"larger than {LARGEST_RESULT // 2**20} MiB" in default_message(ListTooLarge)
