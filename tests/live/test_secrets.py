@@ -315,9 +315,13 @@ def watching(process_id: int, seen: dict[str, tuple[str, str]]) -> Iterator[None
 
 def below(process_id: int) -> list[int]:
     found: list[int] = []
-    for tasks in Path(f"/proc/{process_id}/task").glob("*/children"):
+    try:
+        threads = list(Path(f"/proc/{process_id}/task").iterdir())
+    except OSError:
+        return found  # it has ended
+    for thread in threads:
         try:
-            children = [int(each) for each in tasks.read_text().split()]
+            children = [int(each) for each in (thread / "children").read_text().split()]
         except OSError:
             continue
         found += [*children, *(each for child in children for each in below(child))]
